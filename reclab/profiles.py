@@ -1,0 +1,126 @@
+"""How large a run is: the laptop profile for two cores, the gpu profile for a Colab T4 and up.
+
+Code takes its sizes from the profile, so the same notebook runs in both places without a branch.
+Taught in: 00_start_here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+
+from .errors import ReclabError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The sizes of a run.
+
+    Attributes
+    ----------
+    name : ``laptop`` or ``gpu``.
+    model : name of the pretrained encoder in `reclab.assets`.
+    n_reviews : labelled reviews for the fine-tune.
+    n_reviews_quick : labelled reviews for the two-minute loop of notebook 00.
+    max_length : tokens kept of each text.
+    batch_size : texts in a training batch.
+    epochs : passes over the training texts.
+    replications : independent repetitions of each bandit simulation.
+    horizon : rounds of each bandit simulation.
+    bootstrap : bootstrap resamples behind each interval.
+    mixed_precision : ``no``, ``bf16`` or ``fp16``, as Accelerate names them.
+    seed : seed of everything that is drawn at random, except the splits, which belong to the data.
+    """
+
+    name: str
+    model: str
+    n_reviews: int
+    n_reviews_quick: int
+    max_length: int
+    batch_size: int
+    epochs: int
+    replications: int
+    horizon: int
+    bootstrap: int
+    mixed_precision: str = "no"
+    seed: int = 0
+
+    @property
+    def device(self) -> str:
+        """``cuda`` on the gpu profile where there is one, else ``cpu``; the laptop profile stays on the CPU,
+        so that its stored outputs hold on a machine with a GPU too."""
+        if self.name != "gpu":
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def __str__(self) -> str:
+        return (
+            f"profile {self.name}: {self.model}, up to {self.n_reviews:,} reviews of {self.max_length} tokens, "
+            f"batches of {self.batch_size}, {self.epochs} epoch(s), mixed precision {self.mixed_precision}"
+        )
+
+
+PROFILES = {
+    "laptop": Profile(
+        name="laptop",
+        model="minilm-l6",
+        n_reviews=2_000,
+        n_reviews_quick=320,
+        max_length=128,
+        batch_size=16,
+        epochs=1,
+        replications=500,
+        horizon=2_000,
+        bootstrap=1_000,
+    ),
+    "gpu": Profile(
+        name="gpu",
+        model="bert-base-cased",
+        n_reviews=18_000,
+        n_reviews_quick=2_000,
+        max_length=128,
+        batch_size=32,
+        epochs=2,
+        replications=2_000,
+        horizon=10_000,
+        bootstrap=4_000,
+        mixed_precision="fp16",
+    ),
+}
+
+
+def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
+    """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab with CUDA, else laptop.
+
+    Parameters
+    ----------
+    name : a key of `PROFILES`.
+    seed : overrides ``RECLAB_SEED`` (an integer from 0 up), whose default is 0.
+
+    Raises
+    ------
+    UnknownNameError : no such profile.
+    ReclabError : ``RECLAB_SEED`` is not a whole number from 0 up.
+
+    Taught in: 00_start_here.
+    """
+    name = name or os.environ.get("RECLAB_PROFILE") or ("gpu" if _colab_with_cuda() else "laptop")
+    if name not in PROFILES:
+        raise UnknownNameError("profile", name, PROFILES)
+    if seed is None:
+        text = os.environ.get("RECLAB_SEED") or "0"
+        if not text.isdecimal():
+            raise ReclabError(f"RECLAB_SEED must be a whole number from 0 up, got {text!r}")
+        seed = int(text)
+    return replace(PROFILES[name], seed=seed)
+
+
+def _colab_with_cuda() -> bool:
+    if "google.colab" not in sys.modules:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
