@@ -1,0 +1,28 @@
+"""Data sets of one shape: users, items, interactions and a card that says where they come from.
+
+Taught in: 01_dataset_construction.
+"""
+
+from .bandit import open_bandit, production_prior
+from .clothing import clothing
+from .movies import join_on_title, movies
+from .own import load_csv
+from .schema import Card, Dataset
+from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal
+
+__all__ = [
+    "Card",
+    "Dataset",
+    "Split",
+    "check_leakage",
+    "clothing",
+    "cold_items",
+    "cold_users",
+    "join_on_title",
+    "leave_last_out",
+    "load_csv",
+    "movies",
+    "open_bandit",
+    "production_prior",
+    "temporal",
+]

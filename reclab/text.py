@@ -1,0 +1,174 @@
+"""Texts turned into tokens, batches and vectors, each step done once.
+
+Taught in: 02_bert_finetuning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+
+from . import assets
+from .results import write_atomically
+
+ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of a pretrained model in `reclab.assets`.
+
+    Taught in: 02_bert_finetuning.
+    """
+    quiet()
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(_folder(name), local_files_only=True)
+
+
+def load_encoder(name: str, **config):
+    """A pretrained encoder in float32, in evaluation mode, from safetensors only.
+
+    Parameters
+    ----------
+    name : a model in `reclab.assets`.
+    config : settings that replace those of the checkpoint, such as ``attention_probs_dropout_prob=0.0``.
+
+    Taught in: 02_bert_finetuning.
+    """
+    quiet()
+    from transformers import AutoModel
+
+    folder = _folder(name)
+    return AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **config)
+
+
+def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[list[int]]:
+    """Token ids of every text, once and without padding.
+
+    Parameters
+    ----------
+    max_length : tokens kept of each text, the two special ones included.
+
+    Raises
+    ------
+    ValueError : a text is missing or not a str; names its row. An empty text is allowed: two special tokens.
+
+    Taught in: 02_bert_finetuning.
+    """
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
+    if not len(texts):
+        return []
+    return tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+
+
+def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None = None) -> list[np.ndarray]:
+    """Rows of texts of like length, batch by batch, so that little of a padded batch is padding.
+
+    Parameters
+    ----------
+    lengths : tokens of each text.
+    seed : draws the order of equal lengths and of the batches; None keeps batches from short to long.
+
+    Returns
+    -------
+    Arrays of row numbers; every row stands in exactly one.
+
+    Raises
+    ------
+    ValueError : ``batch_size`` is below 1.
+
+    Taught in: 02_bert_finetuning.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    lengths = np.asarray(lengths)
+    rng = None if seed is None else np.random.default_rng(seed)
+    rows = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+    rounded = -(-lengths // ROUND_TO)
+    rows = rows[np.argsort(rounded[rows], kind="stable")]
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
+
+def pad(tokens: Sequence[list[int]], pad_id: int = 0) -> dict[str, torch.Tensor]:
+    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to 16).
+
+    Taught in: 02_bert_finetuning.
+    """
+    width = -(-max(map(len, tokens)) // ROUND_TO) * ROUND_TO
+    ids = torch.full((len(tokens), width), pad_id)
+    mask = torch.zeros((len(tokens), width), dtype=torch.long)
+    for row, text in enumerate(tokens):
+        ids[row, : len(text)] = torch.tensor(text)
+        mask[row, : len(text)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over a text's own tokens: (n, length, width) and (n, length) give (n, width); padding does not count.
+
+    Taught in: 02_bert_finetuning.
+    """
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def encode(texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 64) -> np.ndarray:
+    """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
+
+    The result is kept in the derived cache under a hash of the model and of the texts themselves, so that any change
+    to either computes it anew.
+
+    Raises
+    ------
+    ValueError : a text is missing; names its row.
+
+    Source: Reimers and Gurevych, Sentence-BERT (2019), arXiv 1908.10084.
+    Taught in: 02_bert_finetuning.
+    """
+    tokenizer = load_tokenizer(model)
+    tokens = tokenise(texts, tokenizer, max_length)
+    path = assets.derived_folder() / f"encode-{_key(model, tokens)}.npy"
+    if path.is_file():
+        return np.load(path, allow_pickle=False)
+    encoder = load_encoder(model)
+    vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for rows in length_groups([len(t) for t in tokens], batch_size):
+            batch = pad([tokens[row] for row in rows], tokenizer.pad_token_id)
+            vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).numpy()
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
+    return vectors
+
+
+@cache
+def quiet() -> None:
+    """Keep transformers' bars and load reports out of notebooks; warnings of errors still show.
+
+    Taught in: 02_bert_finetuning.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _folder(name: str):
+    return assets.fetch(name)["config.json"].parent
+
+
+def _key(model: str, tokens: list[list[int]]) -> str:
+    asset = assets.ASSETS[model]
+    digest = hashlib.sha256(repr((model, asset.version)).encode())
+    for text in tokens:
+        digest.update(np.asarray(text, np.int32).tobytes() + b"|")
+    return digest.hexdigest()[:32]
