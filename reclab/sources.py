@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,14 +126,16 @@ def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
 def _pip_environment(constraint: Path) -> dict[str, str]:
     settings = PIP_SETTINGS.split()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in settings}
-    # These two override what a pip.conf says as well.
-    return kept | {"PIP_CONSTRAINT": str(constraint), "PIP_QUIET": "0"}
+    # The first two override what a pip.conf says as well; the rest keep pip's temporary files off a small /tmp.
+    ours = {"PIP_CONSTRAINT": str(constraint), "PIP_QUIET": "0"}
+    return kept | ours | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(constraint.parent))
 
 
 def _pip_reason(stderr: str) -> str:
     """pip's own reason in a few words."""
-    if os.strerror(errno.ENOSPC) in stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(code) in stderr:
+            raise OSError(code, os.strerror(code))
     if "No module named pip" in stderr:
         return "this environment has no pip"
     if "DO NOT MATCH THE HASHES" in stderr:
@@ -171,6 +174,7 @@ def _download(url: str, path: Path, *, verbose: bool) -> None:
         loader = pooch.HTTPDownloader(progressbar=verbose, timeout=60)
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=loader)
     except requests.RequestException as error:
-        raise Unavailable(f"no {path.name} from {url.split('/resolve/')[0]} ({str(error)[:160]})") from None
+        reason = "cannot be reached" if error.response is None else f"answered {error.response.status_code}"
+        raise Unavailable(f"{url.split('/resolve/')[0]} {reason} for {path.name}") from None
     finally:
         logger.disabled = was_disabled
