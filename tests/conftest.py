@@ -1,0 +1,33 @@
+"""The same start for every run: nothing left over from an earlier one, nothing of the user's own touched."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# The stored outputs are those of the laptop profile with seed 0; kernels inherit this environment.
+_CLEARED = ("RECLAB_PROFILE", "RECLAB_SEED")
+_before = pytest.StashKey[dict]()
+_scratch = pytest.StashKey[Path]()
+
+
+def pytest_configure(config):
+    names = (*_CLEARED, "RECLAB_DERIVED", "RECLAB_LEDGER")
+    config.stash[_before] = {name: os.environ.get(name) for name in names}
+    config.stash[_scratch] = scratch = Path(tempfile.mkdtemp(prefix="reclab-tests-"))
+    for name in _CLEARED:
+        os.environ.pop(name, None)
+    os.environ.setdefault("RECLAB_DERIVED", str(scratch / "derived"))
+    os.environ["RECLAB_LEDGER"] = str(scratch / "ledger")
+
+
+def pytest_unconfigure(config):
+    for name, value in config.stash.get(_before, {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if scratch := config.stash.get(_scratch, None):
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,280 @@
+"""The stored notebooks keep the house rules, and the rules themselves can fail."""
+
+import ast
+import copy
+import re
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+from house_rules import RULES, Page
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SERIES = [
+    "00_start_here",
+    "01_dataset_construction",
+    "02_bert_finetuning",
+    "03_semantic_understanding",
+    "04_multimodal_fusion",
+    "05_click_prediction_and_ranking",
+    "06_thompson_sampling",
+    "07_off_policy_evaluation",
+    "08_multidimensional_evaluation",
+    "09_llm_as_judge",
+    "10_robustness_fairness_privacy",
+    "11_efficiency_and_scale",
+    "12_capstone",
+]
+
+
+def test_the_spine_of_the_series_is_there():
+    names = {path.stem for path in NOTEBOOKS}
+    missing = [
+        name for name in SERIES if name[:2] in {"00", "01", "02", "04", "06", "08"} and name not in names
+    ]
+    assert not missing, f"no such notebook: {', '.join(missing)}"
+    assert names <= set(SERIES), f"not in the series: {', '.join(sorted(names - set(SERIES)))}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", RULES)
+def test_house_rule(name, path):
+    broken = list(RULES[name](Page.read(path)))
+    assert not broken, f"{path.name} breaks {name}:\n  " + "\n  ".join(broken)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_valid_and_of_a_lessons_length(path):
+    node = nbformat.read(path, as_version=4)
+    nbformat.validate(node)
+    if len(node.cells) > 45:
+        warnings.warn(f"{path.name} has {len(node.cells)} cells; a lesson has 15 to 45", stacklevel=1)
+
+
+# --- the rules can fail: one good page, and for each rule what spoils it
+
+
+def markdown(source):
+    return {"cell_type": "markdown", "source": source, "metadata": {}}
+
+
+def code(source, *outputs, **metadata):
+    return {"cell_type": "code", "source": source, "metadata": metadata, "outputs": list(outputs)}
+
+
+def stream(text, name="stdout"):
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+def display(**data):
+    return {
+        "output_type": "display_data",
+        "data": {key.replace("_", "/"): v for key, v in data.items()},
+        "metadata": {},
+    }
+
+
+def nbgrader(**marks):
+    return {"schema_version": 3, "locked": False, "solution": False, "grade": False, "task": False} | marks
+
+
+def good_page() -> Page:
+    picture = display(image_png="iVBO", text_plain="Figure: a line that rises from left to right")
+    picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
+    cells = [
+        markdown("# Title\n\nYou will learn to count. Prerequisites: none. Time and memory: in the table."),
+        code("import reclab", tags=["setup"]),
+        markdown(
+            "## First look\n\nScores $x=0.5$ and `0.25`; a [link 1.5](https://a.b/2.5%); a 95% interval."
+        ),
+        code('check("03.count", 3)', stream("03.count = 3  within its band [2, 4]\n")),
+        markdown("### Figure"),
+        code("show(figure)", picture),
+        markdown("### Table"),
+        code(
+            "frame",
+            display(text_html="<th>item_id</th><th>rating</th>", text_plain="item_id  rating\n1  3.5"),
+        ),
+        markdown("## Exercise\n\nWrite the function."),
+        code("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", nbgrader=nbgrader(solution=True, grade_id="s")),
+        code(
+            "exercises.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")
+        ),
+        markdown("More words."),
+        code("2"),
+        markdown("## Summary"),
+        code('results.ledger("03")', stream("03: 1 results, 1 within their bands\n")),
+    ]
+    page = Page("03", cells, {"kernelspec": {"name": "python3"}}, {"03.count"})
+    for n, cell in enumerate(cells):
+        cell["id"] = f"03-{n:02d}"
+    for n, (_, cell) in enumerate(page.code(), 1):
+        cell["execution_count"] = n
+    return page
+
+
+def at(position, **changes):
+    """A change of one cell, by its position from 0."""
+    return lambda page: page.cells[position].update(changes)
+
+
+def says(text, **kwargs):
+    """A change that gives the fourth cell one more printed output."""
+    return lambda page: page.cells[3]["outputs"].append(stream(text, **kwargs))
+
+
+SPOILERS = {
+    "executed_in_order": [at(3, execution_count=7), at(5, execution_count=None)],
+    "no_stored_errors": [
+        at(12, outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}])
+    ],
+    "no_stderr_and_no_warnings": [says("x", name="stderr"), says("a.py:1: FutureWarning: soon")],
+    "no_machine_paths": [
+        says("read /home/ann/x.csv"),
+        says("/tmp/x"),
+        says("in C:\\Users\\ann"),
+        says("lib/site-packages/x.py"),
+        lambda page: page.cells[7]["outputs"][0]["data"].update({"text/html": "<td>/root/x</td>"}),
+    ],
+    "no_trailing_semicolon": [at(12, source="plot();"), at(12, source="plot();\n2")],
+    "figures_have_alt_text": [
+        lambda page: page.cells[5]["outputs"][0].update(metadata={}),
+        lambda page: page.cells[5]["outputs"][0]["data"].update({"text/plain": "<Figure size 640x480>"}),
+    ],
+    "headings_step_by_one": [
+        at(2, source="### Too deep"),
+        at(2, source="# A second title"),
+        at(0, source="You will learn. Prerequisites, time, memory."),
+    ],
+    "not_too_short": [lambda page: page.cells.pop()],
+    "code_cells_are_short": [
+        at(12, source="\n".join(["x = 1"] * 16)),
+        lambda page: [page.cells[n].update(source="\n".join(["x = 1"] * 13)) for n in (1, 12)],
+    ],
+    "prose_leads_to_code": [
+        lambda page: page.cells.insert(0, code("1")),
+        lambda page: [page.cells.insert(12, code("1")) for _ in range(4)],
+    ],
+    "first_cell_sets_out": [
+        at(0, source="# Title\n\nPrerequisites. Time and memory."),
+        at(0, source="# Title\n\nYou will learn. Time and memory."),
+        at(0, source="# Title\n\nYou will learn. Prerequisites. Memory."),
+        at(0, source="# Title\n\nYou will learn. Prerequisites. Time."),
+    ],
+    "ends_with_the_ledger": [at(14, source="print()"), at(14, source='results.ledger("04")')],
+    "checks_and_bands_agree": [
+        says("03.count = 9  OUTSIDE its band [2, 4]"),
+        says("03.count = 9  recorded, no band for laptop"),
+        says("04.other = 1  within its band [0, 2]"),
+        says("03.new = 1  within its band [0, 2]"),
+        at(3, outputs=[]),
+        lambda page: page.bands.add("03.unused"),
+        lambda page: page.bands.clear(),
+    ],
+    "metadata_is_plain": [
+        at(3, metadata={"collapsed": True}),
+        lambda page: page.metadata.update(widgets={}),
+        lambda page: page.metadata.update(kernelspec={"name": "venv"}),
+    ],
+    "cell_ids_are_unique": [at(3, id="03-00"), at(3, id="")],
+    "no_numbers_typed_by_hand": [
+        at(11, source="The AUC is 0.94."),
+        at(11, source="It wins in 90% of the runs."),
+        at(11, source="It costs $x$ and 1.5 s."),
+    ],
+    "no_boasting": [at(11, source="It is significantly better."), at(11, source="Fusion outperforms text.")],
+    "has_an_exercise": [
+        at(9, metadata={}),
+        at(10, metadata={}),
+        at(9, source="x = 1"),
+        at(10, metadata={"nbgrader": nbgrader(grade=True, points=1, grade_id="s")}),
+        at(10, metadata={"nbgrader": nbgrader(grade=True, points=0, grade_id="t")}),
+        at(9, metadata={"nbgrader": nbgrader(solution=True, grade_id="s", schema_version=2)}),
+    ],
+    "no_movielens_rows": [
+        lambda page: page.cells[7]["outputs"][0]["data"].update(
+            {"text/html": "<th>user_id</th><th>rating</th>"}
+        ),
+        says("  user_id item_id rating\n0 1 242 3"),
+        says("user_id zip_code\n1 85711"),
+    ],
+}
+
+
+def test_every_rule_is_shown_to_fail():
+    assert set(SPOILERS) == set(RULES)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_good_page_keeps_the_rule(name):
+    assert list(RULES[name](good_page())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [(name, n) for name, spoilers in SPOILERS.items() for n in range(len(spoilers))]
+)
+def test_a_bad_page_breaks_the_rule(name, n):
+    page = copy.deepcopy(good_page())
+    SPOILERS[name][n](page)
+    assert list(RULES[name](page)), f"{name} did not see it"
+
+
+# --- the package's docstrings point to the series
+
+PLUMBING = {
+    "errors",
+    "assets",
+    "catalogue",
+    "sources",
+    "cli",
+    "runner",
+    "report",
+    "receipts",
+    "series",
+    "calibrate",
+}
+PLUMBING_FUNCTIONS = {
+    "results." + name
+    for name in ("bands", "expected_folder", "ledger_folder", "read_ledger", "write_atomically")
+}
+
+
+def public_functions(tree: ast.Module):
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+def missing_docstrings(tree: ast.Module, module: str) -> list[str]:
+    """Public functions of a module that say nothing, or do not say where they are taught."""
+    said = {f"{module}.{node.name}": ast.get_docstring(node) or "" for node in public_functions(tree)}
+    silent = [f"{name}: no docstring" for name, text in said.items() if not text]
+    untaught = [
+        f"{name}: no 'Taught in:'"
+        for name, text in said.items()
+        if text and module not in PLUMBING and name not in PLUMBING_FUNCTIONS and "Taught in: " not in text
+    ]
+    return silent + untaught
+
+
+def unknown_lessons(source: str) -> list[str]:
+    lines = re.findall(r"Taught in: ([^\n]*)", source)
+    names = [name.strip(" .`") for line in lines for name in re.split(r",| and ", line)]
+    return [name for name in names if name not in SERIES]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "reclab").rglob("*.py")), ids=lambda path: path.stem)
+def test_docstrings_name_the_lesson(path):
+    source = path.read_text("utf-8")
+    missing = missing_docstrings(ast.parse(source), path.stem)
+    assert not missing, f"{path.name}: " + "; ".join(missing)
+    assert not unknown_lessons(source), f"{path.name}: not in the series: {unknown_lessons(source)}"
+
+
+def test_docstring_checks_can_fail():
+    bare = ast.parse(
+        'def f(): pass\ndef g(): "No lesson."\ndef _h(): pass\ndef i(): "Taught in: 00_start_here."'
+    )
+    assert missing_docstrings(bare, "rank") == ["rank.f: no docstring", "rank.g: no 'Taught in:'"]
+    assert missing_docstrings(bare, "cli") == ["cli.f: no docstring"]
+    assert unknown_lessons("Taught in: 00_start_here, 13_nothing.") == ["13_nothing"]
