@@ -24,16 +24,18 @@ WITHIN, OUTSIDE, RECORDED = "within", "OUTSIDE", "recorded"
 
 @dataclass(frozen=True)
 class Result:
-    """One checked number: its key (``NN.name``), value, band and verdict."""
+    """One checked number: its key (``NN.name``), value, band, verdict, and its own interval where it has one."""
 
     key: str
     value: float
     low: float | None
     high: float | None
     verdict: str
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        head = f"{self.key} = {_number(self.value)}  "
+        own = "" if self.interval is None else f" [{_number(self.interval[0])}, {_number(self.interval[1])}]"
+        head = f"{self.key} = {_number(self.value)}{own}  "
         if self.verdict == RECORDED:
             return head + f"recorded, no band for {get_profile().name}"
         return head + f"{self.verdict} its band [{_number(self.low)}, {_number(self.high)}]"
@@ -42,15 +44,16 @@ class Result:
 _ledger: dict[str, Result] = {}
 
 
-def check(key: str, value: float) -> float:
-    """Print a number beside its band, note it in the ledger, and return it.
+def check(key: str, value: float | tuple[float, float, float]) -> None:
+    """Print a number beside its band and note it in the ledger.
 
     Never raises on a number outside its band: the line says ``OUTSIDE``, which the tests and ``reclab run`` catch.
 
     Parameters
     ----------
     key : ``NN.name``, where NN is the notebook's number.
-    value : a finite number (NaN counts as outside any band).
+    value : a number, or an estimate with its interval ``(value, low, high)``, whose value is held to the band. NaN
+        counts as outside any band.
 
     Raises
     ------
@@ -62,16 +65,16 @@ def check(key: str, value: float) -> float:
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
         raise ReclabError(f"a result's key looks like '02.auc_finetuned', got {key!r}")
     band = bands(notebook).get(key)
-    value = float(value)
+    number, *interval = map(float, value if isinstance(value, tuple) else (value,))
+    own = tuple(interval) if interval else None
     if band is None:
-        result = Result(key, value, None, None, RECORDED)
+        result = Result(key, number, None, None, RECORDED, own)
     else:
         low, high = float(band["low"]), float(band["high"])
-        result = Result(key, value, low, high, WITHIN if low <= value <= high else OUTSIDE)
+        result = Result(key, number, low, high, WITHIN if low <= number <= high else OUTSIDE, own)
     _ledger[key] = result
     _save(notebook)
     print(result)
-    return value
 
 
 def ledger(notebook: str) -> None:

@@ -34,7 +34,7 @@ TRAPS = (
 
 
 def clothing() -> Dataset:
-    """Reviews with text, without exact duplicates; positive means that the reviewer recommends the item.
+    """Reviews with text, each text once; positive means that the reviewer recommends the item.
 
     ``interactions`` has ``text`` (the review), ``title``, ``rating`` (1 to 5), ``helpful_votes``; ``items`` has
     ``division, department, class`` and ``text`` made of them; ``users`` has ``age`` (years), one row a review.
@@ -46,7 +46,7 @@ def clothing() -> Dataset:
     Taught in: 01_dataset_construction.
     """
     raw = pd.read_parquet(assets.fetch("clothing-reviews")["reviews.parquet"]).rename(columns=COLUMNS)
-    reviews = raw.dropna(subset="text").drop_duplicates(ignore_index=True)
+    reviews = raw.dropna(subset="text").drop_duplicates("text", ignore_index=True)
     reviews["item_id"] = reviews["item_id"].astype(str)
     reviews["user_id"] = [f"review-{row}" for row in range(len(reviews))]
     reviews["positive"] = reviews["positive"] == 1

@@ -18,7 +18,14 @@ from .. import assets
 from .schema import Card, Dataset
 
 ARTICLES = ("The", "A", "An", "Les", "La", "Le", "L'", "Il", "Das", "El")
-FACTS = {"Director": "directors", "Writer": "writers", "Cast": "cast", "Language": "languages", "Country": "countries"}
+FACTS = {
+    "Genre": "wikidata_genres",
+    "Director": "directors",
+    "Writer": "writers",
+    "Cast": "cast",
+    "Language": "languages",
+    "Country": "countries",
+}
 
 TRAPS = (
     "A user's ratings fall within minutes: most share their second with another, so 'the last one' is partly a draw.",
@@ -32,7 +39,8 @@ def movies() -> Dataset:
     """The films thread of the series: 943 users, 1,682 films, 100,000 ratings; positive means a rating of 4 or 5.
 
     ``items`` has ``title``, ``year`` (missing for one), ``genres`` (list of str), ``text`` ("Title (year). Genres"),
-    ``matched`` (found in Wikidata) and, as lists of str, ``directors, writers, cast, languages, countries``.
+    ``matched`` (found in Wikidata) and, as lists of str, ``directors, writers, cast, languages,
+    countries, wikidata_genres``.
     ``users`` has ``age`` (years), ``gender``, ``occupation``, ``zip_code`` (str).
 
     Raises
@@ -93,16 +101,16 @@ def join_on_title(items: pd.DataFrame, films: pd.DataFrame) -> pd.DataFrame:
 
 
 def normalise_title(title: str) -> str:
-    """Lower case, no accents, no "(other title)", and "Godfather, The" turned into "the godfather".
+    """Letters and digits in lower case, no accents, no "(other title)": "Godfather, The" gives "thegodfather".
 
     Taught in: 01_dataset_construction.
     """
-    title = title.split(" (")[0].strip()
+    title = title.split("(")[0].strip()
     head, comma, article = title.rpartition(", ")
     if comma and article in ARTICLES:
         title = f"{article} {head}"
-    plain = unicodedata.normalize("NFKD", title.lower())
-    return "".join(c for c in plain if c.isalnum() or c == " ").strip()
+    plain = unicodedata.normalize("NFKD", title.lower().replace("&", "and"))
+    return "".join(letter for letter in plain if letter.isalnum())
 
 
 def read_wikidata(path: Path) -> pd.DataFrame:
