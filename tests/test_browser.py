@@ -1,0 +1,161 @@
+"""Notebook 00 as a student meets it: a real JupyterLab, in a real browser, Run > Run All Cells."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
+DEADLINE = 220  # seconds for everything; the test is stopped by its own waits, never by the outer runner
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def page():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser.close()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A JupyterLab that knows nothing of the user's own settings; gives its folder, address and token."""
+    root = tmp_path / "root"
+    root.mkdir()
+    settings = tmp_path / "settings" / "@jupyterlab"
+    _settings(settings / "notebook-extension" / "tracker.jupyterlab-settings", windowingMode="none")
+    news = {"fetchNews": "false", "checkForUpdates": False}
+    _settings(settings / "apputils-extension" / "notification.jupyterlab-settings", **news)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token, folder = secrets.token_hex(16), {k: str(tmp_path / k) for k in ("config", "data", "runtime")}
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(f"--ServerApp.root_dir={root}", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
+        *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
+        *("--LabApp.extension_manager=readonly", f"--LabApp.user_settings_dir={tmp_path / 'settings'}"),
+        f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
+    ]
+    own = {f"JUPYTER_{kind.upper()}_DIR": path for kind, path in folder.items()}
+    log = (tmp_path / "lab.log").open("w")
+    server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield root, f"http://127.0.0.1:{port}", token
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        log.close()
+
+
+def _settings(path: Path, **values):
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(values), "utf-8")
+
+
+def wait_for(what: str, condition, deadline: float, pause: float = 0.3):
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(pause)
+    pytest.fail(f"waited in vain for {what}")
+
+
+def ask(url: str, token: str):
+    """The server's answer, or None while it does not answer yet."""
+    request = urllib.request.Request(url, headers={"Authorization": f"token {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def run_all(page, lab, node, *, deadline: float) -> dict:
+    """Open a notebook without its outputs in the browser, run all of it, and say what the page then shows."""
+    root, address, token = lab
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(node, root / "lesson.ipynb")
+    n_code = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in node.cells)
+
+    wait_for("the server", lambda: ask(f"{address}/api/status", token), deadline)
+    page.goto(f"{address}/lab/tree/lesson.ipynb?token={token}")
+    page.locator(".jp-Notebook").wait_for(timeout=60_000)
+
+    # Until the kernel is idle and the page is connected to it, Run All would open a dialog instead.
+    def idle():
+        kernels = [session["kernel"] for session in ask(f"{address}/api/sessions", token) or []]
+        return any(k["execution_state"] == "idle" and k["connections"] > 0 for k in kernels)
+
+    wait_for("an idle kernel", idle, deadline)
+    status = page.locator("#jp-main-statusbar").get_by_text("| Idle")
+    status.wait_for(timeout=30_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    numbered = [f"[{n}]:" for n in range(1, n_code + 1)]
+    # JupyterLab shows errors and stderr alike; a lesson has neither.
+    errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']")
+
+    def finished():
+        return (
+            errors.count()
+            or [p.strip() for p in prompts.all_inner_texts() if p.strip() != "[ ]:"] == numbered
+        )
+
+    wait_for("every cell's number", finished, deadline)
+    return {
+        "errors": errors.all_inner_texts(),
+        "figures": page.locator(".jp-RenderedImage img").count(),
+        "text": "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts()),
+    }
+
+
+def test_the_first_notebook_runs_in_a_browser(page, lab):
+    if not NOTEBOOK.is_file():
+        pytest.skip("notebook 00 is not there")
+    node = nbformat.read(NOTEBOOK, as_version=4)
+    stored = sum("image/png" in o.get("data", {}) for c in node.cells for o in c.get("outputs", []))
+    seen = run_all(page, lab, node, deadline=time.monotonic() + DEADLINE)
+    assert not seen["errors"], seen["errors"]
+    assert stored > 0 and seen["figures"] == stored
+    assert "OUTSIDE" not in seen["text"]
+
+
+def test_an_error_in_a_cell_is_seen(page, lab):
+    cells = [nbformat.v4.new_code_cell("1 + 1"), nbformat.v4.new_code_cell("1 / 0")]
+    node = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
+    seen = run_all(page, lab, node, deadline=time.monotonic() + 90)
+    assert "ZeroDivisionError" in seen["errors"][0]

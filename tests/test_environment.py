@@ -1,0 +1,197 @@
+"""The set-up files agree: pyproject.toml, lock, conda files, Binder, the CI script and the README."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from reclab.assets import ASSETS
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LINE_ONE = "python -m pip install -c requirements.lock -e . && reclab run"
+LINE_TWO = 'python -m pip install -c requirements.lock -e ".[test]" && python -m pytest'
+CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+# One name, an optional range; conda reads a space as the start of a build string, so there is none.
+CONDA_SPEC = re.compile(r"[a-z0-9][a-z0-9._-]*((>=|<=|==|=|<|>|!=)\d[\w.*]*(,(>=|<=|<|>|!=)\d[\w.*]*)*)?")
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="shell scripts and file modes: POSIX only")
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(*groups: str) -> dict[str, SpecifierSet]:
+    """Name -> range, of the dependencies and of the named extras."""
+    lines = list(PROJECT["project"]["dependencies"])
+    for group in groups:
+        lines += PROJECT["project"]["optional-dependencies"][group]
+    return {normal(r.name): r.specifier for r in map(Requirement, lines)}
+
+
+def conda_specs() -> list[str]:
+    return yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
+
+
+def locked() -> dict[str, Requirement]:
+    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {normal(r.name): r for r in found}
+
+
+# --- conda and Binder
+
+
+def test_binder_has_the_same_environment():
+    assert (ROOT / "binder" / "environment.yml").read_text("utf-8") == (ROOT / "environment.yml").read_text(
+        "utf-8"
+    )
+
+
+def test_conda_ranges_are_pyprojects():
+    specs = [re.fullmatch(r"([\w.-]+?)([<>=!].*)?", spec).groups() for spec in conda_specs()]
+    conda = {
+        name: SpecifierSet(range_ or "") for name, range_ in specs if name not in ("python", "hatchling")
+    }
+    wanted = {CONDA_NAMES.get(name, name): range_ for name, range_ in requirements().items()}
+    assert conda == wanted
+    builder = Requirement(PROJECT["build-system"]["requires"][0])
+    assert f"{builder.name}{builder.specifier}" in conda_specs()
+
+
+def test_conda_python_is_one_that_pyproject_allows():
+    python = next(spec for spec in conda_specs() if re.match(r"python\b", spec))
+    version = re.fullmatch(r"python=(\d+\.\d+)", python)
+    assert version, f"Binder reads only 'python=X.Y', not {python!r}"
+    assert version[1] in SpecifierSet(PROJECT["project"]["requires-python"])
+
+
+@pytest.mark.parametrize("spec", conda_specs())
+def test_conda_spec_is_strict(spec):
+    assert CONDA_SPEC.fullmatch(spec), f"not a plain conda spec: {spec!r}"
+    try:
+        from rattler import MatchSpec
+    except ImportError:
+        return
+    MatchSpec(spec, strict=True)
+
+
+@pytest.mark.parametrize(
+    "spec", ["torch >= 2", "numpy>=", "numpy>=2.0 <3", "a>=1,,<2", "-e .", "git+https://x.y/z"]
+)
+def test_conda_spec_check_can_fail(spec):
+    assert not CONDA_SPEC.fullmatch(spec)
+
+
+def test_binder_fetches_what_may_go_into_an_image():
+    script = (ROOT / "binder" / "postBuild").read_text("utf-8")
+    assert "python -m pip install --no-deps --no-build-isolation --no-cache-dir ." in script.splitlines()
+    fetched = re.search(r"(?m)^reclab data fetch (.+)$", script)[1].split()
+    # What lies on the hub alone belongs to the gpu profile, which Binder does not have.
+    assert sorted(fetched) == sorted(
+        name for name, asset in ASSETS.items() if asset.redistributable and asset.package
+    )
+
+
+@posix_only
+def test_binder_folder_is_what_repo2docker_uses(tmp_path):
+    if importlib.util.find_spec("repo2docker") is None:
+        pytest.skip("jupyter-repo2docker is not installed")
+    for name in ("environment.yml", "binder", "pyproject.toml", "requirements.lock"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    version = next(spec for spec in conda_specs() if spec.startswith("python="))
+    assert f"Building conda environment for {version}" in said
+    assert 'env update -p ${NB_PYTHON_PREFIX} --file "binder/environment.yml"' in said
+    assert "RUN ./binder/postBuild" in said
+
+
+# --- the lock
+
+
+def test_lock_is_a_list_of_exact_public_versions():
+    for name, requirement in locked().items():
+        (pin,) = requirement.specifier
+        assert pin.operator == "==" and "+" not in pin.version and "*" not in pin.version, name
+        assert not requirement.url and not requirement.extras, name
+
+
+def test_lock_holds_every_dependency_within_its_range():
+    pins = locked()
+    for name, range_ in requirements("test").items():
+        if name == "pip":  # the tool that reads the lock is not pinned by it
+            continue
+        assert name in pins, f"{name} is in pyproject.toml but not in requirements.lock; renew the lock"
+        (pin,) = pins[name].specifier
+        assert pin.version in range_, f"{name} {pin.version} is outside {range_}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock leaves what one system needs to its parents")
+def test_lock_is_closed():
+    """What the locked packages need is locked as well, but for torch's own CUDA libraries."""
+    pins, queue, missing = locked(), list(requirements("test")), set()
+    seen = {"pip", "triton"}
+    while queue:
+        name = queue.pop()
+        if name in seen or name.startswith(("nvidia-", "cuda-")):
+            continue
+        seen.add(name)
+        if name not in pins:
+            missing.add(name)
+        needs = map(Requirement, importlib.metadata.requires(name) or [])
+        queue += [
+            normal(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})
+        ]
+    assert not missing, f"needed but not in requirements.lock: {', '.join(sorted(missing))}; renew the lock"
+
+
+# --- scripts and README
+
+
+@posix_only
+@pytest.mark.parametrize("name", [".ci/run", "binder/postBuild"])
+def test_scripts_can_run(name):
+    path = ROOT / name
+    assert os.access(path, os.X_OK), f"{name} is not executable"
+    assert "set -euo pipefail" in path.read_text("utf-8")
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_readme_and_ci_say_the_same_lines():
+    readme = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert readme.count(LINE_ONE) == 1
+    assert readme.count(LINE_TWO) == 1
+    script = [line.strip() for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()]
+    assert LINE_TWO in script
+
+
+def test_nothing_names_the_other_project_on_the_index():
+    """`reclab` on the package index is another project: no line may tell anyone to install it."""
+    other = re.compile(r"pip3? install (-\S+ )*reclab(?!-kit)\b")
+    assert other.search("pip install -q reclab")
+    folders = [
+        "*.md",
+        "*.yml",
+        "binder/*",
+        "notebooks/*.ipynb",
+        "reclab/**/*.py",
+        "reclab/*.j2",
+        "reclab/*.toml",
+    ]
+    for path in (path for folder in folders for path in ROOT.glob(folder)):
+        assert not other.search(path.read_text("utf-8")), path.name
