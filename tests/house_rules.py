@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import refresh_notebooks
 
 RULES: dict[str, Callable[[Page], Iterator[str]]] = {}
 
 
 @dataclass
 class Page:
-    """A notebook with its number and the keys that its file of bands holds."""
+    """A notebook with its name and the keys that its file of bands holds."""
 
-    number: str
+    name: str
     cells: list
     metadata: dict = field(default_factory=dict)
     bands: set[str] = field(default_factory=set)
@@ -30,10 +31,13 @@ class Page:
     @classmethod
     def read(cls, path: Path) -> Page:
         node = nbformat.read(path, as_version=4)
-        number = path.stem[:2]
-        file = path.parent / "expected" / "laptop" / f"{number}.toml"
+        file = path.parent / "expected" / "laptop" / f"{path.stem[:2]}.toml"
         bands = tomllib.loads(file.read_text("utf-8")).get("bands", {}) if file.is_file() else {}
-        return cls(number, node.cells, node.metadata, set(bands))
+        return cls(path.stem, node.cells, node.metadata, set(bands))
+
+    @property
+    def number(self) -> str:
+        return self.name[:2]
 
     def of_type(self, kind: str) -> Iterator[tuple[int, dict]]:
         """Position (from 1) and cell of every cell of that type."""
@@ -201,6 +205,21 @@ def first_cell_sets_out(page):
 
 
 @rule
+def badges_and_setup_are_stamped(page):
+    url, tag = refresh_notebooks.repository(refresh_notebooks.ROOT / "pyproject.toml")
+    first = page.cells[0]["source"]
+    if refresh_notebooks.MARK not in first.splitlines():
+        yield f"cell 1: no line {refresh_notebooks.MARK}"
+    elif refresh_notebooks.stamp_badges(first, refresh_notebooks.badges(page.name, url, tag)) != first:
+        yield "cell 1: the launch badges are not this repository's; refresh the notebook"
+    tagged = [n for n, cell in page.code() if "setup" in cell["metadata"].get("tags", [])]
+    if tagged != [2]:
+        yield f"the one cell tagged 'setup' has to be cell 2, found {tagged}"
+    elif page.cells[1]["source"] != refresh_notebooks.setup_source(url, tag):
+        yield "cell 2: not the set-up cell of every notebook; refresh the notebook"
+
+
+@rule
 def ends_with_the_ledger(page):
     code = [(n, cell) for n, cell in page.code()]
     if not code or not re.search(rf"\bledger\(\"{page.number}\"\)", code[-1][1]["source"]):
@@ -213,7 +232,7 @@ def checks_and_bands_agree(page):
     for _, cell in page.code():
         literal |= set(_literal_keys(cell["source"]))
     for n, text in page.printed():
-        for key, verdict in re.findall(r"(?m)^(\d\d\.\S+) = \S+  (within|OUTSIDE|recorded)", text):
+        for key, verdict in re.findall(r"(?m)^(\d\d\.\S+) = .*?  (within|OUTSIDE|recorded)\b", text):
             shown[key] = verdict
             if verdict != "within":
                 yield f"cell {n}: {key} is stored as {verdict}"
@@ -229,7 +248,7 @@ def checks_and_bands_agree(page):
 
 
 def _literal_keys(source: str) -> Iterator[str]:
-    tree = ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
+    tree = ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
     for node in ast.walk(tree):
         is_check = isinstance(node, ast.Call) and ast.unparse(node.func) in {"check", "results.check"}
         if is_check and node.args and isinstance(node.args[0], ast.Constant):

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from house_rules import RULES, Page
+from refresh_notebooks import MARK, repository, setup_source
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,8 +85,10 @@ def good_page() -> Page:
     picture = display(image_png="iVBO", text_plain="Figure: a line that rises from left to right")
     picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
     cells = [
-        markdown("# Title\n\nYou will learn to count. Prerequisites: none. Time and memory: in the table."),
-        code("import reclab", tags=["setup"]),
+        markdown(
+            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none. Time and memory: in the table."
+        ),
+        code(setup_source(*repository(ROOT / "pyproject.toml")), tags=["setup"]),
         markdown(
             "## First look\n\nScores $x=0.5$ and `0.25`; a [link 1.5](https://a.b/2.5%); a 95% interval."
         ),
@@ -107,7 +110,7 @@ def good_page() -> Page:
         markdown("## Summary"),
         code('results.ledger("03")', stream("03: 1 results, 1 within their bands\n")),
     ]
-    page = Page("03", cells, {"kernelspec": {"name": "python3"}}, {"03.count"})
+    page = Page("03_semantic_understanding", cells, {"kernelspec": {"name": "python3"}}, {"03.count"})
     for n, cell in enumerate(cells):
         cell["id"] = f"03-{n:02d}"
     for n, (_, cell) in enumerate(page.code(), 1):
@@ -162,6 +165,13 @@ SPOILERS = {
         at(0, source="# Title\n\nYou will learn. Time and memory."),
         at(0, source="# Title\n\nYou will learn. Prerequisites. Memory."),
         at(0, source="# Title\n\nYou will learn. Prerequisites. Time."),
+    ],
+    "badges_and_setup_are_stamped": [
+        at(0, source="# Title"),
+        at(0, source=f"# Title\n{MARK}\n[![Open in Binder](x)](https://elsewhere)\nWords."),
+        at(1, source="import reclab"),
+        at(1, metadata={}),
+        lambda page: page.cells.insert(1, markdown("Words.")),
     ],
     "ends_with_the_ledger": [at(14, source="print()"), at(14, source='results.ledger("04")')],
     "checks_and_bands_agree": [
