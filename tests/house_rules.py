@@ -19,6 +19,14 @@ import refresh_notebooks
 RULES: dict[str, Callable[[Page], Iterator[str]]] = {}
 
 
+# Numbers in prose that name a thing; every other decimal or percentage is a result, for a cell to print.
+NOT_RESULTS = [
+    r"\d+(\.\d+)?\s?% ([\w-]+ )?intervals?",  # a method
+    r"(?i)exercise \d\d\.\d+",
+    r"(?m)^\W*Time and memory.*(\n.+)*",  # the budget, in the first cell
+]
+
+
 @dataclass
 class Page:
     """A notebook with its name and the keys that its file of bands holds."""
@@ -278,8 +286,9 @@ def cell_ids_are_unique(page):
 @rule
 def no_numbers_typed_by_hand(page):
     for n, cell in page.markdown():
-        # "A 95% interval" names a method; every other decimal or percentage is a result for a cell to print.
-        text = re.sub(r"\d+(\.\d+)?\s?% ([\w-]+ )?intervals?", "", prose(cell["source"]))
+        text = prose(cell["source"])
+        for name in NOT_RESULTS:
+            text = re.sub(name, "", text)
         if found := re.search(r"\d+\.\d+\s?%?|\d+\s?%|\d+ per ?cent", text):
             yield f"cell {n}: the number {found.group().strip()} is typed by hand; let a cell print it"
 

@@ -86,7 +86,7 @@ def good_page() -> Page:
     picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
     cells = [
         markdown(
-            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none. Time and memory: in the table."
+            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none. \n\n**Time and memory:** 1.6 GiB."
         ),
         code(setup_source(*repository(ROOT / "pyproject.toml")), tags=["setup"]),
         markdown(
@@ -100,7 +100,7 @@ def good_page() -> Page:
             "frame",
             display(text_html="<th>item_id</th><th>rating</th>", text_plain="item_id  rating\n1  3.5"),
         ),
-        markdown("## Exercise\n\nWrite the function."),
+        markdown("## Exercise 03.1\n\nWrite the function."),
         code("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", nbgrader=nbgrader(solution=True, grade_id="s")),
         code(
             "exercises.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")
@@ -193,6 +193,7 @@ SPOILERS = {
         at(11, source="The AUC is 0.94."),
         at(11, source="It wins in 90% of the runs."),
         at(11, source="It costs $x$ and 1.5 s."),
+        at(0, source="**Time and memory:** 1.6 GiB.\n\nThe AUC is 0.94."),
     ],
     "no_boasting": [at(11, source="It is significantly better."), at(11, source="Fusion outperforms text.")],
     "has_an_exercise": [
