@@ -86,7 +86,7 @@ def good_page() -> Page:
     picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
     cells = [
         markdown(
-            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none. \n\n**Time and memory:** 1.6 GiB."
+            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none.\n\n**Time and memory:** 1.6 GiB."
         ),
         code(setup_source(*repository(ROOT / "pyproject.toml")), tags=["setup"]),
         markdown(
