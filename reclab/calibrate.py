@@ -1,0 +1,207 @@
+"""Measure the band of each checked number: run a notebook under many seeds and write what came out.
+
+Taught in: 08_multidimensional_evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import tempfile
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from pathlib import Path
+
+from .errors import ReclabError
+from .profiles import Profile
+from .receipts import code_hash, source_hash, versions
+from .results import write_atomically
+
+CONFIDENCE = 0.999
+ROUNDING = 1e-3
+DIGITS = 4
+PROOF = 0.97
+VERSIONS = ("reclab", "numpy", "torch", "transformers")
+
+
+def band(values: list[float]) -> tuple[float, float, float, float]:
+    """The band that one more run should fall into: the 99.9% t prediction interval.
+
+    ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean either side:
+    room for another machine's rounding. A whole number that every seed gives alike is a count, without room.
+
+    Parameters
+    ----------
+    values : the number under each of at least two seeds.
+
+    Returns
+    -------
+    mean, sd, low, high : the bounds are rounded outwards to four significant digits, save for a count.
+
+    Raises
+    ------
+    ReclabError : fewer than two values, or one that is not finite.
+
+    Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
+    Taught in: 08_multidimensional_evaluation.
+
+    >>> band([12.0, 12.0, 12.0])
+    (12.0, 0.0, 12.0, 12.0)
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        raise ReclabError(f"a band needs the values of at least 2 seeds, got {n}")
+    if not all(map(math.isfinite, values)):
+        raise ReclabError("a band needs finite values, and one of them is not a number or is infinite")
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    if len(set(values)) == 1:
+        mean = values[0]  # a mean of equal numbers can miss them by a rounding
+        if mean == int(mean):
+            return mean, 0.0, mean, mean
+    margin = t.ppf(1 - (1 - CONFIDENCE) / 2, n - 1) * sd * math.sqrt(1 + 1 / n)
+    margin = max(margin, ROUNDING * abs(mean), 1e-9)
+    return mean, sd, _outwards(mean - margin, ROUND_FLOOR), _outwards(mean + margin, ROUND_CEILING)
+
+
+def _outwards(value: float, rounding: str) -> float:
+    # Decimal rounds the digits that one sees: 0.001 stays 0.001 in both directions.
+    return float(Context(prec=DIGITS, rounding=rounding).create_decimal(repr(float(value))))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Bands tried on fresh seeds: the share inside, those seeds, and a line for each result outside."""
+
+    inside: float
+    seeds: list[int]
+    missed: list[str]
+
+
+def calibrate(
+    path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs: Path, say=print
+) -> Proof | None:
+    """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then prove it.
+
+    Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run again
+    while the notebook's code, the package and the libraries stay as they are.
+
+    Parameters
+    ----------
+    n_seeds : runs behind each band, at least 2.
+    n_proof : fresh seeds that the bands are tried on; 0 leaves the proof out and returns None.
+    runs : folder of what is kept between calls.
+    say : called with each line of progress.
+
+    Raises
+    ------
+    ReclabError : the notebook failed under a seed, or a result was missing under one.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    from .series import read_notebook
+
+    if n_seeds < 2:
+        raise ReclabError(f"--seeds must be at least 2, got {n_seeds}")
+    number, code, source = path.stem[:2], code_hash(read_notebook(path)), source_hash()
+    made_by = json.dumps([code, source, versions()]).encode()
+    kept = runs / profile.name / f"{number}-{hashlib.sha256(made_by).hexdigest()[:12]}"
+    target = path.parent / "expected" / profile.name / f"{number}.toml"
+    meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
+    meta |= {f"version_{name}": version for name, version in versions().items() if name in VERSIONS}
+
+    measured = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
+    bands = make_bands(path.stem, measured)
+    write_atomically(target, toml(meta, bands))
+    say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
+    if not n_proof:
+        return None
+    seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
+    fresh = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
+    proof = prove(bands, fresh)
+    meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
+    write_atomically(target, toml(meta, bands))
+    return proof
+
+
+def seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
+    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept.
+
+    Raises
+    ------
+    ReclabError : the notebook failed.
+    """
+    file = kept / f"{profile.seed}.json"
+    head = f"{path.stem}, seed {profile.seed}"
+    if file.is_file():
+        say(f"{head} ... kept from before")
+        return json.loads(file.read_text("utf-8"))
+    from .runner import kernel_environment, run_notebook
+
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept, prefix="seed-", ignore_cleanup_errors=True) as scratch:
+        env = kernel_environment(profile, derived=Path(scratch) / "derived", ledger=Path(scratch) / "ledger")
+        run = run_notebook(path, env=env)
+    if run.error:
+        raise ReclabError(f"{head}: {run.error}")
+    values = {key: result.value for key, result in run.results.items()}
+    write_atomically(file, json.dumps(values, indent=1))
+    say(f"{head} ... {run.seconds:.0f} s, {len(values)} results")
+    return values
+
+
+def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tuple]:
+    """The band of each key.
+
+    Parameters
+    ----------
+    name : the notebook's, for messages.
+    measured : seed -> key -> value.
+
+    Raises
+    ------
+    ReclabError : a key is missing under some seed, or a value is not finite.
+    """
+    bands = {}
+    for key in sorted(set().union(*measured.values())):
+        absent = [str(seed) for seed, values in measured.items() if key not in values]
+        if absent:
+            raise ReclabError(
+                f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always"
+            )
+        try:
+            bands[key] = (*band([values[key] for values in measured.values()]), len(measured))
+        except ReclabError as error:
+            raise ReclabError(f"{name}: {key}: {error}") from None
+    return bands
+
+
+def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
+    """Try bands on seeds that they were not made from.
+
+    Parameters
+    ----------
+    bands : key -> (mean, sd, low, high, n).
+    fresh : seed -> key -> value; a missing value counts as outside.
+    """
+    missed = []
+    for seed, values in fresh.items():
+        for key, (_, _, low, high, _) in bands.items():
+            value = values.get(key, math.nan)
+            if not low <= value <= high:
+                missed.append(f"seed {seed}: {key} = {value:.6g} lies outside [{low:.6g}, {high:.6g}]")
+    total = len(bands) * len(fresh)
+    return Proof(1 - len(missed) / total if total else 1.0, list(fresh), missed)
+
+
+def toml(meta: dict, bands: dict[str, tuple]) -> str:
+    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too."""
+    lines = ["# Written by `reclab calibrate`; do not edit.", "", "[meta]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in meta.items()]
+    for key, (mean, sd, low, high, n) in bands.items():
+        lines += ["", f"[bands.{json.dumps(key)}]", f"mean = {mean!r}", f"sd = {sd!r}"]
+        lines += [f"n = {n}", f"low = {low!r}", f"high = {high!r}"]
+    return "\n".join(lines) + "\n"

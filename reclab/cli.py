@@ -1,0 +1,193 @@
+"""The command line: ``reclab run``, ``reclab data`` and ``reclab calibrate``.
+
+Taught in: 00_start_here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from . import __version__
+from .errors import ReclabError, UnknownNameError
+from .profiles import Profile, get_profile
+from .series import find_notebooks, notebooks_folder
+
+DATA = ("movielens-100k", "wikidata-films", "clothing-reviews", "open-bandit-small", "minilm-l6")
+FAILED, MISUSED, STOPPED = 1, 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0, 1 for a failure, 2 for a wrong name, 130 for Ctrl-C.
+
+    Parameters
+    ----------
+    argv : the words after ``reclab``; those of the command line where None.
+
+    Taught in: 00_start_here.
+    """
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except UnknownNameError as error:
+        return _complain(error, MISUSED)
+    except ReclabError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return _complain("stopped by Ctrl-C", STOPPED)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="reclab", description="Run the series, and fetch and check what it needs."
+    )
+    top.add_argument("--version", action="version", version=f"reclab {__version__}")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", help="execute the series and write a report")
+    run.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks, such as 02 06 (default: all)")
+    run.add_argument("--profile", help="laptop or gpu (default: RECLAB_PROFILE, else laptop)")
+    run.add_argument("--keep-going", action="store_true", help="go on after a notebook that failed")
+    run.add_argument(
+        "--fresh", action="store_true", help="compute everything anew, with an empty derived cache"
+    )
+    run.add_argument("--out", type=Path, help="write the report here (default: runs/<time> in this folder)")
+    run.set_defaults(command=run_command)
+
+    data = commands.add_parser("data", help="list, fetch or verify the data sets and models")
+    data.add_argument("action", choices=["list", "fetch", "verify"])
+    data.add_argument("names", nargs="*", metavar="NAME", help="data sets or models (default: all)")
+    data.set_defaults(command=data_command)
+
+    calibrate = commands.add_parser("calibrate", help="measure the bands of the results over many seeds")
+    calibrate.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
+    calibrate.add_argument("--profile", help="laptop or gpu")
+    calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
+    calibrate.add_argument(
+        "--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)"
+    )
+    calibrate.set_defaults(command=calibrate_command)
+    return top
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Execute notebooks, and keep the report up to date after each."""
+    profile = get_profile(args.profile)
+    folder = notebooks_folder()
+    paths = find_notebooks(args.notebooks, folder)
+    fetch_assets(profile)
+    out = new_folder(args.out)
+    derived = out / "derived" if args.fresh else None
+    try:
+        return _run_all(paths, profile, out, derived, keep_going=args.keep_going)
+    finally:
+        if derived:
+            shutil.rmtree(derived, ignore_errors=True)
+
+
+def _run_all(
+    paths: list[Path], profile: Profile, out: Path, derived: Path | None, *, keep_going: bool
+) -> int:
+    from . import assets, report
+    from .runner import Interrupted, kernel_environment, run_notebook
+
+    env = kernel_environment(profile, derived=derived or assets.derived_folder(), ledger=out / "ledger")
+    index = {
+        "planned": [path.stem for path in paths],
+        "started": datetime.now().isoformat(timespec="seconds"),
+    }
+    runs, status, note = [], 0, ""
+    report.write_index(out, runs, profile, **index)
+    for path in paths:
+        print(f"{path.stem} ... ", end="", flush=True)
+        try:
+            run = run_notebook(path, env=env)
+        except Interrupted as stop:
+            run, status, note = stop.run, STOPPED, f"Stopped by Ctrl-C in {path.stem}."
+        runs.append(run)
+        print(summary(run), flush=True)
+        report.write_notebook(run, out, path.parent)
+        if not run.ok and status != STOPPED:
+            status = FAILED
+        if status == FAILED and not keep_going:
+            note = f"Stopped after {path.stem}, which failed."
+        report.write_index(out, runs, profile, **index, note=note)
+        if note:
+            break
+    print(f"{note} The report is {out / 'index.html'}".strip())
+    return status
+
+
+def summary(run) -> str:
+    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE."""
+    results = f"{len(run.results)} result{'' if len(run.results) == 1 else 's'}"
+    faults = ([run.error] if run.error else []) + [str(result) for result in run.outside]
+    return f"{run.seconds:.0f} s, {run.peak:,.0f} MiB, {results}, " + "\n  ".join(faults or ["ok"])
+
+
+def data_command(args: argparse.Namespace) -> int:
+    """List, fetch or verify data sets and models."""
+    from . import assets
+
+    return assets.command(args.action, args.names)
+
+
+def calibrate_command(args: argparse.Namespace) -> int:
+    """Measure bands, and try them on fresh seeds."""
+    from .calibrate import PROOF, calibrate
+
+    profile = get_profile(args.profile)
+    paths = find_notebooks(args.notebooks, notebooks_folder())
+    fetch_assets(profile)
+    status = 0
+    for path in paths:
+        proof = calibrate(
+            path, profile, n_seeds=args.seeds, n_proof=args.prove, runs=Path("runs", "calibrate").absolute()
+        )
+        if proof is None:
+            continue
+        print(f"{path.stem}: {proof.inside:.1%} of the results of {len(proof.seeds)} fresh seeds inside")
+        print("".join(f"  {line}\n" for line in proof.missed), end="")
+        if proof.inside < PROOF:
+            status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", FAILED)
+    return status
+
+
+def fetch_assets(profile: Profile) -> None:
+    """Fetch what the series needs before it starts, so that licences and progress are said here."""
+    from . import assets
+
+    for name in dict.fromkeys([*DATA, profile.model]):
+        assets.fetch(name, verbose=True)
+
+
+def new_folder(chosen: Path | None) -> Path:
+    """Make the folder of a report: the chosen one, which must be new or empty, else ``runs/<time>``.
+
+    Raises
+    ------
+    ReclabError : it holds something already, or cannot be made.
+    """
+    out = (chosen or Path("runs", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))).absolute()
+    try:
+        out.mkdir(parents=True, exist_ok=bool(chosen))
+        if any(out.iterdir()):
+            raise ReclabError(f"{out} is not empty; name a new folder after --out")
+    except OSError as error:
+        raise ReclabError(
+            f"cannot make the folder {out} ({error.strerror}); name another after --out"
+        ) from None
+    return out
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"reclab: {error}", file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
