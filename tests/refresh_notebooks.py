@@ -1,0 +1,176 @@
+"""Make the stored outputs of the notebooks: one clean run each, on the laptop profile with seed 0.
+
+    python tests/refresh_notebooks.py [NN...]
+
+Also writes what must be the same in every notebook: the set-up cell and the launch badges, from the address
+of the repository in pyproject.toml. A notebook is only written where every cell ran and nothing was
+printed to stderr; two refreshes give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from urllib.parse import quote
+
+import nbformat
+
+from reclab.errors import ReclabError
+from reclab.profiles import get_profile
+from reclab.results import write_atomically
+from reclab.runner import find_notebooks, kernel_environment, one_line, run_notebook
+
+ROOT = Path(__file__).parent.parent
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CELL_METADATA = {"tags", "nbgrader", "slideshow"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MARK = "<!-- badges -->"
+
+SETUP = """\
+import importlib.util
+
+if importlib.util.find_spec("reclab") is None:
+    raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")"""
+
+SETUP_COLAB = """\
+import importlib.util
+import sys
+
+if importlib.util.find_spec("reclab") is None:
+    if "google.colab" not in sys.modules:
+        raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
+    %pip install -q --no-deps git+{url}@{tag}"""
+
+
+def repository(pyproject: Path) -> tuple[str | None, str]:
+    """The repository's address (None while pyproject.toml has none) and the tag that launch links name."""
+    project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
+    url = project.get("urls", {}).get("Repository")
+    return url and url.removesuffix("/").removesuffix(".git"), f"v{project['version']}"
+
+
+def setup_source(url: str | None, tag: str) -> str:
+    """The text of the set-up cell."""
+    return SETUP_COLAB.format(url=url, tag=tag) if url else SETUP
+
+
+def badges(name: str, url: str | None, tag: str) -> str:
+    """The launch badges of a notebook as one line of Markdown; empty without a repository.
+
+    Colab opens notebooks from GitHub only; Binder opens any public repository.
+    """
+    if not url:
+        return ""
+    path = f"notebooks/{name}.ipynb"
+    github = url.removeprefix("https://github.com/") if url.startswith("https://github.com/") else None
+    place = f"gh/{github}" if github else f"git/{quote(url, safe='')}"
+    binder = f"https://mybinder.org/v2/{place}/{tag}?urlpath={quote(f'lab/tree/{path}', safe='')}"
+    line = f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    if github:
+        colab = f"https://colab.research.google.com/github/{github}/blob/{tag}/{path}"
+        line += f" [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+    return line
+
+
+def stamp_badges(source: str, line: str) -> str:
+    """Put ``line`` under the mark of a first cell, in place of the badges that stand there."""
+    before, mark, after = source.partition(MARK)
+    if not mark:
+        raise ReclabError(f"the first Markdown cell has no line {MARK}")
+    rest = after.removeprefix("\n")
+    if rest.startswith("[!["):
+        rest = rest.partition("\n")[2]
+    parts = [before + mark, line, rest]
+    return "\n".join(part for part in parts if part)
+
+
+def load(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook and give an id to each cell that lacks one, or shares it with a cell above."""
+    # Not with nbformat.read, which fills in random ids.
+    raw = json.loads(path.read_text("utf-8"))
+    seen = set()
+    for index, cell in enumerate(raw["cells"]):
+        if not cell.get("id") or cell["id"] in seen:
+            cell["id"] = f"{path.stem[:2]}-{index:02d}"
+        seen.add(cell["id"])
+    if len(seen) < len(raw["cells"]):
+        raise ReclabError(f"{path.name}: two cells have the same id; rename one")
+    raw |= {"nbformat": 4, "nbformat_minor": 5}
+    node = nbformat.from_dict(raw)
+    for cell in node.cells:
+        cell.source = "".join(cell.source)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return node
+
+
+def stamp(node, name: str, url: str | None, tag: str) -> None:
+    """Write the set-up cell and the badges, and drop metadata that says nothing about the content."""
+    markdown = [cell for cell in node.cells if cell.cell_type == "markdown"]
+    setup = [cell for cell in node.cells if "setup" in cell.metadata.get("tags", [])]
+    if len(setup) != 1 or not markdown:
+        raise ReclabError(f"{name}: needs a first Markdown cell and exactly one cell tagged 'setup'")
+    markdown[0].source = stamp_badges(markdown[0].source, badges(name, url, tag))
+    setup[0].source = setup_source(url, tag)
+    clean(node)
+
+
+def clean(node) -> None:
+    """Keep only metadata that belongs to the content, and outputs that need no kernel."""
+    node.metadata = nbformat.from_dict(METADATA)
+    for cell in node.cells:
+        kept = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA}
+        cell.metadata = nbformat.from_dict(kept)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)  # its model lives in a kernel, under a random id
+
+
+def refusal(run) -> str | None:
+    """Why a run's outputs may not be stored, in one line; None where they may."""
+    if run.error:
+        return run.error
+    for cell in run.node.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                return f"cell [{cell.execution_count}] printed to stderr: {one_line(output.text)}"
+    return None
+
+
+def refresh(path: Path, url: str | None, tag: str) -> None:
+    """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
+    node = load(path)
+    stamp(node, path.stem, url, tag)
+    with tempfile.TemporaryDirectory(prefix="refresh-", ignore_cleanup_errors=True) as scratch:
+        profile = get_profile("laptop", seed=0)
+        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
+        run = run_notebook(path, env=env, node=node)
+    if reason := refusal(run):
+        raise ReclabError(f"{path.name} is not stored: {reason}")
+    clean(node)
+    nbformat.validate(node)
+    write_atomically(path, nbformat.writes(node).rstrip("\n") + "\n")
+    print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
+
+
+def main(
+    argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = ROOT / "pyproject.toml"
+) -> int:
+    """Refresh the named notebooks, or all; returns 1 where one could not be stored."""
+    status = 0
+    try:
+        for path in find_notebooks(argv, folder):
+            refresh(path, *repository(pyproject))
+    except ReclabError as error:
+        print(error, file=sys.stderr)
+        status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
