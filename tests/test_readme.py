@@ -1,0 +1,76 @@
+"""What the README tells a stranger to type works, and what it says of versions and data sets is so."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reclab.assets import ASSETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def own_data_snippet() -> str:
+    section = README.split("## Your own data")[1].split("\n## ")[0]
+    return re.search(r"(?s)```python\n(.*?)```", section)[1]
+
+
+def write_ratings(path: Path, n_users: int = 60, n_items: int = 40) -> None:
+    """Two tastes: even users like even items, odd users odd ones."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", f"i{item}", 5 if (user + item) % 2 == 0 else 1, int(rng.integers(1e9)))
+        for user in range(n_users)
+        for item in rng.permutation(n_items)[: n_items // 2]
+    ]
+    pd.DataFrame(rows, columns=["user", "item", "stars", "time"]).to_csv(path, index=False)
+
+
+def test_own_data_snippet_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_ratings(tmp_path / "ratings.csv")
+    exec(compile(own_data_snippet(), "README.md", "exec"), {})
+    last = capsys.readouterr().out.splitlines()[-1]
+    # EASE can learn the two tastes, popularity cannot: the whole interval of the difference is above zero.
+    low = float(re.search(r"\[(-?[\d.]+), ", last)[1])
+    assert last.startswith("EASE minus popularity") and low > 0, last
+
+
+def test_every_data_set_is_listed_and_offered_offline():
+    for name, asset in ASSETS.items():
+        assert f"| {name} |" in README, f"{name} is not in the README's table of licences"
+        if asset.package:
+            assert f"{asset.package}=={asset.version}" in README, (
+                f"{name}: its wheel is not in the offline line"
+            )
+
+
+def test_cpu_torch_is_the_locked_one():
+    pin = re.search(r"(?m)^torch==\S+", (ROOT / "requirements.lock").read_text("utf-8"))[0]
+    assert f"python -m pip install {pin} --index-url https://download.pytorch.org/whl/cpu" in README
+
+
+@pytest.mark.parametrize("name", re.findall(r"(?m)^\| \*\*(\d\d_\w+)\*\*", README))
+def test_notebooks_said_to_be_here_are_here(name):
+    assert (ROOT / "notebooks" / f"{name}.ipynb").is_file()
+
+
+def test_notebooks_that_are_here_are_in_bold():
+    bold = set(re.findall(r"(?m)^\| \*\*(\d\d_\w+)\*\*", README))
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} <= bold
+
+
+def test_links_within_the_page_lead_somewhere():
+    anchors = {
+        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
+        for h in re.findall(r"(?m)^#+ (.*)", README)
+    }
+    for target in re.findall(r"\]\(#([^)]+)\)", README):
+        assert target in anchors
+
+
+def test_no_measurement_is_left_open():
+    assert "TIMINGS" not in README and "BENCHMARKS" not in README
