@@ -1,0 +1,231 @@
+import json
+
+import nbformat
+import pytest
+import refresh_notebooks as refresh
+from benchmarks import series
+from small_notebooks import BANDS, CHECK, write
+
+from reclab.errors import ReclabError
+
+URL = "https://github.com/someone/reclab"
+TITLE = "# Title\n\n<!-- badges -->\n\nWords."
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    monkeypatch.setenv("RECLAB_SEED", "9")
+    return tmp_path / "notebooks"
+
+
+def make(folder, *cells, name="02_a", title=TITLE):
+    path = write(folder, name, title, "setup", *cells)
+    node = json.loads(path.read_text("utf-8"))
+    node["cells"][1]["metadata"]["tags"] = ["setup"]
+    path.write_text(json.dumps(node))
+    return path
+
+
+def change(path, **updates):
+    """Set keys of cell 2, the first after the set-up, in the file itself."""
+    node = json.loads(path.read_text("utf-8"))
+    node["cells"][2] |= updates
+    node["metadata"] = {
+        "kernelspec": {"name": "venv", "display_name": "V", "language": "python"},
+        "widgets": {},
+    }
+    path.write_text(json.dumps(node))
+
+
+def run(folder, *names):
+    return refresh.main(list(names), folder, folder.parent / "pyproject.toml")
+
+
+def test_two_refreshes_give_the_same_bytes(folder, capsys):
+    cells = [
+        CHECK
+        + "import os\nprint(os.environ['RECLAB_SEED'], os.environ['RECLAB_PROFILE'])\ncheck('02.a', 0.25)",
+        "import ipywidgets\nipywidgets.IntSlider()",
+        "from reclab import plots\nfig, ax = plots.figure(title='A')\n"
+        "_ = ax.plot([1, 2])\nplots.show(fig, 'A line that rises from one to two.')",
+    ]
+    path = make(folder, *cells)
+    change(path, metadata={"collapsed": True, "tags": ["keep"], "execution": {"x": 1}})
+    assert run(folder) == 0
+    assert "02_a.ipynb: " in capsys.readouterr().out
+    first = path.read_bytes()
+    assert run(folder, "02") == 0
+    assert path.read_bytes() == first
+    assert first.endswith(b"}\n") and not first.endswith(b"\n\n")
+
+    node = nbformat.read(path, 4)
+    nbformat.validate(node)
+    assert node.metadata == refresh.METADATA
+    assert node.cells[2].outputs[0].text.startswith("0 laptop\n02.a = 0.25  recorded")
+    assert node.cells[2].metadata == {"tags": ["keep"]}
+    assert [cell.execution_count for cell in node.cells[1:]] == [1, 2, 3, 4]
+    (slider,) = node.cells[3].outputs
+    assert set(slider.data) == {"text/plain"}
+    (picture,) = node.cells[4].outputs
+    assert picture.metadata["image/png"]["alt"] == "A line that rises from one to two."
+    assert {p.name for p in folder.iterdir()} == {"02_a.ipynb"}
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise KeyError('x')", "cell [2]: KeyError: 'x'"),
+        ("import sys\nprint('look', file=sys.stderr)", "cell [2] printed to stderr: look"),
+        ("import warnings\nwarnings.warn('old')", "cell [2] printed to stderr: "),
+    ],
+)
+def test_a_run_that_is_not_clean_is_not_stored(folder, capsys, source, reason):
+    path = make(folder, source)
+    before = path.read_bytes()
+    assert run(folder) == 1
+    assert f"02_a.ipynb is not stored: {reason}" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_ids_are_kept_where_they_can_be_and_else_made_from_the_place(folder):
+    path = make(folder, "1", "2")
+    node = json.loads(path.read_text("utf-8"))
+    kept = node["cells"][0]["id"]
+    node["cells"][1]["id"] = kept
+    del node["cells"][2]["id"]
+    node["nbformat_minor"] = 4
+    path.write_text(json.dumps(node))
+    ids = [cell.id for cell in refresh.load(path).cells]
+    assert ids[:3] == [kept, "02-01", "02-02"] and ids[3] == node["cells"][3]["id"]
+
+
+def test_an_id_that_would_clash_is_refused(folder):
+    path = make(folder, "1")
+    node = json.loads(path.read_text("utf-8"))
+    node["cells"][0]["id"] = "02-02"
+    del node["cells"][2]["id"]
+    path.write_text(json.dumps(node))
+    with pytest.raises(ReclabError, match="two cells have the same id"):
+        refresh.load(path)
+
+
+def test_badges_come_and_go_with_the_repository():
+    line = refresh.badges("02_a", URL, "v1.2.3")
+    with_badges = refresh.stamp_badges(TITLE, line)
+    assert with_badges == f"# Title\n\n<!-- badges -->\n{line}\n\nWords."
+    assert refresh.stamp_badges(with_badges, line) == with_badges
+    assert refresh.stamp_badges(with_badges, "") == TITLE
+    assert refresh.stamp_badges(TITLE, "") == TITLE
+    other = refresh.badges("02_a", URL, "v2")
+    assert refresh.stamp_badges(with_badges, other) == with_badges.replace("v1.2.3", "v2")
+    assert refresh.stamp_badges("<!-- badges -->", line) == f"<!-- badges -->\n{line}"
+    with pytest.raises(ReclabError, match="no line <!-- badges -->"):
+        refresh.stamp_badges("# Title", line)
+
+
+def test_badges_open_this_notebook_at_the_tag():
+    line = refresh.badges("02_a", URL, "v1.2.3")
+    assert (
+        "(https://mybinder.org/v2/gh/someone/reclab/v1.2.3?urlpath=lab%2Ftree%2Fnotebooks%2F02_a.ipynb)"
+        in line
+    )
+    colab = "https://colab.research.google.com/github/someone/reclab/blob/v1.2.3/notebooks/02_a.ipynb"
+    assert f"({colab})" in line and "\n" not in line
+    elsewhere = refresh.badges("02_a", "https://example.org/a/b", "v1")
+    assert "/v2/git/https%3A%2F%2Fexample.org%2Fa%2Fb/v1?" in elsewhere and "colab" not in elsewhere
+    assert refresh.badges("02_a", None, "v1") == ""
+
+
+def test_the_set_up_cell_installs_only_on_colab(folder, monkeypatch):
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    pyproject = folder.parent / "pyproject.toml"
+    assert refresh.repository(pyproject) == (None, "v1.2.3")
+    assert "pip" not in refresh.setup_source(None, "v1.2.3")
+    pyproject.write_text(f'[project]\nversion = "1.2.3"\n[project.urls]\nRepository = "{URL}.git"\n')
+    assert refresh.repository(pyproject) == (URL, "v1.2.3")
+    source = refresh.setup_source(*refresh.repository(pyproject))
+    code = compile(TransformerManager().transform_cell(source), "setup", "exec")
+
+    def magics(found, colab):
+        import importlib.util
+        import sys
+
+        called = []
+        shell = type("Shell", (), {"run_line_magic": lambda self, *words: called.append(" ".join(words))})()
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+        monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+        if colab:
+            monkeypatch.setitem(sys.modules, "google.colab", object())
+        exec(code, {"get_ipython": lambda: shell})
+        return called
+
+    assert magics(found=object(), colab=True) == [] == magics(found=object(), colab=False)
+    assert magics(found=None, colab=True) == [f"pip install -q --no-deps git+{URL}@v1.2.3"]
+    with pytest.raises(ModuleNotFoundError, match="reclab is not installed here; the README says how"):
+        magics(found=None, colab=False)
+    plain = compile(refresh.setup_source(None, ""), "setup", "exec")
+    with pytest.raises(ModuleNotFoundError, match="reclab is not installed here"):
+        exec(plain, {})
+
+
+def test_the_set_up_cell_and_badges_are_stored(folder):
+    (folder.parent / "pyproject.toml").write_text(
+        f'[project]\nversion = "1.2.3"\n[project.urls]\nRepository = "{URL}/"\n'
+    )
+    path = make(folder, "1")
+    assert run(folder) == 0
+    node = nbformat.read(path, 4)
+    assert node.cells[1].source == refresh.setup_source(URL, "v1.2.3") and node.cells[1].outputs == []
+    assert refresh.badges("02_a", URL, "v1.2.3") in node.cells[0].source.splitlines()
+
+
+def test_a_notebook_without_its_places_to_stamp_is_refused(folder, capsys):
+    path = make(folder, "1", title="# Title")
+    before = path.read_bytes()
+    assert run(folder) == 1 and "no line <!-- badges -->" in capsys.readouterr().err
+    write(folder, "02_a", TITLE, "1")
+    assert run(folder) == 1 and "exactly one cell tagged 'setup'" in capsys.readouterr().err
+    assert before != path.read_bytes() and run(folder, "9") == 1
+
+
+def test_the_series_is_measured_against_its_bars(folder, capsys, monkeypatch):
+    check = BANDS.format(bands="{'02.a': {'low': 0, 'high': 1}}")
+    write(folder, "02_a", check + "check('02.a', 0.5)")
+    write(folder, "03_b", "1")
+    assert series.main(["--check"], folder) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert list(rows) == [
+        "import reclab",
+        "import reclab loads torch or pandas",
+        "02_a time",
+        "02_a peak memory",
+        "02_a failures",
+        "03_b time",
+        "03_b peak memory",
+        "03_b failures",
+    ]
+    assert rows["02_a time"]["bar"] == 225 and rows["03_b time"]["bar"] is None
+    assert 20 < rows["02_a peak memory"]["value"] < 1638.4 == rows["02_a peak memory"]["bar"]
+    assert all(row["ok"] for row in rows.values())
+
+    write(folder, "02_a", check + "check('02.a', 5)")
+    assert series.main(["02", "--check"], folder) == 1
+    assert series.main(["02"], folder) == 0
+    write(folder, "02_a", "1")
+    monkeypatch.setitem(series.BUDGETS, "02", 0.01)
+    assert series.main(["2", "--check"], folder) == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        series.main([], folder / "none")
+
+
+def test_a_heavy_import_misses_its_bar(tmp_path, monkeypatch):
+    fake = tmp_path / "reclab"
+    fake.mkdir()
+    (fake / "__init__.py").write_text("import time, sys\ntime.sleep(0.4)\nsys.modules['torch'] = sys")
+    monkeypatch.chdir(tmp_path)  # which `python -c` looks in first
+    seconds, heavy = series.measure_import(processes=1)
+    assert seconds["value"] > 0.3 and not seconds["ok"]
+    assert heavy["value"] == 1 and not heavy["ok"]
