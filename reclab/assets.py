@@ -69,7 +69,10 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
 
 def assets_folder() -> Path:
-    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
+    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache.
+
+    Taught in: 00_start_here.
+    """
     return _chosen_folder("RECLAB_DATA", "assets")
 
 
@@ -91,7 +94,10 @@ def _chosen_folder(variable: str, default: str) -> Path:
 
 
 def listing() -> list[dict]:
-    """A row for each asset: name, title, size (bytes), licence, source; status cached, missing or damaged."""
+    """A row for each asset: name, title, size (bytes), licence, source; status cached, missing or damaged.
+
+    Taught in: 00_start_here.
+    """
     return [
         {
             "name": asset.name,
@@ -125,6 +131,8 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     Raises
     ------
     UnknownNameError : no such asset; nothing is hashed then.
+
+    Taught in: 00_start_here.
     """
     rows = []
     for asset in [_asset(name) for name in names or ASSETS]:
@@ -145,6 +153,8 @@ def command(action: str, names: list[str]) -> int:
     Raises
     ------
     UnknownNameError, AssetError : as in `fetch`; for the caller to print as one line.
+
+    Taught in: 00_start_here.
     """
     assets = [_asset(name) for name in names]
     if action == "list":
