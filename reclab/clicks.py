@@ -106,13 +106,13 @@ def _resampled_aucs(labels, scores: list, groups, n: int, seed: int) -> np.ndarr
     """AUC of each score in each resample, ``(n, len(scores))``; NaN where a resample misses a class."""
     labels, _ = _labelled(labels, scores[0])
     codes = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    if len(codes) != len(labels) or codes.max() < 1:
+    if len(codes) != len(labels) or codes.min() < 0 or codes.max() < 1:
         raise SchemaError(f"groups must name at least 2 groups, one name for each of the {len(labels)} rows")
     blocks = [_tie_blocks(_labelled(labels, s)[1]) for s in scores]
-    found = []
+    found, step = [], max(1, CELLS // len(labels))
     for draws in resamples(codes.max() + 1, n, seed):
-        for part in np.array_split(draws, -(-draws.shape[0] * len(labels) // CELLS)):
-            weights = _counts(part)[:, codes]
+        for start in range(0, len(draws), step):
+            weights = _counts(draws[start : start + step])[:, codes]
             found.append(np.stack([_weighted_aucs(labels, weights, *b) for b in blocks], axis=1))
     return np.concatenate(found)
 
@@ -126,7 +126,8 @@ def _counts(draws: np.ndarray) -> np.ndarray:
 def _tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows in ascending order of score, and where each run of equal scores begins."""
     order = np.argsort(scores, kind="stable")
-    return order, np.flatnonzero(np.diff(scores[order], prepend=-np.inf) != 0)
+    ordered = scores[order]
+    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
 
 
 def _weighted_aucs(labels, weights, order, starts) -> np.ndarray:

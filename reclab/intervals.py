@@ -80,6 +80,19 @@ def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -
     return bootstrap_interval(a - b, n, seed, level)
 
 
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values corrected for the number of tests: the chance of any false alarm among all stays bounded.
+
+    Source: Holm, Scandinavian Journal of Statistics 1979, volume 6, pages 65-70.
+    Taught in: 08_multidimensional_evaluation.
+    """
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
+    return corrected
+
+
 def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
     """Bootstrap draws of indices below size: n rows in all, in chunks ``(rows, size)`` of bounded memory.
 

@@ -3,7 +3,7 @@
 Lists are integer arrays ``(n_users, k)``, best item first; -1 marks a place without an item, never a hit.
 A metric returns one value per user, so that intervals and paired comparisons can be taken over users; a user
 for whom it is not defined (nothing relevant, too short a list) gets NaN and is left out of every mean.
-Intervals and click metrics have modules of their own and can be had from here too.
+Intervals and click metrics are at hand here too.
 Taught in: 08_multidimensional_evaluation.
 """
 
@@ -19,6 +19,7 @@ from .clicks import paired_auc_difference as paired_auc_difference
 from .errors import SchemaError
 from .intervals import Interval as Interval
 from .intervals import bootstrap_interval as bootstrap_interval
+from .intervals import holm as holm
 from .intervals import paired_difference as paired_difference
 
 
@@ -99,7 +100,7 @@ def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    lists : ``(n_users, k)`` item indices, -1 = no item.
+    lists : as in `ndcg_at_k`.
     popularity : ``(n_items,)`` interactions of each item in the training data.
 
     Returns
@@ -139,13 +140,15 @@ def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_arr
 
     Raises
     ------
-    SchemaError : lists that do not fit the features, or features that are not finite.
+    SchemaError : lists of one item, lists that do not fit the features, or features that are not finite.
 
     Source: Ziegler et al., WWW 2005, doi 10.1145/1060745.1060754.
     Taught in: 08_multidimensional_evaluation.
     """
     unit, known = _unit_rows(features)
     lists = _checked(lists, len(known))
+    if lists.shape[1] < 2:
+        raise SchemaError("a list of one item has no pairs: intra_list_distance needs k of 2 or more")
     used = (lists >= 0) & known[lists]
     count = used.sum(axis=1)
     rows, columns = np.nonzero(used)

@@ -10,36 +10,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from .errors import ReclabError, SchemaError
+from .tables import interaction_matrix as interaction_matrix
 
 _BLOCK = 1024  # rows of a dense score block held at once
-
-
-def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_array:
-    """Interactions as a sparse matrix of 0 and 1; a repeated (user, item) pair counts once.
-
-    Parameters
-    ----------
-    interactions : columns ``user_id`` and ``item_id``; filter it first (say, to ratings of 4 and more).
-    users, items : ids in the order of the rows and of the columns; every id once.
-
-    Returns
-    -------
-    ``(n_users, n_items)`` float64.
-
-    Raises
-    ------
-    SchemaError : a missing column, an id that occurs twice in users or items, or an id that is in neither.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    rows = _positions(interactions, "user_id", users)
-    columns = _positions(interactions, "item_id", items)
-    shape = (len(users), len(items))
-    return _binary(sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape))
 
 
 class Popularity:
@@ -69,7 +45,7 @@ class ItemKNN:
     """Scores an item by the user's items among its k nearest neighbours.
 
     ``score(u, i) = sum of s(i, j) over the items j of user u that are among the k nearest of i``, where
-    ``s(i, j) = c(i, j) / (sqrt(c(i) c(j)) + shrink)``: c(i) counts the users of item i, c(i, j) those of both.
+    ``s(i, j) = c(i, j) / (sqrt(c(i) c(j)) + shrink)``: c(i) users have item i, c(i, j) have both.
     An item is never its own neighbour. Similarities that agree to 12 decimals tie, and the lower index is
     kept. The sum is not divided by anything.
 
@@ -168,8 +144,8 @@ class EASE:
 def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -> np.ndarray:
     """The k best items of each user over the full catalogue, best first.
 
-    Equal scores are ordered by the lower item index, so a result never depends on the machine. That rule is
-    arbitrary: where many items tie (popularity counts, say), shuffle the items to see how much hangs on it.
+    Equal scores are ordered by the lower item index, always. That rule is arbitrary: where many items tie
+    (popularity counts, say), shuffle the items to see how much hangs on it.
 
     Parameters
     ----------
@@ -213,21 +189,6 @@ def _best(row: np.ndarray, k: int, seen: np.ndarray) -> np.ndarray:
     best = candidates[np.argsort(-row[candidates], kind="stable")][:k]
     best[row[best] == -np.inf] = -1
     return best
-
-
-def _positions(table: pd.DataFrame, column: str, ids) -> np.ndarray:
-    if column not in table:
-        raise SchemaError(f"interactions need a column {column!r}; they have {list(table.columns)}")
-    index = pd.Index(ids)
-    if not index.is_unique:
-        raise SchemaError(f"{column} {index[index.duplicated()][0]!r} stands twice among the ids: keep one")
-    found = index.get_indexer(table[column])
-    if (found < 0).any():
-        unknown = table[column].iloc[int((found < 0).argmax())]
-        raise SchemaError(
-            f"{column} {unknown!r} is none of the {len(index)} known ids; check type and spelling"
-        )
-    return found
 
 
 def _binary(X) -> sparse.csr_array:

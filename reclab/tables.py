@@ -1,0 +1,117 @@
+"""From tables of ids to arrays of indices: interactions become a matrix, recommendations become lists.
+
+Taught in: 08_multidimensional_evaluation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from .errors import ReclabError, SchemaError
+
+
+def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_array:
+    """Interactions as a sparse matrix of 0 and 1; a repeated (user, item) pair counts once.
+
+    Parameters
+    ----------
+    interactions : columns ``user_id`` and ``item_id``; filter it first (say, to the positive ones).
+    users, items : ids in the order of the rows and of the columns, every id once. Where these are text and
+        the table's ids are numbers, they are compared as text.
+
+    Returns
+    -------
+    ``(n_users, n_items)`` float64.
+
+    Raises
+    ------
+    SchemaError : a missing column, an id that occurs twice in users or items, or an id that is in neither.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    rows = _positions(interactions, "user_id", users)
+    columns = _positions(interactions, "item_id", items)
+    matrix = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(users), len(items)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
+    """The recommendations of any library, given as a table, as lists of item indices.
+
+    Parameters
+    ----------
+    table : columns ``user_id``, ``item_id`` and ``rank`` (lowest first) or, without it, ``score`` (highest
+        first, equal scores by the lower item index); one row for each recommended item.
+    users, items : ids in the order of the rows and of the columns, as for `interaction_matrix`.
+    k : length of the lists; what stands further down is left out.
+
+    Returns
+    -------
+    ``(n_users, k)`` item indices, -1 where the table has no item (for a user it lacks: everywhere).
+
+    Raises
+    ------
+    ReclabError : k is below 1.
+    SchemaError : a missing column, an unknown id, a rank or score that is no number, or the same item or
+        the same rank twice for one user.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    if k < 1:
+        raise ReclabError(f"k must be 1 or more, got {k}")
+    order = "rank" if "rank" in table else "score"
+    rows, columns = _positions(table, "user_id", users), _positions(table, "item_id", items)
+    best_first = _numbers(table, order) * (1 if order == "rank" else -1)
+    _refuse_repeats(table, ["user_id", "item_id"], "it would count twice: keep its best row")
+    if order == "rank":
+        _refuse_repeats(table, ["user_id", "rank"], "which comes first? Number the ranks from 1 up")
+    sorting = np.lexsort((columns, best_first, rows))
+    rows, columns = rows[sorting], columns[sorting]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    lists = np.full((len(users), k), -1, dtype=np.int64)
+    kept = place < k
+    lists[rows[kept], place[kept]] = columns[kept]
+    return lists
+
+
+def _positions(table: pd.DataFrame, column: str, known) -> np.ndarray:
+    """Where each id of a column stands among the known ids."""
+    ids, index = _column(table, column), pd.Index(known)
+    if not index.is_unique:
+        raise SchemaError(f"{column} {index[index.duplicated()][0]!r} stands twice among the ids: keep one")
+    if pd.api.types.is_string_dtype(index) and not pd.api.types.is_string_dtype(ids):
+        ids = ids.astype(str)
+    found = index.get_indexer(ids)
+    if (found < 0).any():
+        unknown = ids.iloc[int((found < 0).argmax())]
+        raise SchemaError(
+            f"{column} {unknown!r} is none of the {len(index)} known ids: drop its rows or add it"
+        )
+    return found
+
+
+def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+    values = pd.to_numeric(_column(table, column), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if np.isnan(values).any():
+        row = int(np.isnan(values).argmax())
+        raise SchemaError(
+            f"{column} in row {row} is {table[column].iloc[row]!r}, not a number: drop or repair it"
+        )
+    return values
+
+
+def _column(table: pd.DataFrame, column: str) -> pd.Series:
+    if column not in table:
+        raise SchemaError(f"the table needs a column {column!r}; it has {', '.join(map(str, table.columns))}")
+    return table[column]
+
+
+def _refuse_repeats(table: pd.DataFrame, columns: list[str], remedy: str) -> None:
+    repeated = table.duplicated(columns).to_numpy()
+    if repeated.any():
+        user, other = table[columns].iloc[int(repeated.argmax())]
+        raise SchemaError(f"{columns[1]} {other!r} stands twice for user_id {user!r}; {remedy}")
