@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import zmq
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
@@ -144,8 +145,8 @@ def _kernel_manager(scratch: Path) -> AsyncKernelManager:
     manager = AsyncKernelManager(
         kernel_spec_manager=_ThisPython(), connection_file=str(scratch / "connection.json")
     )
-    # Newer kernels print a notice about unencrypted TCP into the first cell unless this is on.
-    if manager.has_trait("transport_encryption"):
+    # Newer kernels can hide their traffic from other users of the machine, and warn where it is in the open.
+    if manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
     return manager
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import zmq
+from jupyter_client import AsyncKernelManager
 from small_notebooks import BANDS, CHECK, write
 
 from reclab.errors import ReclabError, UnknownNameError
@@ -76,11 +78,22 @@ def test_the_users_ipython_folder_is_neither_used_nor_made(tmp_path, env, monkey
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     start_up = tmp_path / "home" / ".ipython" / "profile_default" / "startup"
     start_up.mkdir(parents=True)
-    (start_up / "a.py").write_text("print('hello from the start-up file')")
-    run = run_notebook(write(tmp_path, "00_a", "print(1)"), env=env)
-    assert printed(run) == "1\n"
-    made = [p for p in (tmp_path / "home").rglob("*") if p.is_file() and ".cache" not in p.parts]
-    assert made == [start_up / "a.py"]
+    (start_up / "a.py").write_text("mine = 1")
+    before = set((tmp_path / "home").rglob("*"))
+    run = run_notebook(write(tmp_path, "00_a", "print('mine' in globals())"), env=env)
+    assert printed(run) == "False\n"
+    assert set((tmp_path / "home").rglob("*")) == before
+
+
+@pytest.mark.skipif(
+    not (hasattr(AsyncKernelManager, "transport_encryption") and zmq.has("curve")),
+    reason="this jupyter_client or pyzmq cannot encrypt",
+)
+def test_what_goes_to_and_from_the_kernel_is_encrypted(tmp_path, env):
+    source = (
+        "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().curve_secretkey is None)"
+    )
+    assert printed(run_notebook(write(tmp_path, "00_a", source), env=env)) == "False\n"
 
 
 def test_peak_memory_counts_the_kernel_and_its_children(tmp_path, env):
@@ -185,6 +198,7 @@ def test_nothing_is_printed_and_no_widget_state_is_stored(tmp_path, env):
         "assert not set(run.node.metadata) - {'kernelspec', 'language_info'}, run.node.metadata\n"
         "outputs = run.node.cells[0].outputs\n"
         "assert [o.output_type for o in outputs] == ['execute_result'], outputs\n"
+        "assert run.node.cells[0].metadata == {}, run.node.cells[0].metadata\n"
     )
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code, str(path), json.dumps(env)],
