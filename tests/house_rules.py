@@ -98,6 +98,9 @@ def rule(function: Callable[[Page], Iterator[str]]):
 
 @rule
 def executed_in_order(page):
+    if all(cell["execution_count"] is None for _, cell in page.code()):
+        yield "was never executed; refresh the notebook"
+        return
     for expected, (n, cell) in enumerate(page.code(), 1):
         count = cell["execution_count"]
         if count != expected:

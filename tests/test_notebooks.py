@@ -129,7 +129,11 @@ def says(text, **kwargs):
 
 
 SPOILERS = {
-    "executed_in_order": [at(3, execution_count=7), at(5, execution_count=None)],
+    "executed_in_order": [
+        at(3, execution_count=7),
+        at(5, execution_count=None),
+        lambda page: [cell.update(execution_count=None) for cell in page.cells],
+    ],
     "no_stored_errors": [
         at(12, outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}])
     ],
