@@ -133,6 +133,8 @@ def seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str
     Raises
     ------
     ReclabError : the notebook failed.
+
+    Taught in: 08_multidimensional_evaluation.
     """
     file = kept / f"{profile.seed}.json"
     head = f"{path.stem}, seed {profile.seed}"
@@ -164,6 +166,8 @@ def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tu
     Raises
     ------
     ReclabError : a key is missing under some seed, or a value is not finite.
+
+    Taught in: 08_multidimensional_evaluation.
     """
     bands = {}
     for key in sorted(set().union(*measured.values())):
@@ -186,6 +190,8 @@ def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
     ----------
     bands : key -> (mean, sd, low, high, n).
     fresh : seed -> key -> value; a missing value counts as outside.
+
+    Taught in: 08_multidimensional_evaluation.
     """
     missed = []
     for seed, values in fresh.items():
@@ -198,7 +204,10 @@ def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
 
 
 def toml(meta: dict, bands: dict[str, tuple]) -> str:
-    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too."""
+    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
     lines = ["# Written by `reclab calibrate`; do not edit.", "", "[meta]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in meta.items()]
     for key, (mean, sd, low, high, n) in bands.items():

@@ -41,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """The commands and their options.
+
+    Taught in: 00_start_here.
+    """
     top = argparse.ArgumentParser(
         prog="reclab", description="Run the series, and fetch and check what it needs."
     )
@@ -75,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Execute notebooks, and keep the report up to date after each."""
+    """Execute notebooks, and keep the report up to date after each.
+
+    Taught in: 00_start_here.
+    """
     profile = get_profile(args.profile)
     folder = notebooks_folder()
     paths = find_notebooks(args.notebooks, folder)
@@ -123,21 +129,30 @@ def _run_all(
 
 
 def summary(run) -> str:
-    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE."""
+    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE.
+
+    Taught in: 00_start_here.
+    """
     results = f"{len(run.results)} result{'' if len(run.results) == 1 else 's'}"
     faults = ([run.error] if run.error else []) + [str(result) for result in run.outside]
     return f"{run.seconds:.0f} s, {run.peak:,.0f} MiB, {results}, " + "\n  ".join(faults or ["ok"])
 
 
 def data_command(args: argparse.Namespace) -> int:
-    """List, fetch or verify data sets and models."""
+    """List, fetch or verify data sets and models.
+
+    Taught in: 00_start_here.
+    """
     from . import assets
 
     return assets.command(args.action, args.names)
 
 
 def calibrate_command(args: argparse.Namespace) -> int:
-    """Measure bands, and try them on fresh seeds."""
+    """Measure bands, and try them on fresh seeds.
+
+    Taught in: 00_start_here.
+    """
     from .calibrate import PROOF, calibrate
 
     profile = get_profile(args.profile)
@@ -158,7 +173,10 @@ def calibrate_command(args: argparse.Namespace) -> int:
 
 
 def fetch_assets(profile: Profile) -> None:
-    """Fetch what the series needs before it starts, so that licences and progress are said here."""
+    """Fetch what the series needs before it starts, so that licences and progress are said here.
+
+    Taught in: 00_start_here.
+    """
     from . import assets
 
     for name in dict.fromkeys([*DATA, profile.model]):
@@ -171,6 +189,8 @@ def new_folder(chosen: Path | None) -> Path:
     Raises
     ------
     ReclabError : it holds something already, or cannot be made.
+
+    Taught in: 00_start_here.
     """
     out = (chosen or Path("runs", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))).absolute()
     try:

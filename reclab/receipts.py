@@ -32,13 +32,19 @@ print(json.dumps([torch.backends.cpu.get_cpu_capability(), torch.get_num_threads
 
 
 def code_hash(node) -> str:
-    """The sha256 of a notebook's code cells, in order; outputs, prose and the set-up cell do not count."""
+    """The sha256 of a notebook's code cells, in order; outputs, prose and the set-up cell do not count.
+
+    Taught in: 00_start_here.
+    """
     cells = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
     return hashlib.sha256(json.dumps([c.source for c in cells]).encode()).hexdigest()
 
 
 def source_hashes() -> dict[str, str]:
-    """The sha256 of each Python file of the package and of its list of pinned data, by path."""
+    """The sha256 of each Python file of the package and of its list of pinned data, by path.
+
+    Taught in: 00_start_here.
+    """
     package = Path(__file__).parent
     return {
         path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -47,20 +53,29 @@ def source_hashes() -> dict[str, str]:
 
 
 def source_hash() -> str:
-    """One sha256 over the files that a notebook's numbers can come from."""
+    """One sha256 over the files that a notebook's numbers can come from.
+
+    Taught in: 00_start_here.
+    """
     hashes = {name: value for name, value in source_hashes().items() if name not in TOOLING}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """The versions of reclab, Python and the libraries that compute."""
+    """The versions of reclab, Python and the libraries that compute.
+
+    Taught in: 00_start_here.
+    """
     found = {"reclab": __version__, "python": platform.python_version()}
     return found | {name: metadata.version(name) for name in LIBRARIES}
 
 
 @cache
 def machine() -> dict:
-    """What of the machine can change a last digit: system, processor, vector instructions, threads, GPU."""
+    """What of the machine can change a last digit: system, processor, vector instructions, threads, GPU.
+
+    Taught in: 00_start_here.
+    """
     # A process of its own, so that torch does not stay in memory beside the notebooks.
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     capability, threads, cuda = json.loads(probe.stdout) if probe.returncode == 0 else (None, None, None)
@@ -84,7 +99,10 @@ def _processor() -> str:
 
 
 def asset_hashes() -> dict[str, dict[str, str]]:
-    """The pinned sha256 of each member of each data set and model."""
+    """The pinned sha256 of each member of each data set and model.
+
+    Taught in: 00_start_here.
+    """
     from .assets import ASSETS
 
     return {name: {short: m.sha256 for short, m in asset.members.items()} for name, asset in ASSETS.items()}

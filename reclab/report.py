@@ -116,7 +116,10 @@ def page(run: Run, folder: Path | None = None) -> str:
 
 
 def alt_text(output) -> str:
-    """The words that stand for an output's image: its alt text, else its plain text."""
+    """The words that stand for an output's image: its alt text, else its plain text.
+
+    Taught in: 00_start_here.
+    """
     return output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "")
 
 
@@ -147,7 +150,10 @@ class Figure:
 
 
 def figures(run: Run) -> list[Figure]:
-    """The figures among a notebook's outputs, in order."""
+    """The figures among a notebook's outputs, in order.
+
+    Taught in: 00_start_here.
+    """
     return [
         Figure(run.number, run.name, output.data["image/png"].strip(), alt_text(output), cell.get("id", ""))
         for cell in run.node.cells
@@ -163,6 +169,8 @@ def write_notebook(run: Run, folder: Path, source: Path) -> None:
     ----------
     folder : the report's folder.
     source : the folder that the notebook came from.
+
+    Taught in: 00_start_here.
     """
     write_atomically(folder / "notebooks" / f"{run.number}.ipynb", nbformat.writes(run.node) + "\n")
     write_atomically(folder / f"{run.number}.html", page(run, source))
@@ -189,7 +197,10 @@ def write_index(
 
 
 def index(runs: list[Run], profile: Profile, *, planned: list[str], started: str = "", note: str = "") -> str:
-    """The index page as HTML; see `write_index`."""
+    """The index page as HTML; see `write_index`.
+
+    Taught in: 00_start_here.
+    """
     results = [(run, result) for run in runs for result in run.results.values()]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number

@@ -86,6 +86,8 @@ def kernel_environment(profile: Profile, *, derived: Path, ledger: Path) -> dict
     """The variables that tell a kernel its profile, its seed, and where to keep things.
 
     A notebook's kernel runs in the notebook's folder, so every path is made absolute here.
+
+    Taught in: 00_start_here.
     """
     env = {
         "RECLAB_PROFILE": profile.name,
