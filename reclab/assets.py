@@ -88,9 +88,7 @@ def derived_folder() -> Path:
 
 def _chosen_folder(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
-    return (
-        Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("reclab") / default
-    )
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("reclab") / default
 
 
 def listing() -> list[dict]:

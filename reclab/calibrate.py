@@ -81,9 +81,7 @@ class Proof:
     missed: list[str]
 
 
-def calibrate(
-    path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs: Path, say=print
-) -> Proof | None:
+def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs: Path, say=print) -> Proof | None:
     """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then prove it.
 
     Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run again
@@ -173,9 +171,7 @@ def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tu
     for key in sorted(set().union(*measured.values())):
         absent = [str(seed) for seed, values in measured.items() if key not in values]
         if absent:
-            raise ReclabError(
-                f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always"
-            )
+            raise ReclabError(f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always")
         try:
             bands[key] = (*band([values[key] for values in measured.values()]), len(measured))
         except ReclabError as error:

@@ -130,9 +130,7 @@ def faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, str
             stamp = [stat.st_size, stat.st_mtime_ns, wanted]
             if rehash or stamps.get(short) != stamp:
                 stamp[2] = sha256(path)
-                if stamp[2] != wanted and (
-                    fault := diagnose(path, member.size) if wanted else impostor(path)
-                ):
+                if stamp[2] != wanted and (fault := diagnose(path, member.size) if wanted else impostor(path)):
                     found[short] = fault
                     continue
         except (FileNotFoundError, NotADirectoryError):

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
     Taught in: 00_start_here.
     """
-    top = argparse.ArgumentParser(
-        prog="reclab", description="Run the series, and fetch and check what it needs."
-    )
+    top = argparse.ArgumentParser(prog="reclab", description="Run the series, and fetch and check what it needs.")
     top.add_argument("--version", action="version", version=f"reclab {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
@@ -55,9 +53,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks, such as 02 06 (default: all)")
     run.add_argument("--profile", help="laptop or gpu (default: RECLAB_PROFILE, else laptop)")
     run.add_argument("--keep-going", action="store_true", help="go on after a notebook that failed")
-    run.add_argument(
-        "--fresh", action="store_true", help="compute everything anew, with an empty derived cache"
-    )
+    run.add_argument("--fresh", action="store_true", help="compute everything anew, with an empty derived cache")
     run.add_argument("--out", type=Path, help="write the report here (default: runs/<time> in this folder)")
     run.set_defaults(command=run_command)
 
@@ -70,9 +66,7 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
     calibrate.add_argument("--profile", help="laptop or gpu")
     calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
-    calibrate.add_argument(
-        "--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)"
-    )
+    calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
     calibrate.set_defaults(command=calibrate_command)
     return top
 
@@ -95,9 +89,7 @@ def run_command(args: argparse.Namespace) -> int:
             shutil.rmtree(derived, ignore_errors=True)
 
 
-def _run_all(
-    paths: list[Path], profile: Profile, out: Path, derived: Path | None, *, keep_going: bool
-) -> int:
+def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | None, *, keep_going: bool) -> int:
     from . import assets, report
     from .runner import Interrupted, kernel_environment, run_notebook
 
@@ -198,9 +190,7 @@ def new_folder(chosen: Path | None) -> Path:
         if any(out.iterdir()):
             raise ReclabError(f"{out} is not empty; name a new folder after --out")
     except OSError as error:
-        raise ReclabError(
-            f"cannot make the folder {out} ({error.strerror}); name another after --out"
-        ) from None
+        raise ReclabError(f"cannot make the folder {out} ({error.strerror}); name another after --out") from None
     return out
 
 

@@ -57,9 +57,7 @@ def paired_auc_difference(
     Taught in: 08_multidimensional_evaluation.
     """
     samples = _resampled_aucs(labels, [score_a, score_b], groups, n, seed)
-    return percentile_interval(
-        auc(labels, score_a) - auc(labels, score_b), samples[:, 0] - samples[:, 1], level
-    )
+    return percentile_interval(auc(labels, score_a) - auc(labels, score_b), samples[:, 0] - samples[:, 1], level)
 
 
 def expected_calibration_error(labels: np.ndarray, p: np.ndarray, bins: int = 10) -> float:
@@ -90,9 +88,7 @@ def expected_calibration_error(labels: np.ndarray, p: np.ndarray, bins: int = 10
 def _labelled(labels, scores, both: bool = True) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape or not len(labels):
-        raise SchemaError(
-            f"labels and scores must be one row of numbers each, got {labels.shape} and {scores.shape}"
-        )
+        raise SchemaError(f"labels and scores must be one row of numbers each, got {labels.shape} and {scores.shape}")
     if not np.isin(labels, (0, 1)).all():
         raise SchemaError("labels must be 0 or 1")
     if np.isnan(scores).any():

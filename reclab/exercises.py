@@ -78,7 +78,9 @@ def fingerprint(exercise: str, function: Callable, probes: list[list]) -> str:
         except Exception as error:
             raise NotYet(f"exercise {exercise}: your function stopped with {type(error).__name__}: {error}") from None
         if output is None:
-            raise NotYet(f"exercise {exercise}: your function returns nothing yet; write its body and return the answer")
+            raise NotYet(
+                f"exercise {exercise}: your function returns nothing yet; write its body and return the answer"
+            )
         outputs.append(_plain(output))
     return hashlib.sha256(json.dumps([exercise, outputs]).encode()).hexdigest()
 

@@ -103,6 +103,7 @@ def fit(
     *,
     checkpoint: str | Path | None = None,
     save_every: int = 50,
+    stop_after: int | None = None,
 ) -> Classifier:
     """Fine-tune the profile's encoder to tell positive from negative texts.
 
@@ -114,6 +115,7 @@ def fit(
     texts, labels : n texts and their n labels, both classes present.
     checkpoint : a file to resume from and to save to every ``save_every`` steps; the resumed run ends exactly where
         the uninterrupted one would, on the same machine.
+    stop_after : stop after this step, as if interrupted; None goes to the end.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def fit(
     history = _restore(checkpoint, accelerator, module, optimizer, scheduler)
     module.train()
     start = time.perf_counter()
-    for step in range(len(history), len(batches)):
+    for step in range(len(history), stop_after or len(batches)):
         rows = batches[step]
         batch = {name: part.to(accelerator.device) for name, part in text.pad([tokens[row] for row in rows]).items()}
         with accelerator.autocast():

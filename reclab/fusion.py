@@ -63,7 +63,7 @@ class FusedClassifier:
     def __init__(
         self,
         hidden: int = 32,
-        epochs: int = 8,
+        epochs: int = 6,
         batch_size: int = 512,
         learning_rate: float = 3e-3,
         modality_dropout: float = 0.0,
@@ -95,7 +95,7 @@ class FusedClassifier:
         self.head = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
         parameters = [*self.fusion.parameters(), *self.head.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
-        targets = torch.as_tensor(np.asarray(labels), dtype=torch.float32)
+        targets = torch.from_numpy(np.array(labels, dtype=np.float32))
         for _ in range(self.epochs):
             for rows in torch.randperm(len(targets)).split(self.batch_size):
                 kept = mask[rows] & (torch.rand(len(rows), mask.shape[1]) >= self.modality_dropout)
@@ -113,7 +113,9 @@ class FusedClassifier:
         """
         return self._infer(inputs, present)[0].sigmoid().numpy().astype(float)
 
-    def gates(self, inputs: dict[str, np.ndarray], present: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def gates(
+        self, inputs: dict[str, np.ndarray], present: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """How much each modality counts in each example: name -> (n,), summing to 1 over those present.
 
         Taught in: 04_multimodal_fusion.
@@ -145,7 +147,9 @@ def _check(inputs, present, n: int) -> tuple[dict[str, torch.Tensor], torch.Tens
         part = np.array(part, dtype=np.float32)
         mask = np.array(present.get(name, np.ones(n)), dtype=bool)
         if part.ndim != 2 or len(part) != n or len(mask) != n:
-            raise ValueError(f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {part.shape} and {mask.shape}")
+            raise ValueError(
+                f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {part.shape} and {mask.shape}"
+            )
         part[~mask] = 0.0
         if not np.isfinite(part).all():
             row = int((~np.isfinite(part)).any(1).argmax())

@@ -201,9 +201,7 @@ def _hits(lists, relevant) -> tuple[np.ndarray, np.ndarray]:
     relevant.eliminate_zeros()
     lists = _checked(lists, relevant.shape[1])
     if len(lists) != relevant.shape[0]:
-        raise SchemaError(
-            f"lists are for {len(lists)} users, relevant for {relevant.shape[0]}; give the same"
-        )
+        raise SchemaError(f"lists are for {len(lists)} users, relevant for {relevant.shape[0]}; give the same")
     if relevant.nnz == 0:
         raise SchemaError("relevant is empty: no user has a relevant item, so there is nothing to measure")
     rows, columns = relevant.nonzero()
@@ -225,9 +223,7 @@ def _checked(lists, n_items: int) -> np.ndarray:
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         user, place = np.argwhere(twice)[0]
-        raise SchemaError(
-            f"item {ordered[user, place]} stands twice in the list of user {user}: keep the first"
-        )
+        raise SchemaError(f"item {ordered[user, place]} stands twice in the list of user {user}: keep the first")
     return lists.astype(np.int64, copy=False)
 
 

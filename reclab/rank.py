@@ -170,9 +170,7 @@ def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -
     if not 1 <= k <= scores.shape[1]:
         raise ReclabError(f"k must be in 1..{scores.shape[1]}, the size of the catalogue, got {k}")
     if np.isnan(scores).any():
-        raise SchemaError(
-            f"scores of user {np.argwhere(np.isnan(scores))[0][0]} hold NaN: has the model diverged?"
-        )
+        raise SchemaError(f"scores of user {np.argwhere(np.isnan(scores))[0][0]} hold NaN: has the model diverged?")
     seen = _binary(exclude if exclude is not None else sparse.csr_array(scores.shape))
     if seen.shape != scores.shape:
         raise SchemaError(f"exclude has the shape {seen.shape} and scores {scores.shape}; they must agree")

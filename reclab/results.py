@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import tomllib
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,7 +86,10 @@ def ledger(notebook: str) -> None:
     outside = [r.key for r in mine if r.verdict == OUTSIDE]
     unbanded = sum(r.verdict == RECORDED for r in mine)
     inside = len(mine) - len(outside) - unbanded
-    print(f"{notebook}: {len(mine)} results, {inside} within their bands, {len(outside)} outside, {unbanded} without a band")
+    print(
+        f"{notebook}: {len(mine)} results, {inside} within their bands, {len(outside)} outside, "
+        f"{unbanded} without a band"
+    )
     for key in outside:
         print(f"  OUTSIDE: {key}")
 
@@ -104,7 +107,9 @@ def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
     try:
         return tomllib.loads(path.read_text("utf-8")).get("bands", {})
     except tomllib.TOMLDecodeError as error:
-        raise ReclabError(f"{path} is not valid TOML ({error}); run `reclab calibrate {notebook}` to write it anew") from None
+        raise ReclabError(
+            f"{path} is not valid TOML ({error}); run `reclab calibrate {notebook}` to write it anew"
+        ) from None
 
 
 def expected_folder() -> Path:
@@ -141,16 +146,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     ReclabError : the folder is read-only or the disk is full; nothing is left behind.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = file.name
-            file.write(data)
-        os.replace(temporary, path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise ReclabError(f"cannot write {path} ({error.strerror}); free some space or choose another folder") from None
 
 

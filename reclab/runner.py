@@ -144,9 +144,7 @@ class _ThisPython(KernelSpecManager):
 
 
 def _kernel_manager(scratch: Path) -> AsyncKernelManager:
-    manager = AsyncKernelManager(
-        kernel_spec_manager=_ThisPython(), connection_file=str(scratch / "connection.json")
-    )
+    manager = AsyncKernelManager(kernel_spec_manager=_ThisPython(), connection_file=str(scratch / "connection.json"))
     # Newer kernels can hide their traffic from other users of the machine, and warn where it is in the open.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"

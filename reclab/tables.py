@@ -82,15 +82,13 @@ def _positions(table: pd.DataFrame, column: str, known) -> np.ndarray:
     """Where each id of a column stands among the known ids."""
     ids, index = _column(table, column), pd.Index(known)
     if not index.is_unique:
-        raise SchemaError(f"{column} {index[index.duplicated()][0]!r} stands twice among the ids: keep one")
+        raise SchemaError(f"{column} {_said(index[index.duplicated()][0])} stands twice among the ids: keep one")
     if pd.api.types.is_string_dtype(index) and not pd.api.types.is_string_dtype(ids):
         ids = ids.astype(str)
     found = index.get_indexer(ids)
     if (found < 0).any():
-        unknown = ids.iloc[int((found < 0).argmax())]
-        raise SchemaError(
-            f"{column} {unknown!r} is none of the {len(index)} known ids: drop its rows or add it"
-        )
+        unknown = _said(ids.iloc[int((found < 0).argmax())])
+        raise SchemaError(f"{column} {unknown} is none of the {len(index)} known ids: add it or drop its rows")
     return found
 
 
@@ -98,9 +96,8 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
     values = pd.to_numeric(_column(table, column), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if np.isnan(values).any():
         row = int(np.isnan(values).argmax())
-        raise SchemaError(
-            f"{column} in row {row} is {table[column].iloc[row]!r}, not a number: drop or repair it"
-        )
+        value = _said(table[column].iloc[row])
+        raise SchemaError(f"{column} in row {row} is {value}, not a number: drop or repair it")
     return values
 
 
@@ -113,5 +110,10 @@ def _column(table: pd.DataFrame, column: str) -> pd.Series:
 def _refuse_repeats(table: pd.DataFrame, columns: list[str], remedy: str) -> None:
     repeated = table.duplicated(columns).to_numpy()
     if repeated.any():
-        user, other = table[columns].iloc[int(repeated.argmax())]
-        raise SchemaError(f"{columns[1]} {other!r} stands twice for user_id {user!r}; {remedy}")
+        user, other = (_said(table[column].iloc[int(repeated.argmax())]) for column in columns)
+        raise SchemaError(f"{columns[1]} {other} stands twice for user_id {user}; {remedy}")
+
+
+def _said(value) -> str:
+    """A value as a student typed it: NumPy would write ``np.int64(2)``."""
+    return repr(value.item() if isinstance(value, np.generic) else value)

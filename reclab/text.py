@@ -120,7 +120,9 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def encode(texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 64) -> np.ndarray:
+def encode(
+    texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 64
+) -> np.ndarray:
     """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
 
     The result is kept in the derived cache under a hash of the model and of the texts themselves, so that any change
@@ -168,7 +170,7 @@ def _folder(name: str):
 
 def _key(model: str, tokens: list[list[int]]) -> str:
     asset = assets.ASSETS[model]
-    digest = hashlib.sha256(repr((model, asset.version)).encode())
+    digest = hashlib.sha256(repr((model, asset.version or asset.revision)).encode())
     for text in tokens:
         digest.update(np.asarray(text, np.int32).tobytes() + b"|")
     return digest.hexdigest()[:32]

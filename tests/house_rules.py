@@ -177,11 +177,7 @@ def not_too_short(page):
 def code_cells_are_short(page):
     lengths = []
     for n, cell in page.code():
-        lines = [
-            line
-            for line in cell["source"].splitlines()
-            if line.strip() and not line.strip().startswith("###")
-        ]
+        lines = [line for line in cell["source"].splitlines() if line.strip() and not line.strip().startswith("###")]
         lengths.append(len(lines))
         if len(lines) > 15:
             yield f"cell {n}: {len(lines)} lines of code, at most 15"
@@ -306,15 +302,11 @@ def no_boasting(page):
 @rule
 def has_an_exercise(page):
     graders = [
-        (n, cell["metadata"]["nbgrader"], cell["source"])
-        for n, cell in page.code()
-        if "nbgrader" in cell["metadata"]
+        (n, cell["metadata"]["nbgrader"], cell["source"]) for n, cell in page.code() if "nbgrader" in cell["metadata"]
     ]
     solutions = [n for n, mark, _ in graders if mark.get("solution")]
     tests = [
-        n
-        for n, mark, _ in graders
-        if mark.get("grade") and not mark.get("solution") and mark.get("points", 0) > 0
+        n for n, mark, _ in graders if mark.get("grade") and not mark.get("solution") and mark.get("points", 0) > 0
     ]
     for n, mark, source in graders:
         if mark.get("schema_version") != 3:

@@ -158,9 +158,7 @@ def refresh(path: Path, url: str | None, tag: str) -> None:
     print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
 
 
-def main(
-    argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = ROOT / "pyproject.toml"
-) -> int:
+def main(argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = ROOT / "pyproject.toml") -> int:
     """Refresh the named notebooks, or all; returns 1 where one could not be stored."""
     status = 0
     try:

@@ -29,9 +29,7 @@ def digest(content: bytes) -> str:
 
 
 def members() -> dict[str, assets.Member]:
-    return {
-        short: assets.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()
-    }
+    return {short: assets.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()}
 
 
 def build_wheel(folder: Path) -> Path:
@@ -185,9 +183,7 @@ def test_a_wheel_of_another_hash_is_refused(toy, folder, monkeypatch):
     assert left_in(folder) == set()
 
 
-@pytest.mark.parametrize(
-    "member", [assets.Member("toy_data/a.csv", "0" * 64), assets.Member("toy_data/no.csv")]
-)
+@pytest.mark.parametrize("member", [assets.Member("toy_data/a.csv", "0" * 64), assets.Member("toy_data/no.csv")])
 def test_a_member_that_is_not_the_pinned_one_is_refused(toy, folder, monkeypatch, member):
     change(monkeypatch, toy, members=members() | {"a.csv": member})
     refused("toy_data-1.0-py3-none-any.whl")
@@ -237,9 +233,7 @@ def test_settings_about_installing_and_files_of_the_student_do_not_break_pip(toy
     monkeypatch.chdir(tmp_path / "lesson")
     config = tmp_path / "pip.conf"
     config.write_text(f"[global]\nconstraint = {tmp_path / 'none.txt'}\nquiet = 3\n")
-    settings = dict(
-        QUIET="3", PYTHON="/none", REQUIREMENT="none.txt", CONSTRAINT="none.txt", PYTHON_VERSION="2.7"
-    )
+    settings = dict(QUIET="3", PYTHON="/none", REQUIREMENT="none.txt", CONSTRAINT="none.txt", PYTHON_VERSION="2.7")
     for key, value in (settings | {"CONFIG_FILE": str(config)}).items():
         monkeypatch.setenv(f"PIP_{key}", value)
     assets.fetch("toy")["a.csv"].unlink()
@@ -260,9 +254,7 @@ def test_a_full_or_read_only_folder_leaves_nothing_half_written(toy, folder, mon
 
 def test_a_disk_that_fills_up_under_pip_is_named(toy, folder, monkeypatch):
     full = f"ERROR: Could not install packages due to an OSError: [Errno 28] {os.strerror(errno.ENOSPC)}\n"
-    monkeypatch.setattr(
-        subprocess, "run", lambda args, **kw: subprocess.CompletedProcess(args, 1, stderr=full)
-    )
+    monkeypatch.setattr(subprocess, "run", lambda args, **kw: subprocess.CompletedProcess(args, 1, stderr=full))
     assert str(folder) in refused(f"({os.strerror(errno.ENOSPC)}); free some space")
 
 

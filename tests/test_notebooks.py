@@ -32,9 +32,7 @@ SERIES = [
 
 def test_the_spine_of_the_series_is_there():
     names = {path.stem for path in NOTEBOOKS}
-    missing = [
-        name for name in SERIES if name[:2] in {"00", "01", "02", "04", "06", "08"} and name not in names
-    ]
+    missing = [name for name in SERIES if name[:2] in {"00", "01", "02", "04", "06", "08"} and name not in names]
     assert not missing, f"no such notebook: {', '.join(missing)}"
     assert names <= set(SERIES), f"not in the series: {', '.join(sorted(names - set(SERIES)))}"
 
@@ -85,13 +83,9 @@ def good_page() -> Page:
     picture = display(image_png="iVBO", text_plain="Figure: a line that rises from left to right")
     picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
     cells = [
-        markdown(
-            f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none.\n\n**Time and memory:** 1.6 GiB."
-        ),
+        markdown(f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none.\n\n**Time and memory:** 1.6 GiB."),
         code(setup_source(*repository(ROOT / "pyproject.toml")), tags=["setup"]),
-        markdown(
-            "## First look\n\nScores $x=0.5$ and `0.25`; a [link 1.5](https://a.b/2.5%); a 95% interval."
-        ),
+        markdown("## First look\n\nScores $x=0.5$ and `0.25`; a [link 1.5](https://a.b/2.5%); a 95% interval."),
         code('check("03.count", 3)', stream("03.count = 3  within its band [2, 4]\n")),
         markdown("### Figure"),
         code("show(figure)", picture),
@@ -102,9 +96,7 @@ def good_page() -> Page:
         ),
         markdown("## Exercise 03.1\n\nWrite the function."),
         code("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", nbgrader=nbgrader(solution=True, grade_id="s")),
-        code(
-            "exercises.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")
-        ),
+        code("exercises.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")),
         markdown("More words."),
         code("2"),
         markdown("## Summary"),
@@ -134,9 +126,7 @@ SPOILERS = {
         at(5, execution_count=None),
         lambda page: [cell.update(execution_count=None) for cell in page.cells],
     ],
-    "no_stored_errors": [
-        at(12, outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}])
-    ],
+    "no_stored_errors": [at(12, outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}])],
     "no_stderr_and_no_warnings": [says("x", name="stderr"), says("a.py:1: FutureWarning: soon")],
     "no_machine_paths": [
         says("read /home/ann/x.csv"),
@@ -209,9 +199,7 @@ SPOILERS = {
         at(9, metadata={"nbgrader": nbgrader(solution=True, grade_id="s", schema_version=2)}),
     ],
     "no_movielens_rows": [
-        lambda page: page.cells[7]["outputs"][0]["data"].update(
-            {"text/html": "<th>user_id</th><th>rating</th>"}
-        ),
+        lambda page: page.cells[7]["outputs"][0]["data"].update({"text/html": "<th>user_id</th><th>rating</th>"}),
         says("  user_id item_id rating\n0 1 242 3"),
         says("user_id zip_code\n1 85711"),
     ],
@@ -251,8 +239,7 @@ PLUMBING = {
     "calibrate",
 }
 PLUMBING_FUNCTIONS = {
-    "results." + name
-    for name in ("bands", "expected_folder", "ledger_folder", "read_ledger", "write_atomically")
+    "results." + name for name in ("bands", "expected_folder", "ledger_folder", "read_ledger", "write_atomically")
 }
 
 
@@ -287,9 +274,7 @@ def test_docstrings_name_the_lesson(path):
 
 
 def test_docstring_checks_can_fail():
-    bare = ast.parse(
-        'def f(): pass\ndef g(): "No lesson."\ndef _h(): pass\ndef i(): "Taught in: 00_start_here."'
-    )
+    bare = ast.parse('def f(): pass\ndef g(): "No lesson."\ndef _h(): pass\ndef i(): "Taught in: 00_start_here."')
     assert missing_docstrings(bare, "rank") == ["rank.f: no docstring", "rank.g: no 'Taught in:'"]
     assert missing_docstrings(bare, "cli") == ["cli.f: no docstring"]
     assert unknown_lessons("Taught in: 00_start_here, 13_nothing.") == ["13_nothing"]

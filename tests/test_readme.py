@@ -44,9 +44,7 @@ def test_every_data_set_is_listed_and_offered_offline():
     for name, asset in ASSETS.items():
         assert f"| {name} |" in README, f"{name} is not in the README's table of licences"
         if asset.package:
-            assert f"{asset.package}=={asset.version}" in README, (
-                f"{name}: its wheel is not in the offline line"
-            )
+            assert f"{asset.package}=={asset.version}" in README, f"{name}: its wheel is not in the offline line"
 
 
 def test_cpu_torch_is_the_locked_one():
@@ -65,10 +63,7 @@ def test_notebooks_that_are_here_are_in_bold():
 
 
 def test_links_within_the_page_lead_somewhere():
-    anchors = {
-        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
-        for h in re.findall(r"(?m)^#+ (.*)", README)
-    }
+    anchors = {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"(?m)^#+ (.*)", README)}
     for target in re.findall(r"\]\(#([^)]+)\)", README):
         assert target in anchors
 

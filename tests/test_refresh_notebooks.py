@@ -44,8 +44,7 @@ def run(folder, *names):
 
 def test_two_refreshes_give_the_same_bytes(folder, capsys):
     cells = [
-        CHECK
-        + "import os\nprint(os.environ['RECLAB_SEED'], os.environ['RECLAB_PROFILE'])\ncheck('02.a', 0.25)",
+        CHECK + "import os\nprint(os.environ['RECLAB_SEED'], os.environ['RECLAB_PROFILE'])\ncheck('02.a', 0.25)",
         "import ipywidgets\nipywidgets.IntSlider()",
         "from reclab import plots\nfig, ax = plots.figure(title='A')\n"
         "_ = ax.plot([1, 2])\nplots.show(fig, 'A line that rises from one to two.')",
@@ -126,10 +125,7 @@ def test_badges_come_and_go_with_the_repository():
 
 def test_badges_open_this_notebook_at_the_tag():
     line = refresh.badges("02_a", URL, "v1.2.3")
-    assert (
-        "(https://mybinder.org/v2/gh/someone/reclab/v1.2.3?urlpath=lab%2Ftree%2Fnotebooks%2F02_a.ipynb)"
-        in line
-    )
+    assert "(https://mybinder.org/v2/gh/someone/reclab/v1.2.3?urlpath=lab%2Ftree%2Fnotebooks%2F02_a.ipynb)" in line
     colab = "https://colab.research.google.com/github/someone/reclab/blob/v1.2.3/notebooks/02_a.ipynb"
     assert f"({colab})" in line and "\n" not in line
     elsewhere = refresh.badges("02_a", "https://example.org/a/b", "v1")

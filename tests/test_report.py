@@ -28,9 +28,7 @@ def shown(mime, value, **data):
 
 
 def run_of(*cells, number="02", **options):
-    made = [
-        new_markdown_cell(c) if isinstance(c, str) else new_code_cell("1", outputs=list(c)) for c in cells
-    ]
+    made = [new_markdown_cell(c) if isinstance(c, str) else new_code_cell("1", outputs=list(c)) for c in cells]
     return Run(number, f"{number}_name", new_notebook(cells=made), **options)
 
 
@@ -63,9 +61,7 @@ HOSTILE = run_of(
     "<script src='https://a.org/s.js'></script><iframe src='https://a.org'></iframe>",
     [
         shown("application/javascript", "alert(1)"),
-        shown(
-            "text/html", "<style>b {background: url(https://a.org/b.png)} i {color: red}</style><b>bold</b>"
-        ),
+        shown("text/html", "<style>b {background: url(https://a.org/b.png)} i {color: red}</style><b>bold</b>"),
         shown("text/html", "<script type='module'>import x from 'https://a.org/m.js'</script><i>kept</i>"),
         shown("text/vnd.mermaid", "graph TD;", **{"text/plain": "a diagram"}),
     ],
@@ -127,18 +123,14 @@ def test_maths_that_is_not_understood_stays_as_typed(tex):
 
 def test_aligned_maths_and_latex_outputs_are_mathml():
     latex = shown("text/latex", "$\\displaystyle \\frac{1}{2}$", **{"text/plain": "1/2"})
-    soup = BeautifulSoup(
-        report.page(run_of("$$\\begin{aligned} a &= b \\end{aligned}$$", [latex])), "html.parser"
-    )
+    soup = BeautifulSoup(report.page(run_of("$$\\begin{aligned} a &= b \\end{aligned}$$", [latex])), "html.parser")
     assert soup.find(class_="jp-RenderedMarkdown").find("mtable")
     assert soup.find(class_="jp-RenderedLatex").find("mfrac")
 
 
 def test_a_widget_shows_its_words():
     view = {"model_id": "abc", "version_major": 2, "version_minor": 0}
-    html = report.page(
-        run_of([shown("application/vnd.jupyter.widget-view+json", view, **{"text/plain": "Slider 3"})])
-    )
+    html = report.page(run_of([shown("application/vnd.jupyter.widget-view+json", view, **{"text/plain": "Slider 3"})]))
     assert "Slider 3" in BeautifulSoup(html, "html.parser").text
     assert "abc" not in html
 
@@ -153,12 +145,8 @@ def test_links_to_other_notebooks_lead_to_the_index():
 def runs():
     inside = result("02.auc", 0.9471, 0.92, 0.96, "within", [0.93, 0.9612])
     outside = result("02.regret", 7, 1, 5, "OUTSIDE")
-    first = run_of(
-        [figure()], seconds=93.2, peak=1310.4, results=dict([result("02.n", 1234567), inside, outside])
-    )
-    second = run_of(
-        [figure("Another <b>figure</b>")], number="04", seconds=5, peak=50, error="cell [2]: KeyError: 'x'"
-    )
+    first = run_of([figure()], seconds=93.2, peak=1310.4, results=dict([result("02.n", 1234567), inside, outside]))
+    second = run_of([figure("Another <b>figure</b>")], number="04", seconds=5, peak=50, error="cell [2]: KeyError: 'x'")
     return [first, second]
 
 
@@ -176,9 +164,7 @@ def test_the_index_says_what_ran_where_and_how(runs):
     assert "laptop, seed 3" in header and "2026-01-02T03:04:05" in header
     assert f"numpy {receipts.versions()['numpy']}" in header
     assert receipts.machine()["platform"] in header
-    rows = [
-        [cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup("table")[0]("tr")[1:]
-    ]
+    rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup("table")[0]("tr")[1:]]
     assert rows == [
         ["02_name", "93", "1,310", "3", "1 OUTSIDE"],
         ["04_name", "5", "50", "0", "cell [2]: KeyError: 'x'"],
@@ -189,9 +175,7 @@ def test_the_index_says_what_ran_where_and_how(runs):
 
 def test_the_index_puts_what_is_outside_first(runs):
     _, soup = index(runs)
-    rows = [
-        [cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup("table")[1]("tr")[1:]
-    ]
+    rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup("table")[1]("tr")[1:]]
     assert rows == [
         ["02.regret", "7", "[1, 5]", "OUTSIDE"],
         ["02.n", "1,234,567", "–", "recorded, no band for laptop"],
@@ -215,13 +199,9 @@ def test_every_link_of_a_report_leads_somewhere(runs, tmp_path):
     for run in runs:
         report.write_notebook(run, tmp_path, tmp_path)
     report.write_index(tmp_path, runs, get_profile("laptop"), planned=PLANNED, started="now")
-    pages = {
-        path.name: BeautifulSoup(path.read_text("utf-8"), "html.parser") for path in tmp_path.glob("*.html")
-    }
+    pages = {path.name: BeautifulSoup(path.read_text("utf-8"), "html.parser") for path in tmp_path.glob("*.html")}
     assert set(pages) == {"02.html", "04.html", "index.html"}
-    links = [
-        a["href"] for page in pages.values() for a in page("a", href=True) if not a["href"].startswith("#")
-    ]
+    links = [a["href"] for page in pages.values() for a in page("a", href=True) if not a["href"].startswith("#")]
     assert len(links) > 6
     for link in links:
         file, _, anchor = link.partition("#")

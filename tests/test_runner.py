@@ -90,9 +90,7 @@ def test_the_users_ipython_folder_is_neither_used_nor_made(tmp_path, env, monkey
     reason="this jupyter_client or pyzmq cannot encrypt",
 )
 def test_what_goes_to_and_from_the_kernel_is_encrypted(tmp_path, env):
-    source = (
-        "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().curve_secretkey is None)"
-    )
+    source = "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().curve_secretkey is None)"
     assert printed(run_notebook(write(tmp_path, "00_a", source), env=env)) == "False\n"
 
 
@@ -237,9 +235,7 @@ def test_notebooks_are_found_by_number_or_name(tmp_path):
     assert find() == ["00_start", "02_bert", "12_end"]
     assert find("12", "2", "02") == ["02_bert", "12_end"]
     assert find("0", "02_bert.ipynb", "notebooks/12_end.ipynb") == ["00_start", "02_bert", "12_end"]
-    with pytest.raises(
-        UnknownNameError, match="no notebook named '7'; choose one of: 00_start, 02_bert, 12_end"
-    ):
+    with pytest.raises(UnknownNameError, match="no notebook named '7'; choose one of: 00_start, 02_bert, 12_end"):
         find("02", "7")
 
 

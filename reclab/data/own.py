@@ -72,7 +72,9 @@ def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) ->
     for column in columns:
         missing = table[column].isna().to_numpy()
         if missing.any():
-            raise SchemaError(f"{path.name}: {column} is missing in row {missing.argmax()}; drop that row or give it an id")
+            raise SchemaError(
+                f"{path.name}: {column} is missing in row {missing.argmax()}; drop that row or give it an id"
+            )
         table[column] = table[column].astype(str)
     return table
 

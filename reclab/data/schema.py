@@ -112,7 +112,9 @@ def require_columns(table: pd.DataFrame, columns, name: str) -> None:
     """
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise SchemaError(f"{name}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}")
+        raise SchemaError(
+            f"{name}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}"
+        )
 
 
 def _unique_ids(table: pd.DataFrame, name: str, column: str) -> None:

@@ -1,0 +1,217 @@
+"""For each exercise: its inputs, wrong answers that students give with their hints, and other right answers.
+
+The right answer itself is the teacher's solution in the notebook. ``python tests/make_exercises.py`` turns all of
+it into fingerprints; ``tests/test_exercises.py`` proves them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Exercise:
+    probes: list[list]
+    hint: str
+    wrong: list[tuple[Callable, str]]
+    alternatives: list[Callable]
+
+
+def _padding_all_to_longest(lengths, batch_size):
+    return 1 - lengths.mean() / lengths.max()
+
+
+def _padding_mean_of_batches(lengths, batch_size):
+    starts = range(0, len(lengths), batch_size)
+    batches = [lengths[start : start + batch_size] for start in starts]
+    return np.mean([1 - batch.mean() / batch.max() for batch in batches])
+
+
+def _padding_over_real_tokens(lengths, batch_size):
+    return _padding_computed(lengths, batch_size) / lengths.sum() - 1
+
+
+def _padding_computed(lengths, batch_size):
+    return sum(
+        lengths[start : start + batch_size].max() * len(lengths[start : start + batch_size])
+        for start in range(0, len(lengths), batch_size)
+    )
+
+
+def _softmax(scores):
+    return np.exp(scores) / np.exp(scores).sum()
+
+
+def _gates_by_loop(scores, present):
+    weights = [math.exp(s) if p else 0.0 for s, p in zip(scores, present, strict=True)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _latest_by_dict(user_ids, item_ids, timestamps):
+    last = {}
+    for row, pair in enumerate(zip(user_ids.tolist(), item_ids.tolist(), strict=True)):
+        if pair not in last or timestamps[row] > timestamps[last[pair]]:
+            last[pair] = row
+    return sorted(last.values())
+
+
+def _first_of_pair(user_ids, item_ids, timestamps):
+    seen, rows = set(), []
+    for row, pair in enumerate(zip(user_ids.tolist(), item_ids.tolist(), strict=True)):
+        if pair not in seen:
+            seen.add(pair)
+            rows.append(row)
+    return rows
+
+
+def _last_in_file(user_ids, item_ids, timestamps):
+    return sorted(
+        {pair: row for row, pair in enumerate(zip(user_ids.tolist(), item_ids.tolist(), strict=True))}.values()
+    )
+
+
+def _latest_of_user(user_ids, item_ids, timestamps):
+    return sorted(
+        max(np.flatnonzero(user_ids == user), key=lambda row: timestamps[row]) for user in np.unique(user_ids)
+    )
+
+
+def _dcg(hits, k, shift=2):
+    return sum(hit / math.log2(rank + shift) for rank, hit in enumerate(hits[:k]))
+
+
+def _ndcg(hits, n_relevant, k, shift=2):
+    return _dcg(hits, k, shift) / _dcg([1] * min(n_relevant, k), k, shift)
+
+
+ANSWERS = {
+    "00.1": Exercise(
+        probes=[
+            [[3, 1, 4, 15, 9], [4, 9, 2], 5],
+            [[3, 1, 4, 15, 9], [4, 9, 2], 3],
+            [[7, 8, 2, 1], [8, 2, 1, 7], 2],
+            [[7, 8, 2, 1, 5], [6], 4],
+        ],
+        hint="count the liked items among the first k that were recommended, and divide by k",
+        wrong=[
+            (
+                lambda recommended, liked, k: np.isin(recommended[:k], liked).sum() / len(liked),
+                "you divide by the number of liked items: that is recall; precision divides by k",
+            ),
+            (
+                lambda recommended, liked, k: np.isin(recommended, liked).mean(),
+                "you use the whole list; only its first k items are shown",
+            ),
+        ],
+        alternatives=[lambda recommended, liked, k: len(set(recommended[:k].tolist()) & set(liked.tolist())) / k],
+    ),
+    "01.1": Exercise(
+        probes=[
+            [["a", "a", "b", "a"], ["x", "x", "x", "y"], [5, 3, 1, 2]],
+            [["a", "b", "a", "b", "a"], ["x", "y", "x", "y", "z"], [1, 9, 4, 2, 3]],
+            [["c", "c", "c"], ["p", "q", "p"], [7, 8, 9]],
+        ],
+        hint="group the rows by user and item together, and keep the row with the largest timestamp of each group",
+        wrong=[
+            (
+                _first_of_pair,
+                "you keep the first of a repeated pair; the latest one says what the user thinks now",
+            ),
+            (_last_in_file, "you keep the last row in the file; the file need not be in the order of time"),
+            (_latest_of_user, "you keep one row a user; keep one row for every user and item together"),
+        ],
+        alternatives=[_latest_by_dict],
+    ),
+    "02.1": Exercise(
+        probes=[
+            [[10, 20, 30, 40, 50], 2],
+            [[7, 7, 7, 100], 4],
+            [[12, 90, 33, 41, 5, 64, 128], 3],
+        ],
+        hint="a batch computes its longest length times its number of texts; add that up, then compare with real tokens",
+        wrong=[
+            (
+                _padding_all_to_longest,
+                "you pad every text to the longest of all; each batch has its own longest text",
+            ),
+            (
+                _padding_mean_of_batches,
+                "you average the shares of the batches; batches differ in size, so add up tokens first",
+            ),
+            (
+                _padding_over_real_tokens,
+                "you divide the padding by the real tokens; divide it by all computed tokens",
+            ),
+        ],
+        alternatives=[lambda lengths, batch_size: 1 - lengths.sum() / _padding_computed(lengths, batch_size)],
+    ),
+    "04.1": Exercise(
+        probes=[
+            [[1.0, 2.0, 3.0], [True, True, False]],
+            [[0.5, -1.0, 0.0, 2.0], [True, False, True, True]],
+            [[0.0, 0.0], [False, True]],
+        ],
+        hint="take the softmax over the present modalities only, and give the absent ones a gate of 0",
+        wrong=[
+            (
+                lambda scores, present: _softmax(scores) * present,
+                "you mask after the softmax, so the gates of the present modalities no longer sum to 1",
+            ),
+            (
+                lambda scores, present: _softmax(scores * present),
+                "a score of 0 is not an absence: the exponential of 0 is 1; leave absent modalities out of the sum",
+            ),
+        ],
+        alternatives=[_gates_by_loop],
+    ),
+    "06.1": Exercise(
+        probes=[
+            [[0.25, 0.25, 0.5], [1.0, 2.0, 5.0], [0.3, 0.2, 0.1]],
+            [[1.0, 0.0, 0.0], [1.0, 4.0, 2.0], [0.05, 0.4, 0.2]],
+            [[0.1, 0.9], [3.0, 1.0], [0.5, 0.25]],
+        ],
+        hint="each option contributes its chance of being shown times its worth times its click rate",
+        wrong=[
+            (
+                lambda policy, weights, rates: np.sum(weights * rates),
+                "you add up all options as if each were shown every round; what is shown is decided by the policy",
+            ),
+            (
+                lambda policy, weights, rates: np.max(weights * rates),
+                "that is the best any policy could earn; this policy also shows other options",
+            ),
+            (
+                lambda policy, weights, rates: np.sum(policy * rates),
+                "that is the click rate; a click is worth its weight",
+            ),
+        ],
+        alternatives=[lambda policy, weights, rates: float(policy @ (weights * rates))],
+    ),
+    "08.1": Exercise(
+        probes=[
+            [[1, 0, 1, 0, 0], 2, 5],
+            [[0, 1, 1, 0, 1], 12, 5],
+            [[0, 0, 1, 1, 0, 1], 3, 4],
+            [[0, 0, 0, 1], 1, 4],
+        ],
+        hint="divide a hit at rank r (from 1) by log2(r + 1), and the sum by that of the best possible list of k",
+        wrong=[
+            (
+                lambda hits, n_relevant, k: _dcg(hits, k, 3) / _dcg([1] * min(n_relevant, k), k, 3),
+                "your discount is off by one: the first rank is divided by log2(2), which is 1",
+            ),
+            (
+                lambda hits, n_relevant, k: _dcg(hits, k) / _dcg([1] * n_relevant, n_relevant),
+                "the ideal list also has only k places: min(n_relevant, k) hits",
+            ),
+            (
+                lambda hits, n_relevant, k: _ndcg(hits, n_relevant, len(hits)),
+                "only the first k ranks count",
+            ),
+            (lambda hits, n_relevant, k: _dcg(hits, k), "that is DCG; divide by the DCG of the ideal list"),
+        ],
+        alternatives=[_ndcg],
+    ),
+}

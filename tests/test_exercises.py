@@ -1,0 +1,79 @@
+"""Every exercise proves itself: solution right, blank none, wrong answers their hint, other right answers right."""
+
+import numpy as np
+import pytest
+from exercise_answers import ANSWERS
+from make_exercises import blank, entry, function_of, solution_cell
+
+from reclab import exercises
+from reclab.errors import UnknownNameError
+
+WRONG = [(name, *wrong) for name, exercise in ANSWERS.items() for wrong in exercise.wrong]
+ALTERNATIVES = [(name, function) for name, exercise in ANSWERS.items() for function in exercise.alternatives]
+
+
+def test_registry_is_up_to_date():
+    assert exercises.registry() == {name: entry(name) for name in ANSWERS}, "run python tests/make_exercises.py"
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_solution_is_right(name, capsys):
+    exercises.check(name, function_of(solution_cell(name)))
+    assert capsys.readouterr().out == f"exercise {name}: right\n"
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_blank_gets_nothing(name):
+    with pytest.raises(exercises.NotYet, match="returns nothing yet"):
+        exercises.check(name, function_of(blank(solution_cell(name))))
+
+
+@pytest.mark.parametrize(("name", "function", "hint"), WRONG)
+def test_wrong_answer_gets_its_hint(name, function, hint):
+    with pytest.raises(exercises.NotYet) as refused:
+        exercises.check(name, function)
+    assert str(refused.value).endswith(f"Hint: {hint}")
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_each_exercise_knows_two_wrong_answers(name):
+    assert len(exercises.registry()[name]["wrong"]) >= 2  # two wrong answers with one fingerprint would be one
+
+
+@pytest.mark.parametrize(("name", "function"), ALTERNATIVES)
+def test_another_right_answer_is_right(name, function, capsys):
+    exercises.check(name, function)
+    assert "right" in capsys.readouterr().out
+
+
+def test_other_wrong_answers_get_the_first_hint():
+    with pytest.raises(exercises.NotYet, match="Hint: each option contributes"):
+        exercises.check("06.1", lambda policy, weights, rates: 0.123)
+
+
+def test_a_failing_answer_says_how_it_failed():
+    with pytest.raises(exercises.NotYet, match="ZeroDivisionError"):
+        exercises.check("06.1", lambda policy, weights, rates: 1 / 0)
+
+
+def test_unknown_exercise_is_named():
+    with pytest.raises(UnknownNameError, match=r"no exercise named '99.9'"):
+        exercises.check("99.9", lambda: 0)
+
+
+def test_fingerprints_hold_the_last_bits_of_a_float_loosely():
+    one = exercises.fingerprint("x", lambda a: a * 3, [[0.1]])
+    assert one == exercises.fingerprint("x", lambda a: a + a + a, [[0.1]])
+    assert one != exercises.fingerprint("x", lambda a: a * 3.001, [[0.1]])
+    assert exercises.fingerprint("x", lambda a: np.zeros(2), [[0.1]]) == exercises.fingerprint(
+        "x", lambda a: [0, -0.0], [[0.1]]
+    )
+
+
+def test_no_answer_lies_in_plain_sight():
+    text = str(exercises.registry())
+    assert "lambda" not in text and "def " not in text
+
+
+def test_a_notebook_shows_the_hint_without_a_traceback():
+    assert exercises.NotYet("hint")._render_traceback_() == ["hint"]
