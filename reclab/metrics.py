@@ -223,7 +223,7 @@ def _checked(lists, n_items: int) -> np.ndarray:
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         user, place = np.argwhere(twice)[0]
-        raise SchemaError(f"item {ordered[user, place]} stands twice in the list of user {user}: keep the first")
+        raise SchemaError(f"item {ordered[user, place]} stands twice in the list of user {user}: drop one")
     return lists.astype(np.int64, copy=False)
 
 
