@@ -95,7 +95,10 @@ class ItemKNN:
         return sparse.csr_array((similar[rows, columns], (rows, columns)), shape=similar.shape)
 
     def score(self, X: sparse.csr_array) -> np.ndarray:
-        """Scores ``(n_users, n_items)``, 0 where none of the user's items is a neighbour."""
+        """Scores ``(n_users, n_items)``, 0 where none of the user's items is a neighbour.
+
+        A user without history has zeros only: such a list is all ties, so show popular items instead.
+        """
         return (_fitting(X, self, "weights_") @ self.weights_).toarray()
 
 
@@ -137,7 +140,10 @@ class EASE:
         return self
 
     def score(self, X: sparse.csr_array) -> np.ndarray:
-        """Scores ``(n_users, n_items)``; they may be negative."""
+        """Scores ``(n_users, n_items)``; they may be negative.
+
+        A user without history has zeros only: such a list is all ties, so show popular items instead.
+        """
         return _fitting(X, self, "weights_") @ self.weights_
 
 

@@ -116,7 +116,7 @@ def scorecard(
         except SchemaError as error:
             raise SchemaError(f"system {name!r}: {error}") from None
     values = [_value_row(n, m, v, options) for n, found in measured.items() for m, v in found.items()]
-    note = _note(lists, relevant.shape[1], baseline, level)
+    note = _note(lists, relevant, baseline, level)
     return Scorecard(pd.DataFrame(values), _differences(measured, baseline, options), note)
 
 
@@ -233,11 +233,13 @@ def _words(rows: pd.DataFrame, columns: list[str], form: str) -> pd.DataFrame:
     return table.loc[rows["system"].unique(), rows["metric"].unique()].rename_axis(index=None, columns=None)
 
 
-def _note(lists: dict, n_items: int, baseline: str, level: float) -> str:
-    n_users, k = lists[baseline].shape
+def _note(lists: dict, relevant, baseline: str, level: float) -> str:
+    (n_users, n_items), k = relevant.shape, lists[baseline].shape[1]
+    judged = np.isfinite(metrics.hit_at_k(lists[baseline], relevant)).sum()
     empty = {name: int((array < 0).all(axis=1).sum()) for name, array in lists.items()}
     missing = "".join(f"; {name} has no list for {count} users" for name, count in empty.items() if count)
     return (
-        f"lists of {k} for {n_users:,} users from {n_items:,} items; {level:.0%} intervals over users; "
+        f"lists of {k} for {n_users:,} users ({judged:,} have relevant items) from {n_items:,} items; "
+        f"{level:.0%} intervals over users; "
         f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm){missing}"
     )

@@ -135,7 +135,7 @@ def test_tables_of_words():
     assert card.verdicts.index.tolist() == ["good"]
     assert card.verdicts.loc["good", "NDCG@5"].endswith("] better")
     assert card.verdicts.loc["good", "NDCG@5"].startswith("+")
-    assert "lists of 5 for 150 users from 40 items; 95% intervals" in repr(card)
+    assert "lists of 5 for 150 users (149 have relevant items) from 40 items; 95% intervals" in repr(card)
     assert "a&lt;b" in card._repr_html_() and "a<b" not in card._repr_html_()
 
 
