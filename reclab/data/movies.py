@@ -38,7 +38,8 @@ TRAPS = (
 def movies() -> Dataset:
     """The films thread of the series: 943 users, 1,682 films, 100,000 ratings; positive means a rating of 4 or 5.
 
-    ``items`` has ``title``, ``year`` (missing for one), ``genres`` (list of str), ``text`` ("Title (year). Genres"),
+    ``items`` has ``title``, ``year`` (missing for two), ``genres`` (list of str), ``text`` ("Title (year). Genres";
+    missing without a year),
     ``matched`` (found in Wikidata) and, as lists of str, ``directors, writers, cast, languages,
     countries, wikidata_genres``.
     ``users`` has ``age`` (years), ``gender``, ``occupation``, ``zip_code`` (str).

@@ -5,12 +5,16 @@ Taught in: 01_dataset_construction.
 
 from __future__ import annotations
 
+import codecs
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import AssetError, SchemaError
 from .schema import Card, Dataset, require_columns
+
+FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
 
 
 def load_csv(
@@ -26,8 +30,8 @@ def load_csv(
 
     Parameters
     ----------
-    interactions : needs ``user_id, item_id`` and either ``positive`` (0/1) or ``rating``; ``timestamp`` (seconds since
-        1970, or a date) is wanted by the temporal splits.
+    interactions : needs ``user_id, item_id`` and either ``positive`` (0/1, true/false) or ``rating``; ``timestamp``
+        (seconds since 1970, or a date) is wanted by the temporal splits.
     items : needs ``item_id``; ``text`` is what a language model reads. Left out: the items seen, without text.
     users : needs ``user_id``. Left out: the users seen.
     rename : from the files' column names to these.
@@ -36,7 +40,8 @@ def load_csv(
     Raises
     ------
     AssetError : a file is missing, or is an HTML page or a Git-LFS pointer.
-    SchemaError : a column is missing or a value cannot be read; names the file, the column and the row.
+    SchemaError : a column is missing or a value cannot be read; names the file, the column and the row, counted from 0
+        after the header.
 
     Taught in: 01_dataset_construction.
     """
@@ -55,20 +60,18 @@ def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) ->
     path = Path(path)
     if not path.is_file():
         raise AssetError(f"there is no file {path}; give the path of a CSV or Parquet file")
-    start = path.read_bytes()[:64].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        raise AssetError(f"{path} is an HTML page, not a table; download the file itself, not the page about it")
-    if start.startswith(b"version https://git-lfs"):
-        raise AssetError(f"{path} is a Git-LFS pointer, not the file; run `git lfs pull` where it came from")
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype={name: str for name in _id_names(rename)}, encoding="utf-8")
+        _refuse_stand_in(path)
+        table = _parse(path, rename)
     except (ValueError, OSError) as error:
-        raise SchemaError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
-    table = table.rename(columns=rename)
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise SchemaError(f"{path} cannot be read as a table: {reason}; give a CSV (UTF-8) or Parquet file") from None
+    table = table.reset_index(drop=True).rename(columns=rename)
+    for column in table.columns[table.columns.duplicated()]:
+        raise SchemaError(f"{path.name}: with `rename` two columns are named {column!r}; rename or drop one of them")
     require_columns(table, columns, path.name)
+    if table.empty:
+        raise SchemaError(f"{path.name}: there are no rows below the header; give a file with data")
     for column in columns:
         missing = table[column].isna().to_numpy()
         if missing.any():
@@ -76,6 +79,24 @@ def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) ->
                 f"{path.name}: {column} is missing in row {missing.argmax()}; drop that row or give it an id"
             )
         table[column] = table[column].astype(str)
+    return table
+
+
+def _refuse_stand_in(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if start.startswith((b"<!", b"<html")):
+        raise AssetError(f"{path} is an HTML page, not a table; download the file itself, not the page about it")
+    if start.startswith(b"version https://git-lfs"):
+        raise AssetError(f"{path} is a Git-LFS pointer, not the file; run `git lfs pull` where it came from")
+
+
+def _parse(path: Path, rename: dict[str, str]) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    table = pd.read_csv(path, dtype={name: str for name in _id_names(rename)}, encoding="utf-8")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first column for row names and shifted the rest
+        raise ValueError("the rows have more fields than the header has names")
     return table
 
 
@@ -91,7 +112,8 @@ def _seen(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def _positive(table: pd.DataFrame, path, positive_from: float) -> pd.Series:
     name = Path(path).name
     if "positive" in table:
-        values, kind = pd.to_numeric(table["positive"], errors="coerce"), "positive"
+        flags = table["positive"].map(lambda flag: {"true": 1, "false": 0}.get(str(flag).lower(), flag))
+        values, kind = pd.to_numeric(flags, errors="coerce"), "positive"
         bad = ~values.isin([0, 1]).to_numpy()
     else:
         require_columns(table, ("rating",), f"{name} (needs 'positive' or 'rating')")
@@ -100,19 +122,35 @@ def _positive(table: pd.DataFrame, path, positive_from: float) -> pd.Series:
     if bad.any():
         row = bad.argmax()
         wanted = "0 or 1" if kind == "positive" else "a number"
-        raise SchemaError(f"{name}: {kind} in row {row} is {table[kind].iloc[row]!r}, not {wanted}")
+        raise SchemaError(f"{name}: {kind} in row {row} is {_shown(table[kind].iloc[row])}, not {wanted}")
     return values == 1 if kind == "positive" else values >= positive_from
 
 
 def _timestamp(table: pd.DataFrame, path) -> pd.Series:
     if "timestamp" not in table:
         return pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns, UTC]")
-    numeric = pd.api.types.is_numeric_dtype(table["timestamp"])
-    stamps = pd.to_datetime(table["timestamp"], unit="s" if numeric else None, utc=True, errors="coerce")
+    stamps = _moments(table["timestamp"])
     if stamps.isna().any():
         row = stamps.isna().to_numpy().argmax()
         raise SchemaError(
-            f"{Path(path).name}: timestamp in row {row} is {table['timestamp'].iloc[row]!r}; "
+            f"{Path(path).name}: timestamp in row {row} is {_shown(table['timestamp'].iloc[row])}; "
             "give seconds since 1970 or a date such as 2024-05-31 12:00"
         )
     return stamps
+
+
+def _moments(values: pd.Series) -> pd.Series:
+    """UTC times; NaT where a value is neither a date nor plausible as seconds, as milliseconds are not."""
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        seconds = pd.to_numeric(values, errors="coerce")
+        if seconds.notna().any():
+            return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce").mask(seconds >= FAR_FUTURE)
+    stamps = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
+    if stamps.notna().any():
+        return stamps
+    with warnings.catch_warnings(action="ignore"):  # that no one format fits: the caller names the row instead
+        return pd.to_datetime(values, utc=True, errors="coerce")
+
+
+def _shown(value) -> str:
+    return repr(value.item() if hasattr(value, "item") else value)

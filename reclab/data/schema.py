@@ -70,6 +70,9 @@ class Dataset:
         positive = self.interactions["positive"]
         if not pd.api.types.is_bool_dtype(positive):
             raise SchemaError(f"interactions: column 'positive' must be True or False, its type is {positive.dtype}")
+        if positive.isna().any():
+            row = positive.isna().to_numpy().argmax()
+            raise SchemaError(f"interactions: positive is missing in row {row}; drop that row or say True or False")
 
     def counts(self) -> dict[str, int | float]:
         """Rows of each table, the positive share, and the share of items with text.
@@ -113,7 +116,8 @@ def require_columns(table: pd.DataFrame, columns, name: str) -> None:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise SchemaError(
-            f"{name}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}"
+            f"{name}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}; "
+            "rename one or add it"
         )
 
 
