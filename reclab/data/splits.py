@@ -58,11 +58,12 @@ def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     Taught in: 01_dataset_construction.
     """
     _need_time(interactions)
-    order = np.random.default_rng(seed).permutation(len(interactions))
-    last = interactions.iloc[order].sort_values("timestamp", kind="stable").groupby("user_id").tail(1)
-    often = interactions["user_id"].value_counts()
+    rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
+    order = np.random.default_rng(seed).permutation(len(rows))
+    last = rows.iloc[order].sort_values("timestamp", kind="stable").groupby("user_id").tail(1)
+    often = rows["user_id"].value_counts()
     last = last[last["user_id"].map(often) >= 2]
-    held_out = interactions.index.isin(last.index)
+    held_out = rows.index.isin(last.index)
     return Split("leave-last-out", interactions[~held_out], interactions[held_out])
 
 
@@ -102,9 +103,13 @@ def check_leakage(split: Split) -> None:
     pairs = pd.MultiIndex.from_frame(train[["user_id", "item_id"]])
     both = pd.MultiIndex.from_frame(test[["user_id", "item_id"]]).isin(pairs)
     _refuse(both, test, "(user, item) pair(s) stand in train and in test")
-    if "text" in test:
-        same = test["text"].isin(train["text"]) & (test["text"].str.len() > 40)
-        _refuse(same.to_numpy(), test, "text(s) stand word for word in train and in test")
+    if "text" in test and "text" in train:
+        long = np.array([isinstance(text, str) and len(text) > 40 for text in test["text"]])
+        _refuse(
+            (test["text"].isin(train["text"]) & long).to_numpy(),
+            test,
+            "text(s) stand word for word in train and in test",
+        )
     if split.kind == "temporal":
         _refuse(
             (test["timestamp"] <= train["timestamp"].max()).to_numpy(),
@@ -130,12 +135,14 @@ def check_leakage(split: Split) -> None:
 def _refuse(leaks: np.ndarray, test: pd.DataFrame, what: str) -> None:
     if leaks.any():
         raise LeakageError(
-            f"{int(leaks.sum())} {what}, first at index {test.index[leaks.argmax()]!r}; "
+            f"{int(leaks.sum())} {what}, first at index {test.index[leaks.argmax()]}; "
             "split again, by time or by group, and check before you train"
         )
 
 
 def _cold(interactions: pd.DataFrame, column: str, fold: int, folds: int, seed: int) -> Split:
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2, got {folds}")
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
     ids = np.sort(interactions[column].unique())
@@ -149,5 +156,9 @@ def _cold(interactions: pd.DataFrame, column: str, fold: int, folds: int, seed: 
 
 def _need_time(interactions: pd.DataFrame) -> None:
     require_columns(interactions, ("timestamp",), "interactions")
+    if interactions.empty:
+        raise SchemaError("interactions: there are no rows to split; check the filter that came before")
+    if pd.api.types.is_string_dtype(interactions["timestamp"]):
+        raise SchemaError("interactions: timestamp is text, which sorts '10' before '9'; use pd.to_datetime")
     if interactions["timestamp"].isna().any():
         raise SchemaError("interactions: some rows have no timestamp; drop them, or use a split that needs no time")
