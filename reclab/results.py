@@ -11,6 +11,7 @@ import math
 import os
 import tomllib
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
         return {}
     try:
         return tomllib.loads(path.read_text("utf-8")).get("bands", {})
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not UTF-8
         raise ReclabError(
             f"{path} is not valid TOML ({error}); run `reclab calibrate {notebook}` to write it anew"
         ) from None
@@ -130,7 +131,8 @@ def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
     path = folder / f"{notebook}.json"
     if not path.is_file():
         return {}
-    return {row["key"]: Result(**row) for row in json.loads(path.read_text("utf-8"))}
+    rows = json.loads(path.read_text("utf-8"))
+    return {row["key"]: Result(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in rows}
 
 
 def _save(notebook: str) -> None:
@@ -152,8 +154,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ReclabError(f"cannot write {path} ({error.strerror}); free some space or choose another folder") from None
+    finally:
+        with suppress(OSError):  # long gone, or the folder itself is read-only or no folder
+            temporary.unlink()
 
 
 def _number(value: float) -> str:
