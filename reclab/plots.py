@@ -22,7 +22,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "legend.frameon": False,
 }
 
 
@@ -73,6 +72,9 @@ def show(fig, alt: str) -> Picture:
     """
     if len(alt.split()) < 5:
         raise ValueError(f"alt must say in a sentence what the figure shows, got {alt!r}")
+    for axes in fig.axes:
+        if legend := axes.get_legend():  # made after `figure`, so outside its style
+            legend.set_frame_on(False)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)

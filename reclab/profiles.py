@@ -98,12 +98,12 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     Parameters
     ----------
     name : a key of `PROFILES`.
-    seed : overrides ``RECLAB_SEED`` (an integer from 0 up), whose default is 0.
+    seed : overrides ``RECLAB_SEED`` (an integer from 0 to 4294967295), whose default is 0.
 
     Raises
     ------
     UnknownNameError : no such profile.
-    ReclabError : ``RECLAB_SEED`` is not a whole number from 0 up.
+    ReclabError : ``RECLAB_SEED`` is not a whole number from 0 to 4294967295.
 
     Taught in: 00_start_here.
     """
@@ -112,8 +112,8 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
         raise UnknownNameError("profile", name, PROFILES)
     if seed is None:
         text = os.environ.get("RECLAB_SEED") or "0"
-        if not text.isdecimal():
-            raise ReclabError(f"RECLAB_SEED must be a whole number from 0 up, got {text!r}")
+        if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):  # what numpy and pandas take
+            raise ReclabError(f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}")
         seed = int(text)
     return replace(PROFILES[name], seed=seed)
 

@@ -5,6 +5,7 @@ Taught in: 06_thompson_sampling.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 
 import ipywidgets
@@ -29,7 +30,7 @@ class Explorer:
         self.draw, self.controls = draw, controls
         self.first = self._picture()
         self.image = ipywidgets.Image(value=self.first.png, format="png", layout={"max_width": "100%"})
-        self.words = ipywidgets.HTML(value=self.first.alt)
+        self.words = ipywidgets.HTML(value=html.escape(self.first.alt))
         self.box = ipywidgets.VBox([*controls.values(), self.image, self.words])
         for control in controls.values():
             control.observe(self._redraw, names="value")
@@ -39,7 +40,7 @@ class Explorer:
 
     def _redraw(self, change) -> None:
         picture = self._picture()
-        self.image.value, self.words.value = picture.png, picture.alt
+        self.image.value, self.words.value = picture.png, html.escape(picture.alt)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         data, metadata = self.first._repr_mimebundle_()

@@ -152,7 +152,7 @@ def test_a_wrong_seed_is_one_line(checkout, capsys, monkeypatch):
     write(folder / "notebooks", "00_start", "1")
     monkeypatch.setenv("RECLAB_SEED", "lucky")
     assert cli.main(["run"]) == 1
-    assert capsys.readouterr().err == "reclab: RECLAB_SEED must be a whole number from 0 up, got 'lucky'\n"
+    assert capsys.readouterr().err == "reclab: RECLAB_SEED must be a whole number from 0 to 4294967295, got 'lucky'\n"
 
 
 def test_an_asset_that_cannot_be_fetched_stops_the_run_before_it_starts(checkout, capsys, monkeypatch):
