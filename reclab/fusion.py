@@ -7,6 +7,7 @@ Taught in: 04_multimodal_fusion.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -25,8 +26,10 @@ class GatedFusion(nn.Module):
 
     def __init__(self, widths: dict[str, int], hidden: int = 32):
         super().__init__()
-        self.project = nn.ModuleDict({name: nn.Linear(width, hidden) for name, width in widths.items()})
-        self.score = nn.ModuleDict({name: nn.Linear(width, 1) for name, width in widths.items()})
+        # Lists, because a ModuleDict refuses names such as "items" or "type".
+        self.names = list(widths)
+        self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths.values())
+        self.score = nn.ModuleList(nn.Linear(width, 1) for width in widths.values())
 
     def forward(self, inputs: dict[str, torch.Tensor], present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse a batch.
@@ -40,9 +43,10 @@ class GatedFusion(nn.Module):
         -------
         (n, hidden) fused vectors and (n, n_modalities) gates; both are 0 where nothing is present.
         """
-        masked = {name: inputs[name] * present[:, [i]] for i, name in enumerate(self.project)}
-        values = torch.stack([torch.tanh(layer(masked[name])) for name, layer in self.project.items()], dim=1)
-        scores = torch.cat([layer(masked[name]) for name, layer in self.score.items()], dim=1)
+        # A choice, not a product: zero times NaN is NaN.
+        masked = [torch.where(present[:, [i]], inputs[name], 0.0) for i, name in enumerate(self.names)]
+        values = torch.stack([layer(part).tanh() for layer, part in zip(self.project, masked, strict=True)], dim=1)
+        scores = torch.cat([layer(part) for layer, part in zip(self.score, masked, strict=True)], dim=1)
         gates = scores.masked_fill(~present, -torch.inf).softmax(dim=1).nan_to_num(0.0)
         return (gates.unsqueeze(-1) * values).sum(1), gates
 
@@ -57,6 +61,10 @@ class FusedClassifier:
     modality_dropout : chance that training hides a present modality, which teaches the model to do without it.
     seed : of the weights, the order and the dropout.
 
+    Raises
+    ------
+    ValueError : ``modality_dropout`` is not in [0, 1].
+
     Taught in: 04_multimodal_fusion.
     """
 
@@ -69,6 +77,8 @@ class FusedClassifier:
         modality_dropout: float = 0.0,
         seed: int = 0,
     ):
+        if not 0 <= modality_dropout <= 1:
+            raise ValueError(f"modality_dropout must be in [0, 1], got {modality_dropout}")
         self.hidden, self.epochs, self.batch_size = hidden, epochs, batch_size
         self.learning_rate, self.modality_dropout, self.seed = learning_rate, modality_dropout, seed
 
@@ -83,11 +93,12 @@ class FusedClassifier:
 
         Raises
         ------
-        ValueError : a modality's rows, type or values do not fit; names it.
+        ValueError : a modality's rows, type or values do not fit, names it; or a label is not 0 or 1.
 
         Taught in: 04_multimodal_fusion.
         """
-        tensors, mask = _check(inputs, present, len(labels))
+        targets = _targets(labels)
+        tensors, mask = _check(inputs, present, len(targets))
         self.names = list(inputs)
         self.scale = {name: _scale(part, mask[:, i]) for i, (name, part) in enumerate(tensors.items())}
         torch.manual_seed(self.seed)
@@ -95,7 +106,6 @@ class FusedClassifier:
         self.head = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
         parameters = [*self.fusion.parameters(), *self.head.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
-        targets = torch.from_numpy(np.array(labels, dtype=np.float32))
         for _ in range(self.epochs):
             for rows in torch.randperm(len(targets)).split(self.batch_size):
                 kept = mask[rows] & (torch.rand(len(rows), mask.shape[1]) >= self.modality_dropout)
@@ -108,6 +118,10 @@ class FusedClassifier:
 
     def predict(self, inputs: dict[str, np.ndarray], present: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """Click probabilities: (n,).
+
+        Raises
+        ------
+        ValueError : as in `fit`; or the modalities or their widths are not those of `fit`; or there was no `fit`.
 
         Taught in: 04_multimodal_fusion.
         """
@@ -128,6 +142,10 @@ class FusedClassifier:
         if list(inputs) != self.names:
             raise ValueError(f"inputs must have the modalities {self.names}, in that order; got {list(inputs)}")
         tensors, mask = _check(inputs, present, len(next(iter(inputs.values()))))
+        for name, part in tensors.items():
+            # A width of 1 would otherwise spread over all columns without a word.
+            if part.shape[1] != len(self.scale[name][0]):
+                raise ValueError(f"modality {name!r} had width {len(self.scale[name][0])} in fit, now {part.shape[1]}")
         with torch.inference_mode():
             return self._logits(tensors, mask)
 
@@ -137,16 +155,32 @@ class FusedClassifier:
         return self.head(fused).squeeze(1), gates
 
 
+def _targets(labels) -> torch.Tensor:
+    labels = np.asarray(labels)
+    bad = pd.isna(labels)
+    bad[~bad] = ~np.isin(labels[~bad], [0, 1])
+    if labels.ndim != 1 or bad.any():
+        row = int(bad.argmax())
+        got = f"labels[{row}] is {labels.tolist()[row]!r}" if labels.ndim == 1 else f"shape {labels.shape}"
+        raise ValueError(f"labels must be a row of 0 and 1, got {got}")
+    return torch.from_numpy(labels.astype(np.float32))
+
+
 def _check(inputs, present, n: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    if not inputs:
+        raise ValueError("inputs holds no modality; give at least one, name -> (n, width)")
     present = present or {}
     unknown = set(present) - set(inputs)
     if unknown:
         raise ValueError(f"present names {sorted(unknown)}, which inputs does not have; it has {list(inputs)}")
     tensors, masks = {}, []
     for name, part in inputs.items():
-        part = np.array(part, dtype=np.float32)
+        try:
+            part = np.array(part, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(f"modality {name!r} must hold numbers, (n, width)") from None
         mask = np.array(present.get(name, np.ones(n)), dtype=bool)
-        if part.ndim != 2 or len(part) != n or len(mask) != n:
+        if part.ndim != 2 or len(part) != n or mask.shape != (n,):
             raise ValueError(
                 f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {part.shape} and {mask.shape}"
             )
@@ -163,4 +197,6 @@ def _scale(part: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.
     """Mean and one common standard deviation of a modality, over the examples that have it."""
     rows = part[mask] if mask.any() else part
     mean = rows.mean(0)
-    return mean, (rows - mean).pow(2).mean().sqrt().clamp(min=1e-6)
+    deviation = (rows - mean).pow(2).mean().sqrt()
+    # A modality that never varies, or never occurs, in training must not be blown up when it does later.
+    return mean, deviation if deviation > 1e-6 else torch.ones(())
