@@ -26,11 +26,14 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
     ----------
     alpha, beta : prior, one number or one an arm (K,), above 0.
 
+    Raises
+    ------
+    ValueError : ``alpha`` or ``beta`` is not above 0.
+
     Source: Thompson (1933); Chapelle and Li (2011).
     Taught in: 06_thompson_sampling.
     """
-    if np.any(np.asarray(alpha) <= 0) or np.any(np.asarray(beta) <= 0):
-        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
+    _check_prior(alpha, beta)
 
     def choose(clicks, misses, weights, rng):
         return (weights * rng.beta(alpha + clicks, beta + misses)).argmax(1)
@@ -38,11 +41,16 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
     return choose
 
 
-def greedy(alpha: float = 1.0, beta: float = 1.0) -> Policy:
+def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
     """Play the arm of the largest weight times posterior mean; equal ones by chance. It never explores on purpose.
+
+    Raises
+    ------
+    ValueError : ``alpha`` or ``beta``, the prior, is not above 0.
 
     Taught in: 06_thompson_sampling.
     """
+    _check_prior(alpha, beta)
 
     def choose(clicks, misses, weights, rng):
         worth = weights * (alpha + clicks) / (alpha + beta + clicks + misses)
@@ -131,7 +139,7 @@ def simulate(
     Taught in: 06_thompson_sampling.
     """
     rates = np.asarray(rates, float)
-    weights = np.ones(len(rates)) if weights is None else np.asarray(weights, float)
+    weights = np.ones(rates.shape) if weights is None else np.asarray(weights, float)
     _check_world(rates, weights, horizon, replications)
     rng = np.random.default_rng(seed)
     loss = (weights * rates).max() - weights * rates
@@ -139,9 +147,8 @@ def simulate(
     misses = np.zeros((replications, len(rates)))
     row, regret, curve = np.arange(replications), np.zeros(replications), np.empty(horizon)
     for t in range(horizon):
-        arms = policy(clicks, misses, weights, rng)
-        if arms.shape != (replications,) or arms.min() < 0 or arms.max() >= len(rates):
-            raise ValueError(f"the policy must return {replications} arms in 0..{len(rates) - 1}, got {arms!r}")
+        arms = np.asarray(policy(clicks, misses, weights, rng))
+        _check_arms(arms, replications, len(rates))
         clicked = rng.random(replications) < rates[arms]
         clicks[row, arms] += clicked
         misses[row, arms] += ~clicked
@@ -150,10 +157,22 @@ def simulate(
     return Simulation(regret, curve, clicks, misses)
 
 
+def _check_prior(alpha, beta) -> None:
+    if not (np.all(np.asarray(alpha) > 0) and np.all(np.asarray(beta) > 0)):
+        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
+
+
+def _check_arms(arms: np.ndarray, n: int, n_arms: int) -> None:
+    if arms.shape != (n,) or arms.dtype.kind not in "iu":
+        raise ValueError(f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}")
+    if arms.min() < 0 or arms.max() >= n_arms:
+        raise ValueError(f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}")
+
+
 def _check_world(rates: np.ndarray, weights: np.ndarray, horizon: int, replications: int) -> None:
     if rates.ndim != 1 or not len(rates) or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {rates}")
-    if weights.shape != rates.shape or not (weights >= 0).all():
+    if weights.shape != rates.shape or not ((weights >= 0) & np.isfinite(weights)).all():
         raise ValueError(f"weights must be {len(rates)} numbers of at least 0, one an arm, got {weights}")
     if horizon < 1 or replications < 2:
         raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
