@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import assets
+from .errors import ReclabError
 from .results import write_atomically
 
 ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
@@ -52,14 +55,19 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
 
     Parameters
     ----------
-    max_length : tokens kept of each text, the two special ones included.
+    max_length : tokens kept of each text, the two special ones included; at least 3.
 
     Raises
     ------
-    ValueError : a text is missing or not a str; names its row. An empty text is allowed: two special tokens.
+    ValueError : a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3. An
+        empty text is allowed: two special tokens.
 
     Taught in: 02_bert_finetuning.
     """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts, got one str; write [text]")
+    if max_length < 3:  # the tokenizer takes 0 and 1 to mean no limit
+        raise ValueError(f"max_length must be at least 3, got {max_length}")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
@@ -126,7 +134,7 @@ def encode(
     """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
 
     The result is kept in the derived cache under a hash of the model and of the texts themselves, so that any change
-    to either computes it anew.
+    to either computes it anew. A damaged file of that cache is computed anew too, with a warning.
 
     Raises
     ------
@@ -138,8 +146,8 @@ def encode(
     tokenizer = load_tokenizer(model)
     tokens = tokenise(texts, tokenizer, max_length)
     path = assets.derived_folder() / f"encode-{_key(model, tokens)}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
+    if (kept := _read(path)) is not None:
+        return kept
     encoder = load_encoder(model)
     vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
     with torch.inference_mode():
@@ -164,8 +172,22 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _folder(name: str):
-    return assets.fetch(name)["config.json"].parent
+def _folder(name: str) -> Path:
+    files = assets.fetch(name)
+    if "config.json" not in files:
+        raise ReclabError(f"asset {name!r} is no model, it holds {', '.join(files)}; try 'minilm-l6'")
+    return files["config.json"].parent
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """Vectors kept earlier; None where there are none, or where the file was cut short."""
+    if not path.is_file():
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        warnings.warn(f"{path} is damaged; its vectors are computed anew", stacklevel=3)
+        return None
 
 
 def _key(model: str, tokens: list[list[int]]) -> str:
