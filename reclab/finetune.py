@@ -55,7 +55,7 @@ class Classifier:
         self.module, self.model, self.max_length, self.history = module, model, max_length, history
         self.tokenizer = text.load_tokenizer(model)
 
-    def predict(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def predict(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Probability of the positive class for each text: (n,) float64.
 
         Taught in: 02_bert_finetuning.

@@ -129,7 +129,7 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def encode(
-    texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 64
+    texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 32
 ) -> np.ndarray:
     """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
 
