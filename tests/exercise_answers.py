@@ -138,7 +138,7 @@ ANSWERS = {
             ),
             (
                 _padding_mean_of_batches,
-                "you average the shares of the batches; batches differ in size, so add up tokens first",
+                "you average the shares of batches; batches differ in size, so add up tokens first",
             ),
             (
                 _padding_over_real_tokens,
