@@ -1,0 +1,546 @@
+"""The data sets against their raw files, published counts and an independent join; the schema against bad tables."""
+
+import collections
+import csv
+import re
+import sqlite3
+import unicodedata
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from reclab import data
+from reclab.assets import ASSETS, fetch
+from reclab.data.movies import FACTS, item_texts, normalise_title, read_wikidata
+from reclab.data.schema import require_columns
+from reclab.errors import SchemaError, UnknownNameError
+
+
+def rows_of(path, delimiter="\t"):
+    """A file's rows as dicts of text, read without pandas; ``name:type`` in a header gives ``name``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(
+            file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        )
+        names = [name.split(":")[0] for name in next(reader)]
+        return [dict(zip(names, row, strict=True)) for row in reader]
+
+
+# The schema
+
+
+def tables(**changes):
+    parts = {
+        "users": pd.DataFrame({"user_id": ["ann", "bob"], "age": [20, 30]}),
+        "items": pd.DataFrame({"item_id": ["p", "q", "r"], "text": ["a shirt", None, "a hat"]}),
+        "interactions": pd.DataFrame(
+            {"user_id": ["ann", "bob", "bob"], "item_id": ["p", "p", "q"], "positive": [True, False, True]}
+        ),
+        "card": data.Card("shop", "a till", "CC0"),
+    }
+    return parts | changes
+
+
+def changed(table, column, values):
+    return {table: tables()[table].assign(**{column: values})}
+
+
+def test_a_right_dataset_is_taken_and_counted():
+    assert data.Dataset(**tables()).counts() == {
+        "users": 2,
+        "items": 3,
+        "interactions": 3,
+        "positive share": 0.6667,
+        "items with text": 2,
+    }
+
+
+REPEATED = "users: user_id 'ann' in row 1 stands there twice; keep one row an id"
+UNKNOWN_USER = "interactions: user_id 'eve' in row 1 is not in the users table; add it there or drop the 2 such rows"
+UNKNOWN_ITEM = "interactions: item_id 'z' in row 2 is not in the items table; add it there or drop the 1 such rows"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"users": tables()["users"].rename(columns={"user_id": "user"})},
+            "users: no column 'user_id'; it has user, age; rename one or add it",
+        ),
+        (
+            {"items": tables()["items"].drop(columns="text")},
+            "items: no column 'text'; it has item_id; rename one or add it",
+        ),
+        (
+            {"interactions": tables()["interactions"][["user_id"]]},
+            "interactions: no column 'item_id', 'positive'; it has user_id; rename one or add it",
+        ),
+        (
+            changed("users", "user_id", [1, 2]),
+            "users: user_id must be text, its type is int64; use .astype(str)",
+        ),
+        (
+            changed("items", "item_id", pd.Series(["p", "q", 3], dtype=object)),
+            "items: item_id must be text, its type is object; use .astype(str)",
+        ),
+        (
+            changed("interactions", "item_id", [1.0, 2.0, 3.0]),
+            "interactions: item_id must be text, its type is float64; use .astype(str)",
+        ),
+        (changed("users", "user_id", ["ann", "ann"]), REPEATED),
+        (
+            changed("items", "item_id", ["p", "q", None]),
+            "items: item_id is missing in row 2; drop that row or give it an id",
+        ),
+        (
+            changed("interactions", "user_id", ["ann", np.nan, "bob"]),
+            "interactions: user_id is missing in row 1; drop that row or give it an id",
+        ),
+        (changed("interactions", "user_id", ["ann", "eve", "eve"]), UNKNOWN_USER),
+        (changed("interactions", "item_id", ["p", "q", "z"]), UNKNOWN_ITEM),
+        (
+            changed("interactions", "positive", [1, 0, 1]),
+            "interactions: column 'positive' must be True or False, its type is int64",
+        ),
+        (
+            changed("interactions", "positive", pd.array([True, None, False], dtype="boolean")),
+            "interactions: positive is missing in row 1; drop that row or say True or False",
+        ),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name_column_and_row(changes, message):
+    with pytest.raises(SchemaError) as refused:
+        data.Dataset(**tables(**changes))
+    assert str(refused.value) == message
+
+
+def test_rows_are_named_by_position_whatever_the_index():
+    repeated = tables()["users"].assign(user_id="ann").set_axis(["x", "y"])
+    with pytest.raises(SchemaError, match=f"^{REPEATED}$"):
+        data.Dataset(**tables(users=repeated))
+
+
+def test_a_schema_error_is_a_value_error_too():
+    with pytest.raises(ValueError, match="no column 'b'; it has a; rename one or add it"):
+        require_columns(pd.DataFrame({"a": [1]}), ("a", "b"), "a table")
+    require_columns(pd.DataFrame({"a": [1], "b": [2]}), ("a", "b"), "a table")
+
+
+# The card
+
+
+class Cells(HTMLParser):
+    """The words of each table cell and of the caption; unescaped, as a browser shows them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.tags = [], collections.Counter()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        if tag in ("caption", "th", "td"):
+            self.cells.append("")
+
+    def handle_data(self, text):
+        self.cells[-1] += text
+
+
+CARD = data.Card(
+    title="shop <b>& co</b>",
+    source="a till",
+    licence="CC0",
+    sha256={"log.csv": "0123456789abcdef" * 4},
+    traps=("prices < 0", "no people"),
+)
+ROWS = [
+    ("source", "a till"),
+    ("licence", "CC0"),
+    ("users", "2"),
+    ("items", "3"),
+    ("interactions", "3"),
+    ("positive share", "0.6667"),
+    ("items with text", "2"),
+    ("sha256 of log.csv", "0123456789abcdef…"),
+    ("trap 1", "prices < 0"),
+    ("trap 2", "no people"),
+]
+
+
+def test_card_shows_source_licence_hash_counts_and_traps_and_no_empty_row():
+    dataset = data.Dataset(**tables(card=CARD))
+    title, *lines = repr(dataset).splitlines()
+    assert title == CARD.title
+    assert [tuple(line.strip().split("  ", 1)) for line in lines] == ROWS
+
+
+def test_card_in_a_notebook_is_an_escaped_table_of_the_same_rows():
+    page = Cells(data.Dataset(**tables(card=CARD))._repr_html_())
+    assert page.cells == [CARD.title, *(word for row in ROWS for word in row)]
+    assert page.tags == {"table": 1, "caption": 1, "tr": len(ROWS), "th": len(ROWS), "td": len(ROWS)}
+
+
+def test_card_cites_where_there_is_something_to_cite():
+    card = data.Card("shop", "a till", "CC0", citation="Till (2020)")
+    assert "cite  Till (2020)" in repr(data.Dataset(**tables(card=card)))
+
+
+def test_card_groups_thousands():
+    users = pd.DataFrame({"user_id": ["ann", "bob", *map(str, range(1998))]})
+    assert "users  2,000\n" in repr(data.Dataset(**tables(users=users)))
+
+
+# Films
+
+
+@pytest.fixture(scope="module")
+def movies():
+    return data.movies()
+
+
+@pytest.fixture(scope="module")
+def films():
+    return read_wikidata(fetch("wikidata-films")["movies.db"])
+
+
+def test_movies_have_the_published_counts(movies):
+    """GroupLens' README, u.info and u.genre of MovieLens 100K; the ratings 1 to 5 as its users gave them."""
+    assert (len(movies.users), len(movies.items), len(movies.interactions)) == (943, 1682, 100_000)
+    given = movies.interactions["rating"].value_counts().to_dict()
+    assert given == {1: 6_110, 2: 11_370, 3: 27_145, 4: 34_174, 5: 21_201}
+    assert movies.interactions["positive"].sum() == 34_174 + 21_201
+    assert movies.interactions["user_id"].value_counts().min() == 20
+    assert not movies.interactions.duplicated(["user_id", "item_id"]).any()
+    assert movies.users["gender"].value_counts().to_dict() == {"M": 670, "F": 273}
+    assert movies.users["occupation"].nunique() == 21
+    genres = movies.items["genres"].explode().value_counts()
+    assert (len(genres), genres["Drama"], genres["Comedy"], genres["Film-Noir"]) == (19, 725, 505, 24)
+
+
+def test_movies_times_span_the_published_months(movies):
+    times = movies.interactions["timestamp"]
+    assert str(times.dt.tz) == "UTC"
+    assert (times.min().strftime("%Y-%m-%d"), times.max().strftime("%Y-%m-%d")) == ("1997-09-20", "1998-04-22")
+
+
+def test_movies_keep_every_rating_and_person_in_order(movies):
+    raw = rows_of(fetch("movielens-100k")["ml-100k.inter"])
+    log = movies.interactions
+    assert log["user_id"].tolist() == [row["user_id"] for row in raw]
+    assert log["item_id"].tolist() == [row["item_id"] for row in raw]
+    assert log["rating"].tolist() == [float(row["rating"]) for row in raw]
+    assert log["positive"].tolist() == [int(row["rating"]) >= 4 for row in raw]
+    seconds = (log["timestamp"] - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
+    assert seconds.tolist() == [int(row["timestamp"]) for row in raw]
+    people = rows_of(fetch("movielens-100k")["ml-100k.user"])
+    assert movies.users["zip_code"].tolist() == [row["zip_code"] for row in people]  # text: "05201" keeps its 0
+    assert movies.users["age"].tolist() == [int(row["age"]) for row in people]
+
+
+def test_movies_keep_every_item_in_order_with_its_text(movies):
+    raw = rows_of(fetch("movielens-100k")["ml-100k.item"])
+    assert movies.items["item_id"].tolist() == [row["item_id"] for row in raw]
+    want = [
+        f"{row['movie_title']} ({row['release_year']}). {', '.join(row['class'].split())}"
+        if row["release_year"].isdigit()
+        else None
+        for row in raw
+    ]
+    assert movies.items["text"].fillna("none").tolist() == [text or "none" for text in want]
+    assert movies.items.loc[movies.items["text"].isna(), "item_id"].tolist() == ["267", "1412"]
+    assert movies.items["text"].iloc[0] == "Toy Story (1995). Animation, Children's, Comedy"
+
+
+def test_some_titles_stand_under_two_ids_as_the_card_says(movies):
+    twice = movies.items[movies.items.duplicated(["title", "year"])]
+    assert len(twice) == 18
+    assert any("two ids" in trap for trap in movies.card.traps)
+
+
+def simple_key(title):
+    """`normalise_title` written another way."""
+    title = re.sub(r"\(.*", "", title).strip()
+    title = re.sub(r"^(.*), (The|A|An|Les|La|Le|L'|Il|Das|El)$", r"\2 \1", title)
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", title.casefold().replace("&", "and")))
+
+
+def test_join_agrees_with_a_search_film_by_film(movies):
+    with sqlite3.connect(fetch("wikidata-films")["movies.db"]) as database:
+        rows = database.execute('select ID, Title, Year, Director, "Cast", Country from omdb').fetchall()
+    database.close()
+    by_key = collections.defaultdict(list)
+    for row in rows:
+        by_key[simple_key(row[1])].append(row)
+
+    def split(text):
+        return [part for part in (text or "").split(", ") if part]
+
+    matched = 0
+    for item in movies.items.itertuples():
+        near = [row for row in by_key[simple_key(item.title)] if abs(row[2] - item.year) <= 1]
+        best = min(near, key=lambda row: (abs(row[2] - item.year), row[0]), default=None)
+        matched += best is not None
+        assert item.matched == (best is not None), item.title
+        people = [split(text) for text in best[3:]] if best else [[], [], []]
+        assert [item.directors, item.cast, item.countries] == people, item.title
+    assert matched == movies.items["matched"].sum() == 1378
+    known = movies.items.set_index("item_id")["matched"][movies.interactions["item_id"]]
+    assert known.mean() == pytest.approx(0.93, abs=0.005)  # what is rated much is matched more often than 82%
+
+
+@pytest.mark.parametrize(
+    ("title", "year", "director"),
+    [
+        ("Toy Story", 1995, "John Lasseter"),
+        ("Godfather, The", 1972, "Francis Ford Coppola"),
+        ("Pulp Fiction", 1994, "Quentin Tarantino"),
+        ("Fargo", 1996, "Joel Coen"),
+    ],
+)
+def test_films_that_everyone_knows_get_their_director(movies, title, year, director):
+    row = movies.items[(movies.items["title"] == title) & (movies.items["year"] == year)].iloc[0]
+    assert row["matched"]
+    assert director in row["directors"]
+
+
+def test_wikidata_is_read_whole_without_empty_names(films):
+    assert len(films) == 17_472
+    assert films["film_id"].is_unique
+    assert set(FACTS.values()) < set(films.columns)
+    for column in FACTS.values():
+        assert films[column].map(lambda names: isinstance(names, list) and all(names)).all(), column
+    assert films["directors"].map(len).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("title", "key"),
+    [
+        ("Godfather, The", "thegodfather"),
+        ("The Godfather", "thegodfather"),
+        ("Shanghai Triad (Yao a yao yao dao waipo qiao)", "shanghaitriad"),
+        ("City of Lost Children, The (Cité des enfants perdus, La)", "thecityoflostchildren"),
+        ("Misérables, Les", "lesmiserables"),
+        ("Enfer, L'", "lenfer"),
+        ("Jean de Florette, El", "eljeandeflorette"),
+        ("Romy & Michele's High School Reunion", "romyandmicheleshighschoolreunion"),
+        ("Good, The Bad", "goodthebad"),  # no article at the end: nothing moves
+        ("Me, Myself, A", "amemyself"),
+        ("8½", "812"),
+        ("Amélie", "amelie"),
+        ("東京物語", "東京物語"),
+    ],
+)
+def test_titles_are_normalised(title, key):
+    assert normalise_title(title) == key
+
+
+def small_films(**changes):
+    columns = {
+        "film_id": [9, 3, 5, 7, 8],
+        "title": ["Ran", "Ran", "Ran", "The Big Heat", "Ran!"],
+        "year": [1986, 1984, 1985, 1953, 1985],
+    }
+    table = pd.DataFrame(columns | changes)
+    for name in FACTS.values():
+        table[name] = [[f"{name} of {film}"] for film in table["film_id"]]
+    return table
+
+
+def small_items(*rows):
+    return pd.DataFrame(
+        [(str(number), *row, ["Drama"]) for number, row in enumerate(rows)],
+        columns=["item_id", "title", "year", "genres"],
+    )
+
+
+def people(joined):
+    return [names[0].split()[-1] if names else None for names in joined["directors"]]
+
+
+def test_join_takes_the_nearest_year_then_the_lowest_id():
+    items = small_items(("Ran", 1985), ("Ran", 1987), ("Ran", 1983), ("Ran", 1988), ("Big Heat, The", 1954))
+    joined = data.join_on_title(items, small_films())
+    assert people(joined) == ["5", "9", "3", None, "7"]
+    assert joined["matched"].tolist() == [True, True, True, False, True]
+    both_near = small_films(film_id=[9, 3, 4, 7, 8], year=[1986, 1984, 1980, 1953, 1980])
+    assert people(data.join_on_title(items[:1], both_near)) == ["3"]  # 1984 and 1986 are equally near
+
+
+def test_join_keeps_every_item_once_and_in_order():
+    items = small_items(("Unheard Of", 1990), ("Ran", 1985), ("Ran", None), ("Ran", 1985)).iloc[::-1]
+    joined = data.join_on_title(items, pd.concat([small_films(), small_films()]))
+    assert joined["item_id"].tolist() == ["3", "2", "1", "0"]
+    assert joined["title"].tolist() == items["title"].tolist()
+    assert joined["matched"].tolist() == [True, False, True, False]
+    assert list(joined.columns) == [*items.columns, *FACTS.values(), "matched"]
+    assert joined.loc[~joined["matched"], [*FACTS.values()]].map(lambda names: names == []).all(axis=None)
+
+
+def test_join_does_not_depend_on_the_order_of_films():
+    items = small_items(("Ran", 1985), ("Ran", 1986), ("The Big Heat", 1953))
+    one, other = (data.join_on_title(items, table) for table in (small_films(), small_films().iloc[::-1]))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_item_texts():
+    items = pd.DataFrame({"title": ["Ran", "Up"], "year": [1985.0, 2009.0], "genres": [["War", "Drama"], []]})
+    assert item_texts(items) == ["Ran (1985). War, Drama", "Up (2009). "]
+
+
+# Clothing
+
+
+@pytest.fixture(scope="module")
+def clothing():
+    return data.clothing()
+
+
+@pytest.fixture(scope="module")
+def raw_reviews():
+    return pd.read_parquet(fetch("clothing-reviews")["reviews.parquet"]).to_dict("records")
+
+
+@pytest.fixture(scope="module")
+def first_of_each_text(raw_reviews):
+    first = {}
+    for row in raw_reviews:
+        if isinstance(row["Review Text"], str):
+            first.setdefault(row["Review Text"], row)
+    return list(first.values())
+
+
+def test_clothing_has_every_text_once_in_order(clothing, raw_reviews, first_of_each_text):
+    assert len(raw_reviews) == 23_486
+    log, first = clothing.interactions, first_of_each_text
+    assert log["text"].tolist() == [row["Review Text"] for row in first]
+    assert log["item_id"].tolist() == [str(row["Clothing ID"]) for row in first]
+    assert log["rating"].tolist() == [row["Rating"] for row in first]
+    assert log["positive"].tolist() == [row["Recommended IND"] == 1 for row in first]
+    assert log["helpful_votes"].tolist() == [row["Positive Feedback Count"] for row in first]
+    assert clothing.users["age"].tolist() == [row["Age"] for row in first]
+    assert clothing.interactions["positive"].mean() == pytest.approx(0.82, abs=0.005)
+
+
+def test_every_review_is_its_own_user(clothing):
+    assert clothing.interactions["user_id"].is_unique
+    assert clothing.interactions["user_id"].tolist() == clothing.users["user_id"].tolist()
+    assert any("no reviewer id" in trap.lower() for trap in clothing.card.traps)
+
+
+def test_clothing_items_say_their_class(clothing, first_of_each_text):
+    kinds = {}
+    for row in first_of_each_text:
+        names = [row[f"{level} Name"] for level in ("Division", "Department", "Class")]
+        text = ", ".join(name for name in names if isinstance(name, str))
+        kinds.setdefault(str(row["Clothing ID"]), text or None)
+    texts = {row.item_id: None if pd.isna(row.text) else row.text for row in clothing.items.itertuples()}
+    assert texts == kinds
+    assert texts["1080"] == "General, Dresses, Dresses"
+    assert None in texts.values()
+
+
+# The bandit log
+
+# Clicks in 10,000 rows, and items.
+LOGS = {
+    ("all", "random"): (38, 80),
+    ("all", "bts"): (42, 80),
+    ("men", "random"): (46, 34),
+    ("men", "bts"): (69, 34),
+    ("women", "random"): (46, 46),
+    ("women", "bts"): (46, 46),
+}
+
+
+@pytest.fixture(scope="module")
+def logs():
+    return {key: data.open_bandit(*key) for key in LOGS}
+
+
+@pytest.mark.parametrize("key", LOGS)
+def test_bandit_logs_have_the_known_rows_clicks_and_items(logs, key):
+    log, (clicks, items) = logs[key].interactions, LOGS[key]
+    assert (len(log), log["positive"].sum(), len(logs[key].items)) == (10_000, clicks, items)
+    assert sorted(log["position"].unique()) == [1, 2, 3]
+    assert log["propensity"].between(0, 1, inclusive="right").all()
+    assert logs[key].items["text"].isna().all()
+    assert {f"item_feature_{number}" for number in range(4)} < set(logs[key].items.columns)
+
+
+@pytest.mark.parametrize("campaign", ["all", "men", "women"])
+def test_random_propensities_are_one_in_k(logs, campaign):
+    dataset = logs[campaign, "random"]
+    np.testing.assert_allclose(dataset.interactions["propensity"], 1 / len(dataset.items), rtol=1e-12)
+
+
+def test_weights_of_the_learning_policy_average_to_k_too(logs):
+    """E[1 / propensity] = K where every item can be shown; one row of women has a propensity of 1e-6."""
+    for campaign, items in (("all", 80), ("men", 34)):
+        weights = 1 / logs[campaign, "bts"].interactions["propensity"]
+        error = weights.std() / np.sqrt(len(weights))
+        assert error < items / 10
+        assert abs(weights.mean() - items) < 4 * error
+    assert logs["women", "bts"].interactions["propensity"].nsmallest(2).tolist()[0] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("key", [("men", "bts"), ("all", "random")])
+def test_bandit_rows_are_those_of_the_file(logs, key):
+    campaign, policy = key
+    raw = rows_of(fetch("open-bandit-small")[f"{policy}/{campaign}.csv"], ",")
+    dataset, names = logs[key], [f"user_feature_{number}" for number in range(4)]
+    log = dataset.interactions
+    assert log["item_id"].tolist() == [row["item_id"] for row in raw]
+    assert log["position"].tolist() == [int(row["position"]) for row in raw]
+    assert log["positive"].tolist() == [row["click"] == "1" for row in raw]
+    assert log["propensity"].tolist() == [float(row["propensity_score"]) for row in raw]
+    assert log["timestamp"].tolist() == [pd.Timestamp(row["timestamp"]) for row in raw]
+    segments = dataset.users.set_index("user_id")[names]
+    assert segments.loc[log["user_id"]].values.tolist() == [[row[name] for name in names] for row in raw]
+    assert len(segments) == len({tuple(row[name] for name in names) for row in raw})
+
+
+# Impressions of about a month, in millions; number of items.
+@pytest.mark.parametrize(("campaign", "millions", "items"), [("all", 1.59, 80), ("men", 0.41, 34), ("women", 1.26, 46)])
+def test_prior_counts_a_month_of_traffic(campaign, millions, items):
+    alpha, beta = data.production_prior(campaign)
+    assert alpha.shape == beta.shape == (items,)
+    assert (alpha + beta).sum() / 1e6 == pytest.approx(millions, abs=0.005)
+    rates = alpha / (alpha + beta)
+    assert 0.0008 < rates.min() < rates.max() < 0.0052
+    raw = yaml.safe_load(fetch("open-bandit-small")["prior_bts.yaml"].read_text("utf-8"))[campaign]
+    assert (alpha.tolist(), beta.tolist()) == (raw["alpha"], raw["beta"])
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda: data.open_bandit("kids"), "there is no campaign named 'kids'; choose one of: all, men, women"),
+        (lambda: data.open_bandit("men", "ucb"), "there is no policy named 'ucb'; choose one of: bts, random"),
+        (lambda: data.production_prior("kids"), "there is no campaign named 'kids'; choose one of: all, men, women"),
+    ],
+)
+def test_unknown_campaign_or_policy_is_named(load, message):
+    with pytest.raises(UnknownNameError) as refused:
+        load()
+    assert str(refused.value) == message
+
+
+def test_cards_carry_the_hashes_licences_and_sources(movies, clothing, logs):
+    def pinned(asset, name):
+        return ASSETS[asset].members[name].sha256
+
+    assert movies.card.sha256 == {
+        "ml-100k.inter": pinned("movielens-100k", "ml-100k.inter"),
+        "movies.db": pinned("wikidata-films", "movies.db"),
+    }
+    assert clothing.card.sha256 == {"reviews.parquet": pinned("clothing-reviews", "reviews.parquet")}
+    assert logs["men", "bts"].card.sha256 == {"bts/men.csv": pinned("open-bandit-small", "bts/men.csv")}
+    assert "no redistribution" in movies.card.licence
+    assert "CC0" in clothing.card.licence
+    assert logs["all", "random"].card.licence == "CC BY 4.0"
+    for dataset in (movies, clothing, logs["all", "random"]):
+        assert len(dataset.card.traps) >= 4
+        assert dataset.card.source

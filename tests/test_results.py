@@ -1,0 +1,316 @@
+"""Results: the printed line, the verdict, the ledger, what the notebook test masks, and writing whole files only."""
+
+import configparser
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from reclab import results
+from reclab.errors import ReclabError
+from reclab.intervals import Interval
+from reclab.results import OUTSIDE, RECORDED, WITHIN, Result, check, ledger, read_ledger, write_atomically
+
+NAN, INF = float("nan"), float("inf")
+BANDS = """
+[meta]
+seeds = 20
+
+[bands]
+"02.auc" = { low = 0.9, high = 0.95 }
+"02.count" = { low = 3, high = 3 }
+"02.gap" = { low = -0.5, high = -0.25 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Bands of notebook 02 on the laptop profile, an empty ledger, and all of it in ``tmp_path``."""
+    expected = tmp_path / "expected" / "laptop"
+    expected.mkdir(parents=True)
+    expected.joinpath("02.toml").write_text(BANDS, "utf-8")
+    monkeypatch.setattr(results, "expected_folder", lambda: tmp_path / "expected")
+    monkeypatch.setattr(results, "_ledger", {})
+    monkeypatch.setenv("RECLAB_LEDGER", str(tmp_path / "ledger"))
+    monkeypatch.delenv("RECLAB_PROFILE", raising=False)
+    return tmp_path
+
+
+# The line and the verdict
+
+LINES = [
+    ("02.auc", 0.93, WITHIN, "02.auc = 0.93  within its band [0.9, 0.95]"),
+    ("02.auc", 0.9, WITHIN, "02.auc = 0.9  within its band [0.9, 0.95]"),
+    ("02.auc", 0.95, WITHIN, "02.auc = 0.95  within its band [0.9, 0.95]"),
+    ("02.auc", 0.950001, OUTSIDE, "02.auc = 0.95  OUTSIDE its band [0.9, 0.95]"),
+    ("02.auc", 0.8, OUTSIDE, "02.auc = 0.8  OUTSIDE its band [0.9, 0.95]"),
+    ("02.auc", NAN, OUTSIDE, "02.auc = nan  OUTSIDE its band [0.9, 0.95]"),
+    ("02.auc", INF, OUTSIDE, "02.auc = inf  OUTSIDE its band [0.9, 0.95]"),
+    ("02.count", 3, WITHIN, "02.count = 3  within its band [3, 3]"),
+    ("02.count", 2.9999, OUTSIDE, "02.count = 3  OUTSIDE its band [3, 3]"),
+    ("02.gap", -0.31234, WITHIN, "02.gap = -0.3123  within its band [-0.5, -0.25]"),
+    ("02.auc", (0.931239, 0.92, 0.94), WITHIN, "02.auc = 0.9312 [0.92, 0.94]  within its band [0.9, 0.95]"),
+    ("02.auc", Interval(0.8, 0.7, 0.92), OUTSIDE, "02.auc = 0.8 [0.7, 0.92]  OUTSIDE its band [0.9, 0.95]"),
+    ("02.new", 0.5, RECORDED, "02.new = 0.5  recorded, no band for laptop"),
+    ("02.new", (12345.678, -1, 1e20), RECORDED, "02.new = 1.235e+04 [-1, 1e+20]  recorded, no band for laptop"),
+    ("02.new", 1682, RECORDED, "02.new = 1682  recorded, no band for laptop"),
+    ("02.new", -0.00001234, RECORDED, "02.new = -1.234e-05  recorded, no band for laptop"),
+    ("02.new", NAN, RECORDED, "02.new = nan  recorded, no band for laptop"),
+    ("03.auc", 0.93, RECORDED, "03.auc = 0.93  recorded, no band for laptop"),  # another notebook's
+]
+
+
+@pytest.mark.parametrize(("key", "value", "verdict", "line"), LINES)
+def test_check_prints_the_value_beside_its_band_and_never_raises(key, value, verdict, line, capsys, folder):
+    check(key, value)
+    assert capsys.readouterr().out == line + "\n"
+    assert read_ledger(key[:2], folder / "ledger")[key].verdict == verdict
+
+
+def test_another_profile_has_its_own_bands(monkeypatch, capsys):
+    monkeypatch.setenv("RECLAB_PROFILE", "gpu")
+    check("02.auc", 0.93)
+    assert capsys.readouterr().out == "02.auc = 0.93  recorded, no band for gpu\n"
+
+
+@pytest.mark.parametrize("key", ["auc", "2.auc", "02.", "02", "x2.auc", "002.auc", ".auc", ""])
+def test_a_key_without_a_notebook_number_is_refused(key, folder):
+    with pytest.raises(ReclabError) as refused:
+        check(key, 1.0)
+    assert str(refused.value) == f"a result's key looks like '02.auc_finetuned', got {key!r}"
+    assert not (folder / "ledger").exists()
+
+
+# The ledger
+
+
+def test_ledger_round_trip(folder):
+    check("02.auc", (0.93, 0.92, 0.94))
+    check("02.gap", NAN)
+    check("02.new", 0.1 + 0.2)
+    check("03.other", 4)
+    back = read_ledger("02", folder / "ledger")
+    assert list(back) == ["02.auc", "02.gap", "02.new"]
+    assert back["02.auc"] == Result("02.auc", 0.93, 0.9, 0.95, WITHIN, (0.92, 0.94))
+    assert back["02.new"] == Result("02.new", 0.1 + 0.2, None, None, RECORDED)
+    assert back["02.gap"].value != back["02.gap"].value
+    assert read_ledger("03", folder / "ledger") == {"03.other": Result("03.other", 4.0, None, None, RECORDED)}
+    assert read_ledger("04", folder / "ledger") == {}
+    assert sorted(path.name for path in (folder / "ledger").iterdir()) == ["02.json", "03.json"]
+
+
+def test_a_result_checked_again_replaces_the_first(folder, capsys):
+    check("02.auc", 0.8)
+    check("02.auc", 0.93)
+    capsys.readouterr()
+    ledger("02")
+    assert capsys.readouterr().out == "02: 1 results, 1 within their bands, 0 outside, 0 without a band\n"
+    assert read_ledger("02", folder / "ledger")["02.auc"].value == 0.93
+
+
+def test_ledger_counts_its_notebook_and_names_what_is_outside(capsys):
+    for key, value in (("02.auc", 0.93), ("02.count", 4), ("02.gap", NAN), ("02.new", 1), ("03.other", 1)):
+        check(key, value)
+    capsys.readouterr()
+    ledger("02")
+    assert capsys.readouterr().out.splitlines() == [
+        "02: 4 results, 1 within their bands, 2 outside, 1 without a band",
+        "  OUTSIDE: 02.count",
+        "  OUTSIDE: 02.gap",
+    ]
+    ledger("07")
+    assert capsys.readouterr().out == "07: 0 results, 0 within their bands, 0 outside, 0 without a band\n"
+
+
+def test_ledgers_of_profiles_lie_apart_in_the_cache_unless_a_folder_is_given(folder, monkeypatch):
+    assert results.ledger_folder() == folder / "ledger"
+    monkeypatch.delenv("RECLAB_LEDGER")
+    assert results.ledger_folder().parts[-3:] == ("reclab", "ledger", "laptop")
+    monkeypatch.setenv("RECLAB_PROFILE", "gpu")
+    assert results.ledger_folder().parts[-3:] == ("reclab", "ledger", "gpu")
+
+
+# Bands
+
+
+def test_bands_are_read_for_a_profile():
+    assert results.bands("02")["02.count"] == {"low": 3, "high": 3}
+    assert results.bands("02", "laptop").keys() == {"02.auc", "02.count", "02.gap"}
+    assert results.bands("02", "gpu") == {}
+    assert results.bands("05") == {}
+
+
+@pytest.mark.parametrize("content", [b"[bands\n", b'"02.auc" = \n', b'x = "\xff"\n'])
+def test_broken_bands_name_the_file_and_the_remedy(folder, content):
+    path = folder / "expected" / "laptop" / "02.toml"
+    path.write_bytes(content)
+    with pytest.raises(ReclabError) as refused:
+        check("02.auc", 0.93)
+    message = str(refused.value)
+    assert message.startswith(f"{path} is not valid TOML (")
+    assert message.endswith("); run `reclab calibrate 02` to write it anew")
+    assert "\n" not in message
+
+
+def test_bands_lie_beside_the_notebooks_of_a_checkout_or_in_the_package(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    assert results.expected_folder() == Path(results.__file__).parents[1] / "notebooks" / "expected"
+    installed = tmp_path / "site-packages" / "reclab"
+    monkeypatch.setattr(results, "__file__", str(installed / "results.py"))
+    assert results.expected_folder() == installed / "expected"
+
+
+# What the notebook test masks
+
+
+@pytest.fixture(scope="module")
+def mask():
+    config = configparser.ConfigParser()
+    assert config.read(Path(__file__).with_name("nbval_sanitize.cfg"))
+    rules = [(config[name]["regex"], config[name]["replace"]) for name in config.sections()]
+
+    def apply(text):
+        for regex, replace in rules:
+            text = re.sub(regex, replace, text)
+        return text
+
+    return apply
+
+
+FINITE = [(line, verdict) for _, _, verdict, line in LINES if "nan" not in line and "inf" not in line]
+
+
+@pytest.mark.parametrize(("line", "verdict"), FINITE)
+def test_mask_hides_the_value_and_its_interval_and_nothing_else(mask, line, verdict):
+    key, _, rest = line.partition(" = ")
+    tail = rest[rest.index("  ") :]
+    assert tail.startswith(f"  {verdict}")
+    assert mask(line) == f"{key} = VALUE{tail}"
+
+
+def test_mask_hides_every_finite_value_that_check_can_print(mask):
+    for exponent in range(-12, 22):
+        for sign in (1, -1):
+            value = sign * 1.23456 * 10.0**exponent
+            for own in (None, (value - 1, value + 1)):
+                line = str(Result("02.auc", value, 0.9, 0.95, OUTSIDE, own))
+                assert mask(line) == "02.auc = VALUE  OUTSIDE its band [0.9, 0.95]"
+
+
+def test_mask_tells_verdicts_bands_keys_and_nan_apart(mask):
+    lines = [
+        "02.auc = 0.93  within its band [0.9, 0.95]",
+        "02.auc = 0.93  OUTSIDE its band [0.9, 0.95]",
+        "02.auc = 0.93  within its band [0.9, 0.96]",
+        "02.auc = 0.93  recorded, no band for laptop",
+        "02.auc = nan  within its band [0.9, 0.95]",
+        "02.map = 0.93  within its band [0.9, 0.95]",
+    ]
+    assert len({mask(line) for line in lines}) == len(lines)
+    assert mask(lines[0]) == mask(lines[0].replace("0.93", "-1.5e-07 [0.1, 2]"))
+
+
+@pytest.mark.parametrize("text", ["learning rate = 0.93", "a = 3  b = 4", "x = 1 within", "{'auc': 0.93}"])
+def test_mask_leaves_other_numbers_alone(mask, text):
+    assert mask(text) == text
+
+
+def test_mask_hides_memory_addresses(mask):
+    assert mask("<Thing object at 0x7f3a0c>") == "<Thing object at ADDRESS>"
+
+
+# Writing whole files only
+
+
+def test_write_makes_folders_and_replaces_the_file(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.json"
+    write_atomically(path, "Größe\n")
+    assert path.read_bytes() == "Größe\n".encode()
+    write_atomically(path, b"\x00\x01")
+    assert path.read_bytes() == b"\x00\x01"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_mode_honours_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "a.json", "{}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~mask
+
+
+FAULTS = [errno.ENOSPC, errno.EROFS, errno.EACCES]
+
+
+def broken(method, code, monkeypatch, *, half=False):
+    """Let one of `Path`'s methods fail; with ``half`` it first writes half of what it was given."""
+    real = getattr(Path, method)
+
+    def fail(self, *arguments, **options):
+        if half:
+            real(self, arguments[0][: len(arguments[0]) // 2])
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, method, fail)
+
+
+def old_file(folder):
+    path = folder / "out" / "a.json"
+    path.parent.mkdir()
+    path.write_text("old")
+    return path
+
+
+@pytest.mark.parametrize("code", FAULTS)
+@pytest.mark.parametrize("method", ["mkdir", "write_bytes", "replace"])
+def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, method, code):
+    path = old_file(tmp_path)
+    broken(method, code, monkeypatch, half=method == "write_bytes")
+    with pytest.raises(ReclabError) as refused:
+        write_atomically(path, "new and longer")
+    assert str(refused.value) == (
+        f"cannot write {path} ({os.strerror(code)}); free some space or choose another folder"
+    )
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_where_even_removing_fails_is_one_line(tmp_path, monkeypatch):
+    """On a read-only disk, removing a file that is not there fails for the disk, not for the file."""
+    broken("write_bytes", errno.EROFS, monkeypatch)
+    broken("unlink", errno.EROFS, monkeypatch)
+    with pytest.raises(ReclabError, match=r"^cannot write .*a\.json \(Read-only file system\); free some space"):
+        write_atomically(tmp_path / "a.json", "{}")
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path):
+    (tmp_path / "cache").write_text("the user's own")
+    with pytest.raises(ReclabError, match=r"^cannot write .*a\.json \(File exists\); free some space"):
+        write_atomically(tmp_path / "cache" / "a.json", "{}")
+    assert (tmp_path / "cache").read_text() == "the user's own"
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = old_file(tmp_path)
+
+    def interrupt(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line(folder, monkeypatch):
+    (folder / "file").write_text("")
+    monkeypatch.setenv("RECLAB_LEDGER", str(folder / "file"))
+    with pytest.raises(ReclabError, match=r"^cannot write .*02\.json \("):
+        check("02.auc", 0.93)

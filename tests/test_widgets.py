@@ -1,0 +1,91 @@
+"""The explorer: what it draws first, what a slider changes, and what is left without a kernel."""
+
+import html
+
+import ipywidgets
+import pytest
+
+from reclab import plots
+from reclab.widgets import VIEW, Explorer
+
+
+def draw(clicks, worth):
+    """A stand-in for a figure: bytes and words that name the controls' values."""
+    return plots.Picture(f"png of {clicks} and {worth}".encode(), f"After {clicks} clicks at {worth} a curve rises.")
+
+
+@pytest.fixture
+def explorer():
+    return Explorer(draw, clicks=ipywidgets.IntSlider(3, 0, 10), worth=ipywidgets.FloatSlider(1.0, min=0, max=2))
+
+
+def test_it_starts_with_the_controls_values(explorer):
+    assert explorer.image.value == b"png of 3 and 1.0"
+    assert explorer.words.value == "After 3 clicks at 1.0 a curve rises."
+    assert explorer.first.png == b"png of 3 and 1.0"
+
+
+def test_a_slider_redraws_the_picture_and_its_words(explorer):
+    explorer.controls["clicks"].value = 7
+    assert explorer.image.value == b"png of 7 and 1.0"
+    assert explorer.words.value == "After 7 clicks at 1.0 a curve rises."
+    explorer.controls["worth"].value = 0.5
+    assert explorer.image.value == b"png of 7 and 0.5"
+    assert explorer.words.value == "After 7 clicks at 0.5 a curve rises."
+
+
+def test_only_a_changed_value_redraws():
+    drawn = []
+    slider = ipywidgets.IntSlider(3, 0, 10)
+    Explorer(lambda number: drawn.append(number) or plots.Picture(b"", f"{number} of ten is shown"), number=slider)
+    slider.value = 3
+    slider.description = "clicks"
+    assert drawn == [3]
+    slider.value = 4
+    assert drawn == [3, 4]
+
+
+def test_controls_stand_above_the_picture_and_its_words(explorer):
+    assert explorer.box.children == (*explorer.controls.values(), explorer.image, explorer.words)
+    assert list(explorer.controls) == ["clicks", "worth"]
+    assert explorer.image.format == "png"
+
+
+def test_bundle_holds_the_widget_and_the_first_picture_for_where_no_kernel_runs(explorer):
+    bundle, metadata = explorer._repr_mimebundle_()
+    assert bundle[VIEW]["model_id"] == explorer.box.model_id
+    assert bundle["image/png"] == b"png of 3 and 1.0"
+    assert bundle["text/plain"] == "Figure: After 3 clicks at 1.0 a curve rises."
+    assert metadata == {"image/png": {"alt": "After 3 clicks at 1.0 a curve rises."}}
+
+
+def test_the_stored_picture_stays_the_first_one(explorer):
+    before = {key: value for key, value in explorer._repr_mimebundle_()[0].items() if key != VIEW}
+    explorer.controls["clicks"].value = 9
+    after = explorer._repr_mimebundle_()[0]
+    assert {key: after[key] for key in before} == before
+
+
+def test_words_are_shown_as_they_are_not_as_markup():
+    slider = ipywidgets.IntSlider(1, 0, 5)
+    explorer = Explorer(lambda n: plots.Picture(b"", f"fewer than <b>{n}</b> & p < 0.5"), n=slider)
+    for number in (1, 2):
+        slider.value = number
+        assert "<" not in explorer.words.value
+        assert html.unescape(explorer.words.value) == f"fewer than <b>{number}</b> & p < 0.5"
+    assert explorer.first.alt == "fewer than <b>1</b> & p < 0.5"
+
+
+def test_it_draws_a_real_figure():
+    def rise(top):
+        fig, ax = plots.figure(title="A line")
+        ax.plot([0, top])
+        return plots.show(fig, f"A line that rises from zero to {top}.")
+
+    slider = ipywidgets.IntSlider(1, 0, 5)
+    explorer = Explorer(rise, top=slider)
+    first = explorer.image.value
+    slider.value = 5
+    assert bytes(explorer.image.value).startswith(b"\x89PNG")
+    assert explorer.image.value != first
+    assert explorer.words.value == "A line that rises from zero to 5."
