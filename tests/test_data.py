@@ -495,7 +495,7 @@ def test_bandit_rows_are_those_of_the_file(logs, key):
     assert log["item_id"].tolist() == [row["item_id"] for row in raw]
     assert log["position"].tolist() == [int(row["position"]) for row in raw]
     assert log["positive"].tolist() == [row["click"] == "1" for row in raw]
-    np.testing.assert_allclose(log["propensity"], [float(row["propensity_score"]) for row in raw], rtol=1e-14)
+    np.testing.assert_allclose(log["propensity"], [float(row["propensity_score"]) for row in raw], rtol=1e-12)
     assert log["timestamp"].tolist() == [pd.Timestamp(row["timestamp"]) for row in raw]
     segments = dataset.users.set_index("user_id")[names]
     assert segments.loc[log["user_id"]].values.tolist() == [[row[name] for name in names] for row in raw]
