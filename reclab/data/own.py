@@ -144,7 +144,8 @@ def _moments(values: pd.Series) -> pd.Series:
     if not pd.api.types.is_datetime64_any_dtype(values):
         seconds = pd.to_numeric(values, errors="coerce")
         if seconds.notna().any():
-            return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce").mask(seconds >= FAR_FUTURE)
+            plausible = seconds.where(seconds < FAR_FUTURE)
+            return pd.to_datetime(plausible, unit="s", utc=True, errors="coerce")
     stamps = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
     if stamps.notna().any():
         return stamps
