@@ -130,7 +130,7 @@ ANSWERS = {
             [[7, 7, 7, 100], 4],
             [[12, 90, 33, 41, 5, 64, 128], 3],
         ],
-        hint="a batch computes its longest length times its number of texts; add that up, then compare with real tokens",
+        hint="a batch computes its longest length times its number of texts; add these up and compare with real tokens",
         wrong=[
             (
                 _padding_all_to_longest,
