@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass, replace
 
 from .errors import ReclabError, UnknownNameError
+
+PRECISIONS = ("no", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,12 @@ class Profile:
     n_reviews_quick : labelled reviews for the two-minute loop of notebook 00.
     max_length : tokens kept of each text.
     batch_size : texts in a training batch.
+    micro_batches : parts that a batch is computed in, one after the other, to save memory.
     epochs : passes over the training texts.
     replications : independent repetitions of each bandit simulation.
     horizon : rounds of each bandit simulation.
     bootstrap : bootstrap resamples behind each interval.
-    mixed_precision : ``no``, ``bf16`` or ``fp16``, as Accelerate names them.
+    mixed_precision : ``no``, ``bf16`` or ``fp16``, as Accelerate names them, or ``auto``: what the device is good at.
     seed : seed of everything that is drawn at random, except the splits, which belong to the data.
     """
 
@@ -43,6 +47,7 @@ class Profile:
     replications: int
     horizon: int
     bootstrap: int
+    micro_batches: int = 1
     mixed_precision: str = "no"
     seed: int = 0
 
@@ -55,6 +60,27 @@ class Profile:
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def precision(self) -> str:
+        """The mixed precision to train in, ``no``, ``bf16`` or ``fp16``, with ``auto`` resolved for this device.
+
+        A CPU without bf16 instructions would be many times slower in bf16: it computes in float32, with a warning.
+        """
+        import torch
+
+        if self.device == "cuda":
+            return {"auto": "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"}.get(
+                self.mixed_precision, self.mixed_precision
+            )
+        if self.mixed_precision == "no" or (self.mixed_precision == "auto" and not cpu_has_bf16()):
+            return "no"
+        if not cpu_has_bf16():
+            warnings.warn(
+                f"this CPU has no bf16 instructions: {self.mixed_precision} is replaced by float32", stacklevel=2
+            )
+            return "no"
+        return "bf16"
 
     def __str__(self) -> str:
         return (
@@ -87,13 +113,16 @@ PROFILES = {
         replications=2_000,
         horizon=10_000,
         bootstrap=4_000,
-        mixed_precision="fp16",
+        micro_batches=2,
+        mixed_precision="auto",
     ),
 }
 
 
 def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab with CUDA, else laptop.
+
+    ``RECLAB_PRECISION`` (``no``, ``bf16``, ``fp16`` or ``auto``) replaces the profile's precision.
 
     Parameters
     ----------
@@ -103,7 +132,7 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     Raises
     ------
     UnknownNameError : no such profile.
-    ReclabError : ``RECLAB_SEED`` is not a whole number from 0 to 4294967295.
+    ReclabError : ``RECLAB_SEED`` is no whole number from 0 to 4294967295, or ``RECLAB_PRECISION`` is unknown.
 
     Taught in: 00_start_here.
     """
@@ -115,7 +144,20 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
         if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):  # what numpy and pandas take
             raise ReclabError(f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}")
         seed = int(text)
-    return replace(PROFILES[name], seed=seed)
+    precision = os.environ.get("RECLAB_PRECISION") or PROFILES[name].mixed_precision
+    if precision not in PRECISIONS:
+        raise ReclabError(f"RECLAB_PRECISION must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return replace(PROFILES[name], seed=seed, mixed_precision=precision)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 matrices in hardware (avx512_bf16 or amx); without, bf16 is slower than float32.
+
+    Taught in: 02_bert_finetuning.
+    """
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _colab_with_cuda() -> bool:

@@ -1,0 +1,212 @@
+"""One training loop on Accelerate for every network of the series: it resumes, and runs on any number of processes.
+
+Taught in: 02_bert_finetuning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from .errors import ReclabError
+from .profiles import Profile
+
+WARM_UP, CLIP = 0.1, 1.0
+
+
+def train(
+    module: nn.Module,
+    batches: Sequence[np.ndarray],
+    loss: Callable[[nn.Module, np.ndarray], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    profile: Profile,
+    *,
+    run: str = "",
+    checkpoint: str | Path | None = None,
+    save_every: int = 50,
+    stop_after: int | None = None,
+    after_step: Callable[[int], dict[str, float] | None] | None = None,
+    trackers: Sequence = (),
+) -> pd.DataFrame:
+    """Train a module in place: linear warm-up and decay, gradients clipped, one optimiser step a batch.
+
+    A batch is computed in ``profile.micro_batches`` parts whose gradients add up, so that it needs the memory of one
+    part only. Under ``torchrun`` the processes share the parts out. Dropout is drawn anew for each part from the seed,
+    the step and the part, so neither an interruption nor the number of processes changes what is drawn.
+
+    Parameters
+    ----------
+    batches : row numbers of each step's batch.
+    loss : mean loss of the module over some rows, a scalar; called in the profile's precision.
+    run : what this run is made of; a checkpoint of another one is refused.
+    checkpoint : file to resume from and to save to every ``save_every`` steps. The one before it is kept as
+        ``<name>.previous`` and taken, with a warning, where the newest was cut short.
+    stop_after : stop after this step, as if interrupted; None goes to the end.
+    after_step : called with the number of steps done, before gradients are cleared; what it returns joins the history.
+    trackers : trackers of `accelerate.tracking`, such as ``TensorBoardTracker``; each gets the history row by row.
+
+    Returns
+    -------
+    One row a step: ``loss`` (mean over the batch), ``learning_rate``, ``seconds`` since the start, and what
+    ``after_step`` gave.
+
+    Raises
+    ------
+    ReclabError : no checkpoint can be read or it is of another run; or the parts cannot be shared out evenly.
+
+    Source: Micikevicius et al., Mixed Precision Training (2018), arXiv 1710.03740.
+    Taught in: 02_bert_finetuning.
+    """
+    accelerator = make_accelerator(profile)
+    n_parts = _parts(profile, accelerator.num_processes)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_then_decay(step, len(batches)))
+    prepared, optimizer = accelerator.prepare(module, optimizer)
+    state = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
+    if accelerator.scaler is not None:
+        state["scaler"] = accelerator.scaler
+    history = restore(checkpoint, run, state)
+    start = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
+    for step in range(len(history), len(batches) if stop_after is None else min(stop_after, len(batches))):
+        prepared.train()  # whatever looked at the model in between
+        row = {"loss": _backward(accelerator, prepared, loss, batches[step], n_parts, (profile.seed, step))}
+        accelerator.clip_grad_norm_(prepared.parameters(), CLIP)
+        optimizer.step()
+        row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
+        scheduler.step()
+        row |= (after_step and after_step(step + 1)) or {}
+        optimizer.zero_grad()
+        history.append(row)
+        if accelerator.is_main_process:
+            for tracker in trackers:
+                tracker.log({name: float(value) for name, value in row.items()}, step=step + 1)
+            if checkpoint and (step + 1) % save_every == 0:
+                save(checkpoint, run, state, history)
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    return pd.DataFrame([{name: float(value) for name, value in row.items()} for row in history])
+
+
+def warm_up_then_decay(step: int, steps: int) -> float:
+    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 in a straight line.
+
+    Taught in: 02_bert_finetuning.
+    """
+    warm = max(1, round(WARM_UP * steps))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def make_accelerator(profile: Profile):
+    """Accelerate's view of this process: device, precision, and the other processes of a ``torchrun``.
+
+    Raises
+    ------
+    ReclabError : processes were asked for that do not work together.
+
+    Taught in: 02_bert_finetuning.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps a process's first settings: without this, a second fit could change neither precision nor device.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision=profile.precision, cpu=profile.device == "cpu")
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != asked:
+        raise ReclabError(
+            f"{asked} processes were started, but {accelerator.num_processes} work together; "
+            "start them with torchrun --nproc_per_node"
+        )
+    return accelerator
+
+
+def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """A batch on the device; to a GPU through pinned memory, so that the copy runs beside the computation.
+
+    Taught in: 02_bert_finetuning.
+    """
+    if device.type != "cuda":
+        return {name: part.to(device) for name, part in batch.items()}
+    return {name: part.pin_memory().to(device, non_blocking=True) for name, part in batch.items()}
+
+
+def save(path: str | Path, run: str, state: dict, history: list[dict]) -> None:
+    """Write a checkpoint under a temporary name, keep the one before it as ``<name>.previous``, then rename.
+
+    Taught in: 02_bert_finetuning.
+    """
+    path, temporary = Path(path), Path(f"{path}.part")
+    history[:] = [{name: float(value) for name, value in row.items()} for row in history]
+    parts = {name: part.state_dict() for name, part in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        torch.save(parts | {"run": run, "history": history}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(f"{path}.previous")
+    temporary.replace(path)
+
+
+def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
+    """Load the newest whole checkpoint into ``state`` and return its history; an empty one where there is none.
+
+    Raises
+    ------
+    ReclabError : every file is damaged, or the checkpoint is of another run.
+
+    Taught in: 02_bert_finetuning.
+    """
+    files = [] if path is None else [file for file in (Path(path), Path(f"{path}.previous")) if file.is_file()]
+    kept = None
+    for file in files:
+        try:
+            kept = torch.load(file, map_location="cpu", weights_only=True)
+            break
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+            if file == files[-1]:
+                raise ReclabError(f"checkpoint {path} is damaged; delete it to start from the first step") from None
+            warnings.warn(f"checkpoint {file} is damaged; going on from the one before it", stacklevel=3)
+    if kept is None:
+        return []
+    if not isinstance(kept, dict) or kept.get("run") != run:
+        raise ReclabError(f"checkpoint {path} is of another run; delete it or give that run's texts and settings")
+    for name, part in state.items():
+        part.load_state_dict(kept[name])
+    return kept["history"]
+
+
+def _parts(profile: Profile, processes: int) -> int:
+    parts = max(profile.micro_batches, processes)
+    if parts % processes:
+        raise ReclabError(
+            f"{profile.micro_batches} micro-batches cannot be shared out evenly among {processes} processes; "
+            "make one a multiple of the other"
+        )
+    return parts
+
+
+def _backward(accelerator, module, loss, batch: np.ndarray, n_parts: int, draw: tuple[int, int]) -> torch.Tensor:
+    """Gradients of one batch, part by part; returns its mean loss, on the device."""
+    total = torch.zeros((), device=accelerator.device)
+    parts = list(enumerate(np.array_split(batch, n_parts)))[accelerator.process_index :: accelerator.num_processes]
+    for number, rows in parts:
+        torch.manual_seed(int(np.random.SeedSequence([*draw, number]).generate_state(1)[0]))
+        # A small last batch may leave a part empty; its process still has to meet the others in the gradient.
+        share = len(rows) / len(batch)
+        waits = contextlib.nullcontext() if number == parts[-1][0] else accelerator.no_sync(module)
+        with waits:
+            with accelerator.autocast():
+                mean = loss(module, rows if len(rows) else batch[:1])
+            # Accelerate averages gradients over the processes, so each one's share counts once for every process.
+            accelerator.backward(mean * share * accelerator.num_processes)
+        total += mean.detach() * share
+    return accelerator.reduce(total, reduction="sum") if accelerator.num_processes > 1 else total
