@@ -23,7 +23,7 @@ from .profiles import Profile
 SCHEMA = 1
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "transformers", "accelerate", "matplotlib")
 # These run notebooks and write about them; no number in a notebook comes out of them.
-TOOLING = {"calibrate.py", "cli.py", "receipts.py", "report.py", "runner.py", "series.py"}
+TOOLING = {"calibrate.py", "cli.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"}
 PROBE = """
 import json, torch
 cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
