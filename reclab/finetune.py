@@ -1,4 +1,4 @@
-"""A BERT fine-tuned to classify texts: a short loop on Accelerate that resumes, on any device.
+"""A BERT fine-tuned to classify texts, on any device: all of its weights or a small part of them.
 
 Source: Devlin et al., BERT (2019), arXiv 1810.04805.
 Taught in: 02_bert_finetuning.
@@ -6,10 +6,9 @@ Taught in: 02_bert_finetuning.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import pickle
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,28 +19,36 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import text
-from .errors import ReclabError
+from . import efficient, text, training
+from .errors import ReclabError, UnknownNameError
 from .profiles import Profile
 from .results import write_atomically
 
-ENCODER_LR, HEAD_LR, WEIGHT_DECAY, WARM_UP, CLIP = 5e-5, 1e-3, 0.01, 0.1, 1.0
+HEAD_LR, WEIGHT_DECAY = 1e-3, 0.01
+LOOKS = 5  # how often a fit looks at its validation texts
 
 
 class TextClassifier(nn.Module):
     """An encoder, the mean over its tokens, and one linear layer: token ids in, two logits a text out.
 
+    Parameters
+    ----------
+    encoder : name of a model in `reclab.assets`, or an encoder of transformers.
+
     Taught in: 02_bert_finetuning.
     """
 
-    def __init__(self, model: str):
+    def __init__(self, encoder: str | nn.Module):
         super().__init__()
         # Attention dropout of zero keeps the CPU's fast attention kernel; hidden dropout still regularises.
-        self.encoder = text.load_encoder(model, attention_probs_dropout_prob=0.0)
+        named = isinstance(encoder, str)
+        self.encoder = text.load_encoder(encoder, attention_probs_dropout_prob=0.0) if named else encoder
+        self.encoder.pooler = None  # a layer over the first token only, which the mean does without
         self.head = nn.Linear(self.encoder.config.hidden_size, 2)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None) -> torch.Tensor:
+        inputs = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return self.head(text.mean_pool(hidden, attention_mask))
 
 
@@ -51,37 +58,44 @@ class Classifier:
     Taught in: 02_bert_finetuning.
     """
 
-    def __init__(self, module: TextClassifier, model: str, max_length: int, history: pd.DataFrame | None = None):
-        self.module, self.model, self.max_length, self.history = module, model, max_length, history
-        self.tokenizer = text.load_tokenizer(model)
+    def __init__(
+        self, module: TextClassifier, tokenizer, max_length: int, method: str = "full", base_rate: float = 0.5
+    ):
+        self.module, self.tokenizer, self.max_length = module, tokenizer, max_length
+        self.method, self.base_rate, self.history = method, base_rate, pd.DataFrame()
 
-    def predict(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+    def predict(self, texts: Sequence[str], batch_size: int = 32, *, precision: str = "no") -> np.ndarray:
         """Probability of the positive class for each text: (n,) float64.
+
+        A text without any word says nothing: it gets ``base_rate``, the share of positives among the training texts. A
+        text beyond ``max_length`` tokens is cut there.
+
+        Parameters
+        ----------
+        precision : ``no`` (float32) or ``bf16``, which is faster where the CPU or GPU has it and moves the third digit.
 
         Taught in: 02_bert_finetuning.
         """
         tokens = text.tokenise(texts, self.tokenizer, self.max_length)
-        probabilities = np.zeros(len(tokens))
-        device = next(self.module.parameters()).device
-        self.module.eval()
-        with torch.inference_mode():
-            for rows in text.length_groups([len(t) for t in tokens], batch_size):
-                batch = text.pad([tokens[row] for row in rows], self.tokenizer.pad_token_id)
-                logits = self.module(**{name: part.to(device) for name, part in batch.items()})
-                probabilities[rows] = logits.float().softmax(-1)[:, 1].cpu().numpy()
+        probabilities = predict_tokens(self.module, tokens, self.tokenizer.pad_token_id, batch_size, precision)
+        special = self.tokenizer.num_special_tokens_to_add()
+        probabilities[[len(ids) <= special for ids in tokens]] = self.base_rate
         return probabilities
 
     def save(self, folder: str | Path) -> None:
-        """Write the weights (safetensors) and what `load` needs to know.
+        """Write all that `load` needs: weights (safetensors), configuration and tokenizer.
 
         Taught in: 02_bert_finetuning.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "classifier.json").unlink(missing_ok=True)  # without it the folder counts as unfinished
+        self.module.encoder.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
         temporary = folder / "model.safetensors.part"
         save_file(self.module.state_dict(), temporary)
         temporary.replace(folder / "model.safetensors")
-        settings = {"model": self.model, "max_length": self.max_length}
+        settings = {"max_length": self.max_length, "method": self.method, "base_rate": self.base_rate}
         write_atomically(folder / "classifier.json", json.dumps(settings))
 
 
@@ -94,16 +108,22 @@ def load(folder: str | Path) -> Classifier:
 
     Taught in: 02_bert_finetuning.
     """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
     folder = Path(folder)
     try:
         settings = json.loads((folder / "classifier.json").read_text())
-        name, max_length = settings["model"], settings["max_length"]
         weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        module = TextClassifier(AutoModel.from_config(config))
+        if settings["method"] == "adapter":
+            module.encoder = efficient.add_adapters(module.encoder)
+        module.load_state_dict(weights)
+        classifier = Classifier(module, tokenizer, **settings)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
         raise ReclabError(f"{folder} holds no whole classifier; give a folder that Classifier.save wrote") from None
-    module = TextClassifier(name)
-    module.load_state_dict(weights)
-    return Classifier(module, name, max_length)
+    return classifier
 
 
 def fit(
@@ -111,9 +131,12 @@ def fit(
     labels: Sequence[bool],
     profile: Profile,
     *,
-    checkpoint: str | Path | None = None,
-    save_every: int = 50,
-    stop_after: int | None = None,
+    method: str = "full",
+    encoder: nn.Module | None = None,
+    tokenizer=None,
+    lr: float | None = None,
+    validation: tuple[Sequence[str], Sequence[bool]] | None = None,
+    **training_options,
 ) -> Classifier:
     """Fine-tune the profile's encoder to tell positive from negative texts.
 
@@ -123,78 +146,99 @@ def fit(
     Parameters
     ----------
     texts, labels : n texts and their n labels, both classes present.
-    checkpoint : a file to resume from and to save to every ``save_every`` steps; the resumed run ends exactly where
-        the uninterrupted one would, on the same machine. The file belongs to one run: these texts, labels and settings.
-    stop_after : stop after this step, as if interrupted; None goes to the end.
+    method : ``full``, or a cheaper one of `reclab.efficient.METHODS`.
+    encoder, tokenizer : take the place of the profile's model; give both or neither.
+    lr : learning rate of what is trained in the encoder; None: the method's own.
+    validation : texts and labels that the fit looks at five times on its way; their ``validation_loss`` and
+        ``validation_auc`` join the history. They must not be the test texts.
+    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
 
     Raises
     ------
     ValueError : lengths differ, a text or label is missing, or there is only one class.
+    UnknownNameError : no such method.
     ReclabError : the checkpoint is damaged or of another run.
 
     Source: Devlin et al. (2019), arXiv 1810.04805.
     Taught in: 02_bert_finetuning.
     """
-    targets = torch.as_tensor(_valid_labels(texts, labels))
-    tokens = text.tokenise(texts, text.load_tokenizer(profile.model), profile.max_length)
+    if method not in efficient.METHODS:
+        raise UnknownNameError("method", method, efficient.METHODS)
+    targets = torch.as_tensor(valid_labels(texts, labels))
+    tokenizer = tokenizer or text.load_tokenizer(profile.model)
+    tokens = text.tokenise(texts, tokenizer, profile.max_length)
+    lengths = [len(ids) for ids in tokens]
     batches = [
         batch
         for epoch in range(profile.epochs)
-        for batch in text.length_groups([len(t) for t in tokens], profile.batch_size, seed=1000 * profile.seed + epoch)
+        for batch in text.length_groups(lengths, profile.batch_size, seed=1000 * profile.seed + epoch)
     ]
-    run = _fingerprint(profile, batches, tokens, targets)
-    accelerator = _accelerator(profile)
     torch.manual_seed(profile.seed)
-    module = TextClassifier(profile.model)
-    optimizer = make_optimizer(module)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_then_decay(step, len(batches)))
-    module, optimizer = accelerator.prepare(module, optimizer)
-    parts = {"module": accelerator.unwrap_model(module), "optimizer": optimizer, "scheduler": scheduler}
-    if accelerator.scaler is not None:
-        parts["scaler"] = accelerator.scaler
-    history = _restore(checkpoint, run, parts)
-    module.train()
-    start = time.perf_counter() - (history[-1][2] if history else 0.0)
-    last = len(batches) if stop_after is None else min(stop_after, len(batches))
-    for step in range(len(history), last):
-        rows = batches[step]
-        batch = {name: part.to(accelerator.device) for name, part in text.pad([tokens[row] for row in rows]).items()}
-        with accelerator.autocast():
-            loss = nn.functional.cross_entropy(module(**batch), targets[rows].to(accelerator.device))
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(module.parameters(), CLIP)
-        optimizer.step()
-        history.append([loss.item(), scheduler.get_last_lr()[0], time.perf_counter() - start])
-        scheduler.step()
-        optimizer.zero_grad()
-        if checkpoint and (step + 1) % save_every == 0:
-            _save(checkpoint, run, parts, history)
-    table = pd.DataFrame(history, columns=["loss", "learning_rate", "seconds"])
-    return Classifier(accelerator.unwrap_model(module), profile.model, profile.max_length, table)
+    module = TextClassifier(encoder or profile.model)
+    module.encoder = efficient.METHODS[method].prepare(module.encoder, len(batches))
+    optimizer = make_optimizer(module, lr or efficient.METHODS[method].lr)
+    trained, collate = _inputs(module, tokens, tokenizer.pad_token_id, profile, method)
+
+    def loss(network, rows):
+        device = next(network.parameters()).device
+        logits = network(**training.to_device(collate(rows), device))
+        mean = nn.functional.cross_entropy(logits, targets[rows].to(device))
+        return mean + efficient.orthogonality(module.encoder) if method == "adalora" else mean
+
+    def after_step(step):
+        if method == "adalora":
+            module.encoder.base_model.update_and_allocate(step)
+        return look(step) if look else None
+
+    look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
+    run = _fingerprint(profile, method, batches, tokens, targets)
+    history = training.train(
+        trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
+    )
+    module.encoder = efficient.merged(module.encoder)
+    kept = "adapter" if method == "adapter" else "full"  # every other method ends in a plain BERT
+    classifier = Classifier(module, tokenizer, profile.max_length, kept, float(targets.float().mean()))
+    classifier.history = history
+    return classifier
 
 
-def make_optimizer(module: TextClassifier) -> torch.optim.Optimizer:
-    """AdamW over all but the embedding table, the head at its own learning rate.
+def make_optimizer(module: TextClassifier, lr: float = efficient.METHODS["full"].lr) -> torch.optim.Optimizer:
+    """AdamW over what is trained in the encoder, and over the head at its own learning rate.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay (2019), arXiv 1711.05101.
     Taught in: 02_bert_finetuning.
     """
-    module.encoder.embeddings.requires_grad_(False)
     body = [p for p in module.encoder.parameters() if p.requires_grad]
-    groups = [{"params": body, "lr": ENCODER_LR}, {"params": list(module.head.parameters()), "lr": HEAD_LR}]
+    groups = [{"params": body, "lr": lr}, {"params": list(module.head.parameters()), "lr": HEAD_LR}]
     return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
 
 
-def warm_up_then_decay(step: int, steps: int) -> float:
-    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 in a straight line.
+def predict_tokens(
+    module: TextClassifier, tokens: list[list[int]], pad_id: int, batch_size: int = 32, precision: str = "no"
+) -> np.ndarray:
+    """Probability of the positive class for tokenised texts: (n,) float64; the module is left in evaluation mode.
 
     Taught in: 02_bert_finetuning.
     """
-    warm = max(1, round(WARM_UP * steps))
-    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+    probabilities = np.zeros(len(tokens))
+    device = next(module.parameters()).device
+    module.eval()
+    with torch.inference_mode(), text.autocast(device, precision):
+        for rows in text.length_groups([len(ids) for ids in tokens], batch_size):
+            batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
+            probabilities[rows] = module(**batch).float().softmax(-1)[:, 1].cpu().numpy()
+    return probabilities
 
 
-def _valid_labels(texts: Sequence[str], labels: Sequence[bool]) -> np.ndarray:
+def valid_labels(texts: Sequence[str], labels: Sequence[bool]) -> np.ndarray:
+    """Labels as (n,) int64.
+
+    Raises
+    ------
+    ValueError : not one label a text, a label that is missing or not 0 or 1, names its row; or only one class.
+
+    Taught in: 02_bert_finetuning.
+    """
     labels = np.asarray(labels)
     if labels.shape != (len(texts),):
         raise ValueError(f"texts and labels must be of one length, got {len(texts)} and shape {labels.shape}")
@@ -208,43 +252,35 @@ def _valid_labels(texts: Sequence[str], labels: Sequence[bool]) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _accelerator(profile: Profile):
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def _inputs(module: TextClassifier, tokens, pad_id: int, profile: Profile, method: str):
+    """What is trained, and the function that makes its batch of some rows."""
+    if method != "frozen":
+        return module, lambda rows: text.pad([tokens[row] for row in rows], pad_id)
+    lower, upper = efficient.split(module.encoder)
+    outputs = efficient.lower_output(lower, tokens, pad_id, profile)
+    trained = copy.copy(module)
+    trained._modules = {"encoder": upper, "head": module.head}
+    return trained, lambda rows: efficient.pad_output([outputs[row] for row in rows])
 
-    # Accelerate keeps a process's first settings: without this, a second fit could change neither precision nor device.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=profile.mixed_precision, cpu=profile.device == "cpu")
+
+def _validator(module: TextClassifier, tokenizer, profile: Profile, steps: int, texts, labels):
+    """Function of the step that looks at validation texts now and then."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    labels = valid_labels(texts, labels)
+    tokens = text.tokenise(texts, tokenizer, profile.max_length)
+    when = set(np.linspace(0, steps, LOOKS + 1).round().astype(int)[1:].tolist())
+
+    def look(step: int) -> dict[str, float] | None:
+        if step not in when:
+            return None
+        p = predict_tokens(module, tokens, tokenizer.pad_token_id, precision=profile.precision)
+        return {"validation_loss": float(log_loss(labels, p)), "validation_auc": float(roc_auc_score(labels, p))}
+
+    return look
 
 
-def _fingerprint(profile: Profile, batches, tokens, targets) -> str:
+def _fingerprint(profile: Profile, method: str, batches, tokens, targets) -> str:
     """What makes two runs the same one: settings, order, texts and labels."""
-    about = profile.model, profile.mixed_precision, profile.seed, tokens, targets.tolist()
+    about = profile.model, profile.precision, profile.seed, profile.micro_batches, method, tokens, targets.tolist()
     return hashlib.sha256(repr((about, [rows.tolist() for rows in batches])).encode()).hexdigest()
-
-
-def _save(path, run: str, parts: dict, history: list) -> None:
-    state = {name: part.state_dict() for name, part in parts.items()}
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    state |= {"run": run, "history": history, "rng": torch.get_rng_state(), "cuda_rng": cuda}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{path}.part")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
-def _restore(path, run: str, parts: dict) -> list[list[float]]:
-    """Load a checkpoint, if there is one, and return the history up to it."""
-    if path is None or not Path(path).is_file():
-        return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
-        raise ReclabError(f"checkpoint {path} is damaged; delete it to start from the first step") from None
-    if not isinstance(state, dict) or state.get("run") != run:
-        raise ReclabError(f"checkpoint {path} is of another run; delete it or give that run's texts and profile")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    torch.set_rng_state(state["rng"])
-    torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return state["history"]
