@@ -44,7 +44,7 @@ def auc_interval(labels, scores, groups=None, n: int = 1000, seed: int = 0, leve
 
     Taught in: 08_multidimensional_evaluation.
     """
-    samples = _resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
+    samples = resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
     return percentile_interval(auc(labels, scores), samples, level)
 
 
@@ -56,7 +56,7 @@ def paired_auc_difference(
     Parameters, Raises: as `auc_interval`.
     Taught in: 08_multidimensional_evaluation.
     """
-    samples = _resampled_aucs(labels, [score_a, score_b], groups, n, seed)
+    samples = resampled_aucs(labels, [score_a, score_b], groups, n, seed)
     return percentile_interval(auc(labels, score_a) - auc(labels, score_b), samples[:, 0] - samples[:, 1], level)
 
 
@@ -98,8 +98,22 @@ def _labelled(labels, scores, both: bool = True) -> tuple[np.ndarray, np.ndarray
     return labels, scores
 
 
-def _resampled_aucs(labels, scores: list, groups, n: int, seed: int) -> np.ndarray:
-    """AUC of each score in each resample, ``(n, len(scores))``; NaN where a resample misses a class."""
+def resampled_aucs(labels, scores: list, groups=None, n: int = 1000, seed: int = 0) -> np.ndarray:
+    """AUC of each score in each bootstrap resample, the same rows for all: ``(n, len(scores))``.
+
+    A value is NaN where a resample misses a class.
+
+    Parameters
+    ----------
+    scores : a list of ``(n_rows,)`` scores.
+    labels, groups, n, seed : as `auc_interval`.
+
+    Raises
+    ------
+    SchemaError : as `auc_interval`.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
     labels, _ = _labelled(labels, scores[0])
     codes = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
     if len(codes) != len(labels) or codes.min() < 0 or codes.max() < 1:

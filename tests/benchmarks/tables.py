@@ -15,9 +15,10 @@ import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,11 @@ from sklearn.preprocessing import StandardScaler
 
 from reclab import clicks, data, get_profile, published
 from reclab.assets import ASSETS
+from reclab.intervals import percentile_interval
+from reclab.profiles import cpu_has_bf16
+from reclab.results import write_atomically
+
+NONE = (np.nan, np.nan, np.nan)  # an interval where there is nothing to compare
 
 # --- what tables share
 
@@ -108,9 +114,7 @@ def frozen_mean(part: Reviews, name: str) -> Measured:
 
     # Loaded once, so that the seconds are those of reading reviews.
     text.load_tokenizer, text.load_encoder = functools.cache(text.load_tokenizer), functools.cache(text.load_encoder)
-    grid = {"logisticregression__C": np.logspace(-4, 0, 5)}
-    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model = GridSearchCV(head, grid, scoring="roc_auc")
+    model = vector_head()
     model.fit(text.encode(list(part.train["text"]), name), part.train["positive"])
     start = time.process_time()
     p = model.predict_proba(text.encode(list(part.test["text"]), name))[:, 1]
@@ -118,6 +122,12 @@ def frozen_mean(part: Reviews, name: str) -> Measured:
     encoder = text.load_encoder(name)
     parameters = sum(weights.numel() for weights in encoder.parameters()) + encoder.config.hidden_size + 1
     return Measured(p, parameters, sum(member.size for member in ASSETS[name].members.values()) / 1e6, seconds)
+
+
+def vector_head() -> GridSearchCV:
+    """A logistic regression over vectors, whose strength the training reviews choose."""
+    grid = {"logisticregression__C": np.logspace(-4, 0, 5)}
+    return GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), grid, scoring="roc_auc")
 
 
 def encoders(seeds: range) -> pd.DataFrame:
@@ -143,7 +153,7 @@ def _encoder_row(name: str, measured: Measured, peak: float, reference: np.ndarr
     auc = clicks.auc_interval(labels, measured.p, items)
     row = {"encoder": name} | _interval("auc", auc)
     if measured.p is reference:
-        row |= _interval("auc_minus_minilm", (np.nan, np.nan, np.nan))
+        row |= _interval("auc_minus_minilm", NONE)
     else:
         row |= _interval("auc_minus_minilm", clicks.paired_auc_difference(labels, measured.p, reference, items))
     return row | {
@@ -159,11 +169,126 @@ def _interval(name: str, interval: tuple[float, float, float]) -> dict:
     return dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
+# --- 02_methods and 02_labels
+
+SIZES = {500: 4, 1_000: 2, 2_000: 1, 4_000: 1, None: 1}  # labels: epochs; None takes all
+SEEDS_OF_ALL = 1  # one reading of everything costs as much as ten of the others
+
+
+def seeded(name: str, seeds: Iterable[int], function: Callable, *args) -> list:
+    """``function(seed, *args)`` for each seed, in a fresh process each; finished ones are kept in runs/tables."""
+    from reclab.receipts import source_hash
+
+    kept = []
+    for seed in seeds:
+        file = Path("runs/tables", source_hash()[:12], f"{name}-{seed}.pkl")
+        if not file.is_file():
+            result = alone(function, seed, *args)
+            write_atomically(file, pickle.dumps(result))
+            print(f"{name}, seed {seed}: done", flush=True)
+        kept.append(pickle.loads(file.read_bytes()))
+    return kept
+
+
+def precision() -> str:
+    """What the fine-tunes of the tables compute in: bf16 where the CPU has it."""
+    return "bf16" if cpu_has_bf16() else "no"
+
+
+def fine_tuned(seed: int, part: Reviews, epochs: int, method: str) -> tuple[np.ndarray, float, int]:
+    """Probabilities of the test reviews, CPU seconds of training, and numbers trained in the encoder."""
+    from reclab import efficient, finetune
+
+    profile = replace(get_profile("laptop", seed=seed), epochs=epochs, mixed_precision=precision())
+    start = time.process_time()
+    model = finetune.fit(list(part.train["text"]), part.train["positive"], profile, method=method)
+    seconds = time.process_time() - start
+    probe = efficient.METHODS[method].prepare(finetune.TextClassifier(profile.model).encoder, len(model.history))
+    p = model.predict(list(part.test["text"]), precision=profile.precision)
+    return p, seconds, efficient.trained_parameters(probe)
+
+
+def methods(seeds: range) -> pd.DataFrame:
+    """Fine-tune everything, or a small part, on the training reviews of notebook 02: quality, size and cost."""
+    from reclab.efficient import METHODS
+
+    part, rows, found = reviews(), [], {}
+    for method in METHODS:
+        runs = seeded(f"02_methods-{method}", seeds, fine_tuned, part, 1, method)
+        found[method] = [p for (p, _, _), _ in runs]
+        difference = None if method == "full" else found["full"]
+        (_, _, trained), _ = runs[0]
+        rows.append(
+            {"method": method, "trained_parameters": trained}
+            | _interval("auc", auc_over_seeds(part.test, found[method]))
+            | _interval("auc_minus_full", auc_over_seeds(part.test, found[method], difference) if difference else NONE)
+            | {
+                "cpu_seconds": np.median([seconds for (_, seconds, _), _ in runs]),
+                "peak_mib": np.median([peak for _, peak in runs]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def labels(seeds: range) -> pd.DataFrame:
+    """Counted words, frozen vectors and a fine-tune, by the number of labelled reviews; each seed draws its own.
+
+    Small samples are read more than once, so that every fine-tune has at least 125 steps.
+    """
+    from reclab import text
+
+    train = data.cold_items(data.clothing().interactions, folds=10).train
+    test = reviews().test
+    vectors = text.encode(list(train["text"])), text.encode(list(test["text"]))
+    rows = [_labels_row(size, epochs, seeds, train, test, vectors) for size, epochs in SIZES.items()]
+    return pd.DataFrame(rows)
+
+
+def _labels_row(size: int | None, epochs: int, seeds: range, train, test, vectors) -> dict:
+    drawn = seeds if size else seeds[:SEEDS_OF_ALL]
+    found: dict[str, list] = {"tfidf": [], "frozen": [], "finetuned": []}
+    cost = []
+    for seed in drawn:
+        part = Reviews(train.sample(size, random_state=seed) if size else train, test)
+        head = vector_head().fit(vectors[0][train.index.get_indexer(part.train.index)], part.train["positive"])
+        found["tfidf"].append(counted_words(part).p)
+        found["frozen"].append(head.predict_proba(vectors[1])[:, 1])
+        [((p, seconds, _), _)] = seeded(f"02_labels-{len(part.train)}", [seed], fine_tuned, part, epochs, "full")
+        found["finetuned"].append(p)
+        cost.append(seconds)
+    row = {"labels": size or len(train), "seeds": len(drawn)}
+    for name, predictions in found.items():
+        row |= _interval(name, auc_over_seeds(test, predictions))
+    row |= _interval("finetuned_minus_tfidf", auc_over_seeds(test, found["finetuned"], found["tfidf"]))
+    return row | {"cpu_seconds": np.median(cost)}
+
+
+def auc_over_seeds(
+    test: pd.DataFrame, predictions: list[np.ndarray], less: list[np.ndarray] | None = None
+) -> tuple[float, float, float]:
+    """Mean AUC over seeds, or its paired difference to other predictions, with a 95% bootstrap interval.
+
+    Items and seeds are both resampled: the interval speaks of other reviews and of another training run.
+    """
+    truth, items = test["positive"], test["item_id"]
+    samples = clicks.resampled_aucs(truth, [*predictions, *(less or [])], items)
+    value = np.mean([clicks.auc(truth, p) for p in predictions])
+    n = len(predictions)
+    draws = np.random.default_rng(0).integers(n, size=(len(samples), n))
+    spread = np.take_along_axis(samples[:, :n], draws, 1).mean(1)
+    if less:
+        value -= np.mean([clicks.auc(truth, p) for p in less])
+        spread -= np.take_along_axis(samples[:, n:], draws, 1).mean(1)
+    return tuple(percentile_interval(value, spread))
+
+
 # --- the command
 
 # Name -> the function that makes the table, given the seeds, and how many seeds it takes (0: it draws nothing).
 TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_encoders": (encoders, 0),
+    "02_labels": (labels, 5),
+    "02_methods": (methods, 3),
 }
 
 
