@@ -164,7 +164,7 @@ def fit(
     """
     if method not in efficient.METHODS:
         raise UnknownNameError("method", method, efficient.METHODS)
-    targets = torch.as_tensor(valid_labels(texts, labels))
+    targets = torch.as_tensor(valid_labels(labels, len(texts)))
     tokenizer = tokenizer or text.load_tokenizer(profile.model)
     tokens = text.tokenise(texts, tokenizer, profile.max_length)
     lengths = [len(ids) for ids in tokens]
@@ -230,24 +230,29 @@ def predict_tokens(
     return probabilities
 
 
-def valid_labels(texts: Sequence[str], labels: Sequence[bool]) -> np.ndarray:
+def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.ndarray:
     """Labels as (n,) int64.
+
+    Parameters
+    ----------
+    n : how many there must be.
+    both : whether each class has to occur.
 
     Raises
     ------
-    ValueError : not one label a text, a label that is missing or not 0 or 1, names its row; or only one class.
+    ValueError : not one label an example, a label that is missing or not 0 or 1, names its row; or only one class.
 
     Taught in: 02_bert_finetuning.
     """
     labels = np.asarray(labels)
-    if labels.shape != (len(texts),):
-        raise ValueError(f"texts and labels must be of one length, got {len(texts)} and shape {labels.shape}")
+    if labels.shape != (n,):
+        raise ValueError(f"labels must be one for each of {n} examples, got shape {labels.shape}")
     bad = pd.isna(labels)
     bad[~bad] = ~np.isin(labels[~bad], [0, 1])
     if bad.any():
         row = bad.argmax()
         raise ValueError(f"labels must be 0 or 1, labels[{row}] is {labels.tolist()[row]!r}; drop or correct it")
-    if len(np.unique(labels)) < 2:
+    if both and len(np.unique(labels)) < 2:
         raise ValueError("labels holds only one class; a classifier needs examples of both")
     return labels.astype(np.int64)
 
@@ -267,7 +272,7 @@ def _validator(module: TextClassifier, tokenizer, profile: Profile, steps: int, 
     """Function of the step that looks at validation texts now and then."""
     from sklearn.metrics import log_loss, roc_auc_score
 
-    labels = valid_labels(texts, labels)
+    labels = valid_labels(labels, len(texts))
     tokens = text.tokenise(texts, tokenizer, profile.max_length)
     when = set(np.linspace(0, steps, LOOKS + 1).round().astype(int)[1:].tolist())
 

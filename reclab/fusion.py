@@ -7,9 +7,10 @@ Taught in: 04_multimodal_fusion.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
+
+from .finetune import valid_labels
 
 
 class GatedFusion(nn.Module):
@@ -97,7 +98,7 @@ class FusedClassifier:
 
         Taught in: 04_multimodal_fusion.
         """
-        targets = _targets(labels)
+        targets = torch.from_numpy(valid_labels(labels, len(labels), both=False)).float()
         tensors, mask = _check(inputs, present, len(targets))
         self.names = list(inputs)
         self.scale = {name: _scale(part, mask[:, i]) for i, (name, part) in enumerate(tensors.items())}
@@ -153,17 +154,6 @@ class FusedClassifier:
         scaled = {name: (part - self.scale[name][0]) / self.scale[name][1] for name, part in tensors.items()}
         fused, gates = self.fusion(scaled, mask)
         return self.head(fused).squeeze(1), gates
-
-
-def _targets(labels) -> torch.Tensor:
-    labels = np.asarray(labels)
-    bad = pd.isna(labels)
-    bad[~bad] = ~np.isin(labels[~bad], [0, 1])
-    if labels.ndim != 1 or bad.any():
-        row = int(bad.argmax())
-        got = f"labels[{row}] is {labels.tolist()[row]!r}" if labels.ndim == 1 else f"shape {labels.shape}"
-        raise ValueError(f"labels must be a row of 0 and 1, got {got}")
-    return torch.from_numpy(labels.astype(np.float32))
 
 
 def _check(inputs, present, n: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

@@ -257,9 +257,9 @@ MESSAGES = {
     "long mask": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20, 5\) and \(21,\)",
     "wide mask": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20, 5\) and \(20, 1\)",
     "nothing": r"inputs holds no modality; give at least one, name -> \(n, width\)",
-    "nan label": r"labels must be a row of 0 and 1, got labels\[3\] is nan",
-    "label of 2": r"labels must be a row of 0 and 1, got labels\[3\] is 2.0",
-    "wide labels": r"labels must be a row of 0 and 1, got shape \(20, 1\)",
+    "nan label": r"labels must be 0 or 1, labels\[3\] is nan; drop or correct it",
+    "label of 2": r"labels must be 0 or 1, labels\[3\] is 2.0; drop or correct it",
+    "wide labels": r"labels must be one for each of 20 examples, got shape \(20, 1\)",
 }
 
 
