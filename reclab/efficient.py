@@ -96,21 +96,22 @@ def add_lora(encoder: nn.Module, steps: int = 0) -> nn.Module:
 def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
     """Freeze an encoder and add LoRA matrices whose ranks are cut, during training, where they matter least.
 
+    Raises
+    ------
+    ValueError : there is only one step.
+
     Source: Zhang et al., AdaLoRA: Adaptive Budget Allocation (2023), arXiv 2303.10512.
     Taught in: 02_bert_finetuning.
     """
     from peft import AdaLoraConfig
 
-    config = AdaLoraConfig(
-        init_r=FIRST_RANK,
-        target_r=RANK,
-        lora_alpha=2 * RANK,
-        target_modules=ATTENTION,
-        tinit=steps // 10,
-        tfinal=steps // 3,
-        total_step=steps,
-    )
-    return _with_peft(encoder, config)
+    if steps < 2:
+        raise ValueError(f"adalora needs at least 2 steps to weigh its ranks, got {steps}; give more texts or epochs")
+    ranks = {"init_r": FIRST_RANK, "target_r": RANK, "lora_alpha": 2 * RANK}
+    config = AdaLoraConfig(**ranks, target_modules=ATTENTION, tinit=steps // 10, tfinal=steps // 3, total_step=steps)
+    encoder = _with_peft(encoder, config)
+    encoder.importance = _Importance(encoder.base_model)
+    return encoder
 
 
 METHODS = {
@@ -207,6 +208,26 @@ def _with_peft(encoder: nn.Module, config) -> nn.Module:
         # peft asks transformers for a name that is on its way out; no reader of a notebook can mend that.
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         return get_peft_model(encoder, config)
+
+
+class _Importance(nn.Module):
+    """What AdaLoRA remembers between steps apart from its weights: in the state of the model, so that it can resume."""
+
+    def __init__(self, tuner: nn.Module):
+        super().__init__()
+        self.tuner = [tuner]  # a list hides it: a module must not be a part of its own part
+
+    def get_extra_state(self) -> dict:
+        allocator = self.tuner[0].rankallocator
+        averages = {name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
+        return averages | {"rank_pattern": allocator.peft_config.rank_pattern}
+
+    def set_extra_state(self, kept: dict) -> None:
+        allocator = self.tuner[0].rankallocator
+        device = next(self.tuner[0].parameters()).device
+        allocator.peft_config.rank_pattern = kept.pop("rank_pattern")
+        for name, averages in kept.items():
+            setattr(allocator, name, {key: value.to(device) for key, value in averages.items()})
 
 
 class _PassOn(nn.Module):
