@@ -70,7 +70,7 @@ def train(
     Source: Micikevicius et al., Mixed Precision Training (2018), arXiv 1710.03740.
     Taught in: 02_bert_finetuning.
     """
-    accelerator = make_accelerator(profile)
+    accelerator = make_accelerator(profile, trackers)
     n_parts = _parts(profile, accelerator.num_processes)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_then_decay(step, len(batches)))
     prepared, optimizer = accelerator.prepare(module, optimizer)
@@ -89,11 +89,12 @@ def train(
         row |= (after_step and after_step(step + 1)) or {}
         optimizer.zero_grad()
         history.append(row)
-        if accelerator.is_main_process:
-            for tracker in trackers:
-                tracker.log({name: float(value) for name, value in row.items()}, step=step + 1)
-            if checkpoint and (step + 1) % save_every == 0:
-                save(checkpoint, run, state, history)
+        if trackers:
+            accelerator.log({name: float(value) for name, value in row.items()}, step=step + 1)
+        if checkpoint and (step + 1) % save_every == 0 and accelerator.is_main_process:
+            save(checkpoint, run, state, history)
+    for tracker in accelerator.trackers:
+        tracker.finish()
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     return pd.DataFrame([{name: float(value) for name, value in row.items()} for row in history])
 
@@ -107,8 +108,8 @@ def warm_up_then_decay(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
-def make_accelerator(profile: Profile):
-    """Accelerate's view of this process: device, precision, and the other processes of a ``torchrun``.
+def make_accelerator(profile: Profile, trackers: Sequence = ()):
+    """Accelerate's view of this process: device, precision, the other processes of a ``torchrun``, and the trackers.
 
     Raises
     ------
@@ -121,13 +122,15 @@ def make_accelerator(profile: Profile):
 
     # Accelerate keeps a process's first settings: without this, a second fit could change neither precision nor device.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision=profile.precision, cpu=profile.device == "cpu")
+    options = {"log_with": list(trackers)} if trackers else {}
+    accelerator = Accelerator(mixed_precision=profile.precision, cpu=profile.device == "cpu", **options)
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != asked:
         raise ReclabError(
             f"{asked} processes were started, but {accelerator.num_processes} work together; "
             "start them with torchrun --nproc_per_node"
         )
+    accelerator.init_trackers("reclab")
     return accelerator
 
 
