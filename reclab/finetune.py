@@ -76,7 +76,8 @@ def fit(
     torch.manual_seed(profile.seed)
     module = TextClassifier(encoder or profile.model)
     module.encoder = efficient.METHODS[method].prepare(module.encoder, len(batches))
-    optimizer = make_optimizer(module, lr or efficient.METHODS[method].lr)
+    lr = lr or efficient.METHODS[method].lr
+    optimizer = make_optimizer(module, lr)
     trained, collate = _inputs(module, tokens, tokenizer.pad_token_id, profile, method)
 
     def loss(network, rows):
@@ -91,7 +92,7 @@ def fit(
         return look(step) if look else None
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
-    run = _fingerprint(profile, method, batches, tokens, targets)
+    run = _fingerprint(profile, (method, lr), batches, tokens, targets)
     history = training.train(
         trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
     )
@@ -168,7 +169,7 @@ def _validator(module: TextClassifier, tokenizer, profile: Profile, steps: int, 
     return look
 
 
-def _fingerprint(profile: Profile, method: str, batches, tokens, targets) -> str:
+def _fingerprint(profile: Profile, method: tuple[str, float], batches, tokens, targets) -> str:
     """What makes two runs the same one: settings, order, texts and labels."""
     about = profile.model, profile.precision, profile.seed, profile.micro_batches, method, tokens, targets.tolist()
     return hashlib.sha256(repr((about, [rows.tolist() for rows in batches])).encode()).hexdigest()
