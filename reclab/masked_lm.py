@@ -104,11 +104,7 @@ def train_vocabulary(texts: Sequence[str], size: int = 8000):
 
     Parameters
     ----------
-    size : tokens at most, the five special ones included.
-
-    Raises
-    ------
-    ValueError : there is no text, one is missing, or ``size`` does not hold the letters alone.
+    size : tokens at most, the five special ones included. A ValueError says how many the letters alone need.
 
     Source: Wu et al., Google's Neural Machine Translation System (2016), arXiv 1609.08144, section 4.1.
     Taught in: 02_bert_finetuning.
@@ -181,9 +177,7 @@ def pretrain(
     share : of the tokens that are hidden.
     options : of `reclab.training.train`, such as ``checkpoint``.
 
-    Returns
-    -------
-    The history of `reclab.training.train`, one row a step; ``loss`` in nats a hidden token.
+    Returns the history of `reclab.training.train`, one row a step; ``loss`` in nats a hidden token.
 
     Raises
     ------
@@ -195,8 +189,7 @@ def pretrain(
     lengths, batches = [len(t) for t in tokens], []
     for epoch in range(epochs):
         batches += text.length_groups(lengths, profile.batch_size, seed=1000 * profile.seed + epoch)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01, fused=True)
 
     def loss(module: nn.Module, rows: np.ndarray) -> torch.Tensor:
         return module(**training.to_device(_batch(tokens, rows, tokenizer, share), model.bias.device))
