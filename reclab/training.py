@@ -122,14 +122,13 @@ def make_accelerator(profile: Profile, trackers: Sequence = ()):
 
     # Accelerate keeps a process's first settings: without this, a second fit could change neither precision nor device.
     AcceleratorState._reset_state(reset_partial_state=True)
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked > 1 and not os.environ.keys() >= {"RANK", "LOCAL_RANK", "MASTER_ADDR"}:  # else it waits for the others
+        raise ReclabError(
+            f"{asked} processes were asked for, but not started; start them with torchrun --nproc_per_node"
+        )
     options = {"log_with": list(trackers)} if trackers else {}
     accelerator = Accelerator(mixed_precision=profile.precision, cpu=profile.device == "cpu", **options)
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != asked:
-        raise ReclabError(
-            f"{asked} processes were started, but {accelerator.num_processes} work together; "
-            "start them with torchrun --nproc_per_node"
-        )
     accelerator.init_trackers("reclab")
     return accelerator
 
