@@ -1,4 +1,4 @@
-"""What a fine-tuned classifier read in a text: the words that moved its answer, and a box to type one's own text in.
+"""Interests read from texts: how sure they are, how coherent topics are, and which words moved a classifier's answer.
 
 Source: Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks (2017), arXiv 1703.01365.
 Taught in: 03_semantic_understanding.
@@ -7,18 +7,79 @@ Taught in: 03_semantic_understanding.
 from __future__ import annotations
 
 import html
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import ipywidgets
 import numpy as np
+import pandas as pd
 import torch
 
 from . import text
 from .classifier import Classifier, TextClassifier
+from .errors import SchemaError
+from .intervals import Interval, percentile_interval, resamples
 from .plots import PALETTE
-from .widgets import VIEW
 
 FOR, AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])
+
+
+def interval_over(
+    groups: Sequence, statistic: Callable[[np.ndarray], float] | np.ndarray, n: int = 300, seed: int = 0
+) -> Interval:
+    """Any statistic of rows with its 95% bootstrap interval, whole groups drawn, since rows of a group hang together.
+
+    Parameters
+    ----------
+    groups : ``(n_rows,)``, the group of each row, such as the item that a review is about.
+    statistic : called with row numbers, in which a row may stand several times, returns a number; or ``(n_rows,)``
+        values, whose mean is taken.
+    n, seed : resamples and their seed.
+
+    Raises
+    ------
+    SchemaError : fewer than two groups, or a row without one.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
+    Taught in: 03_semantic_understanding.
+    """
+    codes = pd.factorize(np.asarray(groups))[0]
+    if not len(codes) or codes.min() < 0 or codes.max() < 1:
+        raise SchemaError(f"groups must name at least 2 groups, one for each of the {len(codes)} rows")
+    if not callable(statistic):
+        values = np.asarray(statistic, dtype=float)
+        return interval_over(groups, lambda rows: values[rows].mean(), n, seed)
+    blocks = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
+    draws = (draw for part in resamples(len(blocks), n, seed) for draw in part)
+    samples = [statistic(np.concatenate([blocks[block] for block in draw])) for draw in draws]
+    return percentile_interval(statistic(np.arange(len(codes))), np.array(samples))
+
+
+def coherence(words: Sequence[int], present: np.ndarray) -> float:
+    """Mean normalised pointwise mutual information of the pairs of a topic's words, from -1 to 1.
+
+    ``log(p(a, b) / (p(a) p(b))) / -log p(a, b)``: 1 where both words only occur together, 0 where they occur together
+    as often as by chance, -1 where they never do.
+
+    Parameters
+    ----------
+    words : at least two columns of ``present``.
+    present : ``(n_texts, n_words)``, true where a text has a word; texts that the topics were not found in.
+
+    Raises
+    ------
+    SchemaError : fewer than two words.
+
+    Source: Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, GSCL 2009.
+    Taught in: 03_semantic_understanding.
+    """
+    if len(words) < 2:
+        raise SchemaError(f"a topic needs at least 2 words to be coherent, got {len(words)}")
+    has = np.asarray(present)[:, words].astype(float)
+    both, single = has.T @ has / len(has), has.mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.log(both / np.outer(single, single)) / -np.log(both)
+    value = np.where(both == 0, -1.0, np.where(both == 1, 1.0, value))  # the limits of the formula
+    return float(value[np.triu_indices(len(words), 1)].mean())
 
 
 @dataclass(frozen=True)
@@ -52,6 +113,10 @@ class Attribution:
     def top(self, k: int, sign: int = 1) -> list[int]:
         """Positions of the k words that speak most for the positive class (``sign=-1``: against it), most first."""
         return np.argsort(-sign * self.scores, kind="stable")[:k].tolist()
+
+    def without(self, hidden: Sequence[int], mask: str) -> str:
+        """The text with the words at some positions replaced by ``mask``."""
+        return " ".join(mask if place in hidden else word for place, word in enumerate(self.tokens))
 
     def __repr__(self) -> str:
         words = " ".join(f"{word}({score:+.2f})" for word, score in zip(self.tokens, self.scores, strict=True))
@@ -113,51 +178,21 @@ def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attributi
     return Attribution(review, spans, joined, gap, probability, len(pieces["input_ids"]) - len(scores))
 
 
-class TextExplorer:
-    """A box to type a text in, above what a classifier read in it; without a kernel, its first reading.
+def read(classifier: Classifier, review: str, names: tuple[str, str], steps: int = 20) -> str:
+    """What a classifier makes of a text, as HTML for `reclab.widgets.TextExplorer`.
 
     A text without a word is not sent to the classifier: the answer is its ``base_rate``, and says so.
 
     Parameters
     ----------
-    first : the text to start with.
     names : of the negative and the positive class.
-    steps : as for `attribute`.
 
     Taught in: 03_semantic_understanding.
     """
-
-    def __init__(self, classifier: Classifier, first: str, names: tuple[str, str], steps: int = 20):
-        self.classifier, self.names, self.steps = classifier, names, steps
-        wide = {"width": "100%", "height": "90px"}
-        self.entry = ipywidgets.Textarea(first, continuous_update=False, layout=wide)  # a key stroke is too often
-        self.first = self.read(first)
-        self.page = ipywidgets.HTML(self.first)
-        hint = ipywidgets.HTML("<small>Type a text, then click outside of the box.</small>")
-        self.box = ipywidgets.VBox([self.entry, hint, self.page])
-        self.entry.observe(self._redraw, names="value")
-
-    def read(self, review: str) -> str:
-        """What the classifier makes of a text, as HTML.
-
-        Taught in: 03_semantic_understanding.
-        """
-        if self.classifier.tokenizer.tokenize(review):
-            return attribute(self.classifier, review, self.steps).to_html(self.names)
-        base_rate, name = self.classifier.base_rate, html.escape(self.names[1])
-        return (
-            f"<p>There is no word to read. Without one, the best answer is the base rate: {base_rate:.2f} {name}.</p>"
-        )
-
-    def _redraw(self, change) -> None:
-        self.page.value = self.read(change["new"])
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "text/html": self.first,
-            "text/plain": f"Explorer of a text: {self.entry.value}",
-            VIEW: self.box._repr_mimebundle_()[VIEW],
-        }
+    if classifier.tokenizer.tokenize(review):
+        return attribute(classifier, review, steps).to_html(names)
+    answer = f"{classifier.base_rate:.2f} {html.escape(names[1])}"
+    return f"<p>There is no word to read. Without one, the best answer is the base rate: {answer}.</p>"
 
 
 def _log_odds(module: TextClassifier, ids: torch.Tensor) -> torch.Tensor:

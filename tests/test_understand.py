@@ -1,6 +1,8 @@
 """Attributions against closed forms and an integral done by hand; the explorer on odd texts."""
 
 import html
+import itertools
+import math
 import re
 from types import SimpleNamespace
 
@@ -10,9 +12,12 @@ import tiny_bert
 import torch
 from torch import nn
 
+from reclab import clicks
+from reclab.errors import SchemaError
 from reclab.finetune import Classifier, TextClassifier
-from reclab.understand import Attribution, TextExplorer, attribute
-from reclab.widgets import VIEW
+from reclab.intervals import bootstrap_interval
+from reclab.understand import Attribution, attribute, coherence, interval_over, read
+from reclab.widgets import TextExplorer
 
 REVIEW = "I loved this jumpsuit, but it's unflattering & scratchy."
 NAMES = ("not recommended", "recommended")
@@ -62,6 +67,72 @@ def ids_and_hidden(classifier, review):
     hidden = torch.full_like(ids, classifier.tokenizer.mask_token_id)
     hidden[:, 0], hidden[:, -1] = ids[:, 0], ids[:, -1]
     return ids, hidden
+
+
+# Intervals over groups
+
+
+def test_an_interval_over_single_rows_is_the_bootstrap_of_a_mean():
+    values = np.random.default_rng(1).normal(size=40)
+    expected = bootstrap_interval(values, n=200, seed=5)
+    np.testing.assert_allclose(interval_over(np.arange(40), values, n=200, seed=5), expected, rtol=1e-12)
+    found = interval_over(np.arange(40), lambda rows: values[rows].mean(), n=200, seed=5)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_an_interval_over_groups_is_that_of_the_click_metrics():
+    rng = np.random.default_rng(2)
+    groups = rng.permutation(np.repeat(["a", "b", "c", "d", "e", "f"], [4, 9, 3, 7, 12, 5]))
+    labels, scores = np.tile([0, 1], 20), rng.normal(size=40).round(1)
+    found = interval_over(groups, lambda rows: clicks.auc(labels[rows], scores[rows]), n=60, seed=3)
+    np.testing.assert_allclose(found, clicks.auc_interval(labels, scores, groups, n=60, seed=3), rtol=1e-9)
+
+
+def test_rows_of_one_group_are_drawn_together():
+    groups = np.array(["b", "a", "b", "c"])
+    drawn = []
+    interval_over(groups, lambda rows: drawn.append(np.bincount(rows, minlength=4)) or 0.0, n=20)
+    assert all(count[0] == count[2] for count in drawn)
+    assert drawn[-1].tolist() == [1, 1, 1, 1], "the estimate is that of the rows themselves"
+    assert len({tuple(count) for count in drawn}) > 3
+
+
+@pytest.mark.parametrize("groups", [[], ["a", "a"], ["a", None, "b"], ["a", float("nan")]])
+def test_too_few_groups_are_refused(groups):
+    with pytest.raises(SchemaError, match="at least 2 groups"):
+        interval_over(np.array(groups, dtype=object), len)
+
+
+# Coherence of topics
+
+
+def test_coherence_by_counting():
+    present = np.random.default_rng(0).random((30, 5)) < 0.4
+    words = [0, 3, 4]
+    values = []
+    for a, b in itertools.combinations(words, 2):
+        p_a, p_b, p_ab = present[:, a].mean(), present[:, b].mean(), (present[:, a] & present[:, b]).mean()
+        values.append(math.log(p_ab / (p_a * p_b)) / -math.log(p_ab))
+    assert coherence(words, present) == pytest.approx(np.mean(values), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([[1, 1, 0, 0], [1, 1, 0, 0]], 1.0),  # only together
+        ([[1, 1, 0, 0], [1, 0, 1, 0]], 0.0),  # as by chance
+        ([[1, 1, 0, 0], [0, 0, 1, 1]], -1.0),  # never together
+        ([[1, 1, 1, 1], [1, 1, 1, 1]], 1.0),  # always together
+        ([[1, 1, 0, 0], [0, 0, 0, 0]], -1.0),  # a word that no text has
+    ],
+)
+def test_coherence_at_its_marks(columns, expected):
+    assert coherence([0, 1], np.array(columns).T) == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_word_has_no_coherence():
+    with pytest.raises(SchemaError, match="at least 2 words"):
+        coherence([3], np.ones((4, 5)))
 
 
 # Attributions
@@ -225,48 +296,32 @@ def test_the_verdict_and_its_confidence(p, verdict):
     assert plain(page).startswith(verdict)
 
 
-# The explorer
+def test_hidden_words():
+    found = Attribution(
+        "so soft, so  good!", [(0, 2), (3, 7), (7, 8), (9, 11), (13, 17), (17, 18)], np.zeros(6), 0.0, 0.6
+    )
+    assert found.without([1, 4], "[MASK]") == "so [MASK] , so [MASK] !"
 
 
-@pytest.fixture
-def explorer(linear):
-    return TextExplorer(linear, "so soft", NAMES, steps=2)
-
-
-def test_it_starts_with_the_first_text(explorer, linear):
-    assert explorer.entry.value == "so soft"
-    assert explorer.page.value == attribute(linear, "so soft", 2).to_html(NAMES)
-
-
-def test_typing_reads_anew(explorer, linear):
-    explorer.entry.value = "awful & <b>cheap</b>"
-    assert explorer.page.value == attribute(linear, "awful & <b>cheap</b>", 2).to_html(NAMES)
-    assert "awful & <b>cheap</b>" in plain(explorer.page.value)
+def test_hiding_words_hides_their_pieces_from_the_model(linear):
+    found = attribute(linear, REVIEW)
+    ids, hidden = ids_and_hidden(linear, REVIEW)
+    all_hidden = linear.tokenizer(found.without(range(len(found.tokens)), "[MASK]"))["input_ids"]
+    assert set(all_hidden[1:-1]) == set(hidden[0, 1:-1].tolist())
+    assert linear.tokenizer(found.without([], "[MASK]"))["input_ids"] == ids[0].tolist()
 
 
 @pytest.mark.parametrize("review", ["", "   ", "\u200b"])
-def test_an_empty_text_gets_the_base_rate(explorer, review):
-    explorer.entry.value = review
-    explorer.entry.value = review + " "
-    assert plain(explorer.page.value) == (
-        "There is no word to read. Without one, the best answer is the base rate: 0.82 recommended."
-    )
+def test_a_text_without_words_gets_the_base_rate(linear, review):
+    page = read(linear, review, ("no", "<yes>"))
+    assert plain(page) == "There is no word to read. Without one, the best answer is the base rate: 0.82 <yes>."
+    assert "<yes>" not in page
 
 
-def test_a_long_text_says_that_it_was_cut(explorer):
-    explorer.entry.value = "soft 😀 " * 1_500
+def test_typing_reads_anew(linear):
+    explorer = TextExplorer(lambda review: read(linear, review, NAMES, steps=2), "so soft")
+    assert explorer.page.value == attribute(linear, "so soft", 2).to_html(NAMES)
+    for typed in ("awful & <b>cheap</b> 😀", "", "soft 😀 " * 1_500):
+        explorer.entry.value = typed
+        assert explorer.page.value == read(linear, typed, NAMES, steps=2)
     assert "It read the beginning only" in explorer.page.value
-
-
-def test_the_bundle_holds_the_widget_and_the_first_reading(explorer):
-    first = explorer.page.value
-    explorer.entry.value = "awful"
-    bundle = explorer._repr_mimebundle_()
-    assert bundle["text/html"] == first != explorer.page.value
-    assert bundle[VIEW]["model_id"] == explorer.box.model_id
-    assert explorer.box.children[0] is explorer.entry
-    assert explorer.box.children[-1] is explorer.page
-
-
-def test_it_waits_until_the_typing_is_done(explorer):
-    assert explorer.entry.continuous_update is False

@@ -6,7 +6,7 @@ import ipywidgets
 import pytest
 
 from reclab import plots
-from reclab.widgets import VIEW, Explorer
+from reclab.widgets import VIEW, Explorer, TextExplorer
 
 
 def draw(clicks, worth):
@@ -89,3 +89,30 @@ def test_it_draws_a_real_figure():
     assert bytes(explorer.image.value).startswith(b"\x89PNG")
     assert explorer.image.value != first
     assert explorer.words.value == "A line that rises from zero to 5."
+
+
+@pytest.fixture
+def reader():
+    return TextExplorer(lambda typed: f"<p><b>{len(typed)}</b> letters: {html.escape(typed)}</p>", "so <soft>")
+
+
+def test_a_text_is_read_at_the_start_and_when_it_changes(reader):
+    assert reader.entry.value == "so <soft>"
+    assert reader.page.value == "<p><b>9</b> letters: so &lt;soft&gt;</p>"
+    reader.entry.value = ""
+    assert reader.page.value == "<p><b>0</b> letters: </p>"
+
+
+def test_a_text_is_read_once_the_typing_is_done(reader):
+    assert reader.entry.continuous_update is False
+
+
+def test_without_a_kernel_the_first_page_is_left(reader):
+    first = reader.page.value
+    reader.entry.value = "another"
+    bundle = reader._repr_mimebundle_()
+    assert bundle["text/html"] == first != reader.page.value
+    assert bundle["text/plain"] == "9 letters: so <soft>"
+    assert bundle[VIEW]["model_id"] == reader.box.model_id
+    assert reader.box.children[0] is reader.entry
+    assert reader.box.children[-1] is reader.page
