@@ -147,6 +147,46 @@ ANSWERS = {
         ],
         alternatives=[lambda lengths, batch_size: 1 - lengths.sum() / _padding_computed(lengths, batch_size)],
     ),
+    "03.1": Exercise(
+        probes=[
+            [[2.0, 0.0, -1.0], [0.5, 0.0, 1.0], [[1.0, 2.0, 3.0], [2.0, 5.0, 1.0]]],
+            [[1.0, 1.0], [0.0, 3.0], [[0.5, -1.0], [0.25, 2.0], [1.5, 0.5], [1.0, 1.0]]],
+            [
+                [4.0, -2.0, 0.3, 1.0],
+                [1.0, 1.0, 0.1, 1.0],
+                [[0.2, 0.4, -3.0, 2.0], [0.1, 0.9, 0.0, 1.0], [0.7, 0.3, 2.0, 4.0]],
+            ],
+        ],
+        hint="average the gradients over the points on the line, then multiply by how far each input has moved",
+        wrong=[
+            (
+                lambda x, baseline, gradients: gradients.mean(axis=0),
+                "these are mean gradients; multiplied by how far each input has moved they add up to the output",
+            ),
+            (
+                lambda x, baseline, gradients: x * gradients.mean(axis=0),
+                "you multiply by the input itself; what counts is how far it is from the baseline",
+            ),
+            (
+                lambda x, baseline, gradients: (baseline - x) * gradients.mean(axis=0),
+                "your signs are turned round: the line leads from the baseline to the input",
+            ),
+            (
+                lambda x, baseline, gradients: (x - baseline) * gradients.sum(axis=0),
+                "you add the gradients up; the integral over a line of length one is their mean",
+            ),
+            (
+                lambda x, baseline, gradients: (x - baseline) * gradients[-1],
+                "you use the gradient at the end only; it says nothing of the way there: take the mean over all points",
+            ),
+        ],
+        alternatives=[
+            lambda x, baseline, gradients: [
+                sum((a - b) * row[i] for row in gradients) / len(gradients)
+                for i, (a, b) in enumerate(zip(x, baseline, strict=True))
+            ]
+        ],
+    ),
     "04.1": Exercise(
         probes=[
             [[1.0, 2.0, 3.0], [True, True, False]],
