@@ -142,10 +142,10 @@ class Attribution:
 
 
 def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attribution:
-    """Integrated gradients of a classifier's log-odds, from a text whose every word is hidden to the text itself.
+    """Integrated gradients of a classifier's log-odds, from a text of padding to the text itself.
 
-    The baseline keeps the frame and the length and replaces each word piece by the mask token. The gradients run
-    along the straight line between both texts' word vectors; word pieces are summed to words.
+    The baseline keeps the frame and the length and replaces each word piece by the padding token, which is not masked
+    out. The gradients run along the straight line between the word vectors of both; pieces are summed to words.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attributi
         raise ValueError("the text has no word in it, so there is nothing to attribute; answer with the base rate")
     device = next(module.parameters()).device
     ids = torch.tensor([kept], device=device)
-    hidden = torch.full_like(ids, tokenizer.mask_token_id)
+    hidden = torch.full_like(ids, tokenizer.pad_token_id)
     hidden[:, [0, -1]] = ids[:, [0, -1]]
     with torch.no_grad():
         low, high = _log_odds(module, torch.cat([hidden, ids])).tolist()
