@@ -1,4 +1,4 @@
-"""Fine-tuning on a toy task: against a plain loop of torch, resumed, saved, and fed with bad input."""
+"""Fine-tuning on a toy task: against a plain loop of torch, resumed, watched, saved, and fed with bad input."""
 
 import copy
 import dataclasses
@@ -9,38 +9,25 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_bert
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
+from tiny_bert import LABELS, STEPS, TEXTS, TOY, same, weights
 
-from reclab import finetune, text
-from reclab.errors import ReclabError
-from reclab.profiles import PROFILES
-
-LIKED = ["lovely soft dress", "so soft", "lovely", "I love it, it fits well", "soft wool, lovely fit", "love love love"]
-HATED = ["awful", "cheap and awful", "it shrank, I hate it", "hate the awful fit", "bad cheap cloth", "cheap cheap"]
-TEXTS, LABELS = LIKED + HATED, [True] * 6 + [False] * 6
-TOY = dataclasses.replace(PROFILES["laptop"], batch_size=4, max_length=16, epochs=4)
-STEPS = 12
+from reclab import efficient, finetune, text
+from reclab.errors import ReclabError, UnknownNameError
 
 
 @pytest.fixture(scope="module")
 def whole():
-    """The uninterrupted run."""
+    """The uninterrupted run of the laptop profile's own encoder."""
     return finetune.fit(TEXTS, LABELS, TOY)
 
 
-@pytest.fixture
-def no_loading(monkeypatch, whole):
-    """A ready network in place of the pretrained one: for tests of what happens around the training."""
-    monkeypatch.setattr(finetune, "TextClassifier", lambda model: copy.deepcopy(whole.module))
-
-
-def weights(model):
-    return model.module.state_dict()
-
-
-def same(a, b):
-    return all(torch.equal(a[name], b[name]) for name in a) and a.keys() == b.keys()
+@pytest.fixture(scope="module")
+def small():
+    """The uninterrupted run of a tiny encoder."""
+    return tiny_bert.fit()
 
 
 # Learning
@@ -55,27 +42,22 @@ def test_learns_a_separable_task(whole):
     assert p[:6].min() > 0.5 > p[6:].max()
 
 
-def test_history_has_the_learning_rate_of_each_step_and_its_time(whole):
-    # One step of warm-up (a tenth of 12, rounded), then a straight line that would reach 0 after the last step.
-    expected = [5e-5, *(5e-5 * (STEPS - step) / (STEPS - 1) for step in range(1, STEPS))]
-    np.testing.assert_allclose(whole.history["learning_rate"], expected)
-    assert (whole.history["seconds"].diff().dropna() > 0).all()
-
-
 def test_training_is_a_plain_loop_of_torch():
     steps, rates = 4, [1.0, 1.0, 10 / 11, 9 / 11]  # one epoch, and the first step of the next
-    model = finetune.fit(TEXTS, LABELS, TOY, stop_after=steps)
+    still = dataclasses.replace(TOY, seed=3)
+    encoder = text.load_encoder(TOY.model, attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
     tokenizer = text.load_tokenizer(TOY.model)
-    torch.manual_seed(TOY.seed)
-    encoder = text.load_encoder(TOY.model, attention_probs_dropout_prob=0.0).train()
-    before = copy.deepcopy(encoder.state_dict())
+    options = {"encoder": copy.deepcopy(encoder), "tokenizer": tokenizer}
+    model = finetune.fit(TEXTS, LABELS, still, stop_after=steps, **options)
+    torch.manual_seed(3)
     head = torch.nn.Linear(384, 2)
-    body = [p for name, p in encoder.named_parameters() if not name.startswith("embeddings.")]
+    before = copy.deepcopy(encoder.state_dict())
+    body = [p for name, p in encoder.named_parameters() if not name.startswith(("embeddings.", "pooler."))]
     groups = [{"params": body, "lr": 5e-5}, {"params": head.parameters(), "lr": 1e-3}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths = [len(ids) for ids in tokenizer(TEXTS)["input_ids"]]
-    batches = [*text.length_groups(lengths, 4, seed=0), *text.length_groups(lengths, 4, seed=1)]
-    for rate, rows in zip(rates, batches[:steps], strict=True):
+    batches = [*text.length_groups(lengths, 4, seed=3000), *text.length_groups(lengths, 4, seed=3001)]
+    for step, (rate, rows) in enumerate(zip(rates, batches[:steps], strict=True)):
         for group, lr in zip(optimizer.param_groups, (5e-5, 1e-3), strict=True):
             group["lr"] = rate * lr
         chosen = [TEXTS[row] for row in rows]
@@ -87,10 +69,10 @@ def test_training_is_a_plain_loop_of_torch():
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*body, *head.parameters()], 1.0)
         optimizer.step()
-    assert model.history["loss"].iloc[-1] == pytest.approx(loss.item(), abs=1e-5)
+        assert model.history["loss"][step] == pytest.approx(loss.item(), abs=1e-5)
     for name, weight in encoder.state_dict().items():
         # The gradient of a key's bias is 0 but for rounding, which Adam blows up.
-        if not name.endswith("key.bias"):
+        if not name.endswith("key.bias") and not name.startswith("pooler."):
             apart = (weights(model)[f"encoder.{name}"] - weight).norm()
             assert apart <= 0.01 * (weight - before[name]).norm(), name
     torch.testing.assert_close(weights(model)["head.weight"], head.weight.data, atol=2e-6, rtol=0)
@@ -98,28 +80,66 @@ def test_training_is_a_plain_loop_of_torch():
 
 def test_the_embedding_table_stays_and_the_rest_moves(whole):
     before = text.load_encoder(TOY.model).state_dict()
+    assert not any("pooler" in name for name in weights(whole)), "a layer that nothing reads is kept"
     for name, weight in before.items():
+        if name.startswith("pooler."):
+            continue
         after = weights(whole)[f"encoder.{name}"]
         if name.startswith("embeddings."):
             assert torch.equal(weight, after), name
-        elif name.endswith(".weight") and not name.startswith("pooler."):
+        elif name.endswith(".weight"):
             assert not torch.equal(weight, after), name
 
 
 def test_a_seed_decides_the_weights_bit_for_bit():
-    runs = [finetune.fit(TEXTS, LABELS, dataclasses.replace(TOY, seed=seed), stop_after=2) for seed in (1, 1, 2)]
+    runs = [tiny_bert.fit(profile=dataclasses.replace(TOY, seed=seed), stop_after=2) for seed in (1, 1, 2)]
     assert same(weights(runs[0]), weights(runs[1]))
     assert not same(weights(runs[0]), weights(runs[2]))
     heads = [weights(run)["head.weight"] for run in (runs[0], runs[2])]
     assert (heads[0] - heads[1]).abs().max() > 0.01, "two steps of 1e-3 apart: both heads started alike"
 
 
-def test_a_second_fit_may_change_the_precision():
+def test_every_text_is_seen_once_an_epoch_in_another_order():
+    orders = [length_order(seed, epoch) for seed in (0, 1) for epoch in range(2)]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def length_order(seed, epoch):
+    """The rows of one epoch, in the order in which their texts reach the encoder."""
+    rows, encoder, known = [], tiny_bert.encoder(), text.tokenise(TEXTS, tiny_bert.tokenizer(), 16)
+
+    def look(module, args, inputs):
+        if module.training:
+            batch = zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+            rows.extend(known.index(ids[mask.bool()].tolist()) for ids, mask in batch)
+
+    encoder.register_forward_pre_hook(look, with_kwargs=True)
+    tiny_bert.fit(profile=dataclasses.replace(TOY, seed=seed, epochs=2), encoder=encoder)
+    return rows[12 * epoch : 12 * epoch + 12]
+
+
+def test_a_second_fit_may_change_the_precision(monkeypatch):
+    monkeypatch.setattr("reclab.profiles.cpu_has_bf16", lambda: True)
     assert TOY.mixed_precision == "no"
-    bf16 = finetune.fit(TEXTS, LABELS, dataclasses.replace(TOY, mixed_precision="bf16"), stop_after=1)
-    fp32 = finetune.fit(TEXTS, LABELS, TOY, stop_after=1)
+    bf16 = tiny_bert.fit(profile=dataclasses.replace(TOY, mixed_precision="bf16"), stop_after=1)
+    fp32 = tiny_bert.fit(stop_after=1)
     gap = abs(bf16.history["loss"][0] - fp32.history["loss"][0])
     assert 0 < gap < 0.05
+    assert {weight.dtype for weight in weights(bf16).values()} == {torch.float32}
+
+
+def test_a_fit_looks_at_validation_texts_five_times(small):
+    shown = ([*TEXTS[3:9], "cheap soft", "lovely awful"], [*LABELS[3:9], 0, 1])
+    looked = tiny_bert.fit(validation=shown)
+    assert same(weights(looked), weights(small)), "looking must not change the training"
+    history = looked.history
+    steps = [row + 1 for row in np.flatnonzero(history["validation_loss"].notna())]
+    assert steps == [2, 5, 7, 10, 12]
+    p = looked.predict(shown[0])
+    last = history.iloc[-1]
+    assert last["validation_loss"] == pytest.approx(log_loss(shown[1], p), abs=1e-6)
+    assert last["validation_auc"] == pytest.approx(roc_auc_score(shown[1], p))
 
 
 # The network and its optimiser
@@ -140,24 +160,36 @@ def test_logits_are_a_line_over_the_mean_of_a_texts_tokens(whole):
     assert module.encoder.config.hidden_dropout_prob > 0
 
 
-def test_the_optimiser_holds_all_but_the_embeddings_at_two_learning_rates(whole):
-    module = copy.deepcopy(whole.module).requires_grad_(True)
+def test_a_classifier_takes_an_encoder_in_place_of_a_name():
+    encoder = tiny_bert.encoder()
+    module = finetune.TextClassifier(encoder)
+    assert module.encoder is encoder
+    assert module.head.weight.shape == (2, tiny_bert.WIDTH)
+    batch = text.pad([[101, 2204, 102]])
+    with torch.inference_mode():
+        embeds = encoder.embeddings.word_embeddings(batch["input_ids"])
+        by_vectors = module(inputs_embeds=embeds, attention_mask=batch["attention_mask"])
+        torch.testing.assert_close(by_vectors, module(**batch))
+
+
+def test_the_optimiser_holds_what_is_trained_at_two_learning_rates():
+    module = finetune.TextClassifier(tiny_bert.encoder())
+    efficient.freeze_embeddings(module.encoder)
     body, head = finetune.make_optimizer(module).param_groups
     names = {id(p): name for name, p in module.named_parameters()}
     in_body, in_head = ([names[id(p)] for p in group["params"]] for group in (body, head))
     assert (body["lr"], head["lr"], body["weight_decay"], head["weight_decay"]) == (5e-5, 1e-3, 0.01, 0.01)
     assert in_head == ["head.weight", "head.bias"]
     left_out = set(names.values()) - {*in_body, *in_head}
-    assert len(in_body) == len(set(in_body)) > 50
+    assert len(in_body) == len(set(in_body)) == 16 * tiny_bert.LAYERS
     assert left_out == {name for name in names.values() if name.startswith("encoder.embeddings.")}
-    assert not any(p.requires_grad for p in module.encoder.embeddings.parameters())
+    assert finetune.make_optimizer(module, 1e-4).param_groups[0]["lr"] == 1e-4
 
 
-def test_the_learning_rate_warms_up_and_decays_in_straight_lines():
-    factors = [finetune.warm_up_then_decay(step, 20) for step in range(21)]
-    assert factors == pytest.approx([1 / 2, 1, *((20 - step) / 18 for step in range(2, 20)), 0])
-    assert finetune.warm_up_then_decay(0, 1) == 1
-    assert [finetune.warm_up_then_decay(step, 100) for step in (0, 4, 9, 55)] == pytest.approx([0.1, 0.5, 1, 0.5])
+def test_a_fit_takes_another_learning_rate():
+    history = tiny_bert.fit(lr=1e-4, stop_after=2).history
+    np.testing.assert_allclose(history["learning_rate"], [1e-4, 1e-4])
+    np.testing.assert_allclose(tiny_bert.fit(stop_after=1).history["learning_rate"], [5e-5])
 
 
 # Prediction
@@ -178,103 +210,147 @@ def test_predictions_are_the_networks_whatever_order_and_batch(whole):
     assert p.std() > 0.1, "predictions must differ for this test to tell rows apart"
 
 
-def test_predict_takes_no_texts_and_odd_ones(whole):
-    assert whole.predict([]).shape == (0,)
-    odd = whole.predict(["", "😀", "wool " * 2_000])
-    assert ((odd > 0) & (odd < 1)).all()
+def test_half_precision_moves_predictions_a_little(whole):
+    gap = np.abs(whole.predict(TEXTS, precision="bf16") - whole.predict(TEXTS)).max()
+    assert 0 < gap < 0.02
+
+
+def test_a_text_without_words_gets_the_base_rate():
+    labels = [1] * 9 + [0] * 3
+    classifier = tiny_bert.fit(labels=labels, stop_after=1)
+    p = classifier.predict(["", "lovely", "   \n\t", "\u200b"])
+    assert classifier.base_rate == 0.75
+    assert p[0] == p[2] == p[3] == 0.75
+    assert p[1] != 0.75
+
+
+@pytest.mark.parametrize("odd", ["😀", "😀" * 50, "ß漢字", "a\x00b", "?!"])
+def test_an_odd_text_gets_a_probability(small, odd):
+    p = small.predict([odd, "lovely"])
+    assert np.isfinite(p).all()
+    assert ((p > 0) & (p < 1)).all()
+
+
+def test_a_long_text_counts_as_its_first_tokens(small):
+    long = ("lovely soft wool dress " * 500)[:10_000]
+    assert len(long) == 10_000
+    first = " ".join(long.split()[: TOY.max_length - 2])
+    p = small.predict([long, first, first[: len(first) // 2]])
+    assert p[0] == p[1] != p[2]
+    whole_text = tiny_bert.fit(texts=[long, *TEXTS[1:]], stop_after=1).history["loss"][0]
+    assert whole_text == tiny_bert.fit(texts=[first, *TEXTS[1:]], stop_after=1).history["loss"][0]
+
+
+def test_predict_takes_no_texts_and_refuses_other_things(small):
+    assert small.predict([]).shape == (0,)
     with pytest.raises(ValueError, match=r"^texts\[1\] is None, not a text; drop that row"):
-        whole.predict(["lovely", None])
+        small.predict(["lovely", None])
+    with pytest.raises(ValueError, match=r"^texts must be a list of texts, got one str; write \[text\]$"):
+        small.predict("lovely")
 
 
 # Checkpoints
 
 
-def stopped(path, after=5):
-    finetune.fit(TEXTS, LABELS, TOY, checkpoint=path, save_every=2, stop_after=after)
-    return path
-
-
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(whole, tmp_path, monkeypatch):
-    path = stopped(tmp_path / "new folder" / "run.pt")
-    assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(whole, tmp_path):
+    path = tmp_path / "run.pt"
+    finetune.fit(TEXTS, LABELS, TOY, checkpoint=path, save_every=4, stop_after=9)
     torch.rand(1_000)  # whatever was drawn in between
-    batches, pad = [], text.pad
-    monkeypatch.setattr(text, "pad", lambda *given: batches.append(1) or pad(*given))
     resumed = finetune.fit(TEXTS, LABELS, TOY, checkpoint=path)
-    assert len(batches) == STEPS - 4, "the steps before the checkpoint were trained again"
     assert same(weights(resumed), weights(whole))
     pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
-    assert (resumed.history["seconds"].diff().dropna() > 0).all()
 
 
-def test_a_finished_run_is_not_trained_again(no_loading, tmp_path):
+def test_a_finished_run_is_not_trained_again(small, tmp_path):
     path = tmp_path / "run.pt"
-    done = finetune.fit(TEXTS, LABELS, TOY, checkpoint=path, save_every=STEPS)
-    again = finetune.fit(TEXTS, LABELS, TOY, checkpoint=path)
-    assert same(weights(done), weights(again))
+    done = tiny_bert.fit(checkpoint=path, save_every=STEPS)
+    again = tiny_bert.fit(checkpoint=path)
+    assert same(weights(again), weights(small))
     assert again.history.equals(done.history)
-
-
-@pytest.mark.parametrize(("stop_after", "steps"), [(0, 0), (3, 3), (99, STEPS)])
-def test_stop_after_counts_steps(no_loading, stop_after, steps):
-    assert len(finetune.fit(TEXTS, LABELS, TOY, stop_after=stop_after).history) == steps
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return stopped(tmp_path_factory.mktemp("checkpoint") / "run.pt", after=2).read_bytes()
+    path = tmp_path_factory.mktemp("checkpoint") / "run.pt"
+    tiny_bert.fit(checkpoint=path, save_every=2, stop_after=2)
+    return path.read_bytes()
 
 
 OTHER_RUNS = {
-    "texts": (TEXTS[::-1], LABELS, TOY),
-    "labels": (TEXTS, LABELS[::-1], TOY),
-    "epochs": (TEXTS, LABELS, dataclasses.replace(TOY, epochs=1)),
-    "batch size": (TEXTS, LABELS, dataclasses.replace(TOY, batch_size=2)),
-    "seed": (TEXTS, LABELS, dataclasses.replace(TOY, seed=1)),
+    "texts": {"texts": TEXTS[::-1]},
+    "labels": {"labels": LABELS[::-1]},
+    "epochs": {"profile": dataclasses.replace(TOY, epochs=1)},
+    "batch size": {"profile": dataclasses.replace(TOY, batch_size=2)},
+    "micro-batches": {"profile": dataclasses.replace(TOY, micro_batches=2)},
+    "length": {"profile": dataclasses.replace(TOY, max_length=5)},
+    "seed": {"profile": dataclasses.replace(TOY, seed=1)},
+    "method": {"method": "frozen"},
+    "learning rate": {"lr": 1e-4},
 }
 
 
-@pytest.mark.parametrize("run", OTHER_RUNS)
-def test_a_checkpoint_of_another_run_is_refused(no_loading, checkpoint, tmp_path, run):
+@pytest.mark.parametrize("other", OTHER_RUNS)
+def test_a_checkpoint_of_another_run_is_refused(checkpoint, tmp_path, other):
     path = tmp_path / "run.pt"
     path.write_bytes(checkpoint)
-    with pytest.raises(ReclabError, match=r"^checkpoint .*run.pt is of another run; delete it or give .*profile$"):
-        finetune.fit(*OTHER_RUNS[run], checkpoint=path, stop_after=3)
-
-
-@pytest.mark.parametrize("kept", [0, 3, 10_000, -10])
-def test_a_torn_checkpoint_is_refused(no_loading, checkpoint, tmp_path, kept):
-    path = tmp_path / "run.pt"
-    path.write_bytes(checkpoint[:kept])
-    with pytest.raises(ReclabError, match=r"^checkpoint .*run.pt is damaged; delete it to start from the first step$"):
-        finetune.fit(TEXTS, LABELS, TOY, checkpoint=path, stop_after=3)
+    assert len(tiny_bert.fit(checkpoint=path, stop_after=3).history) == 3
+    with pytest.raises(ReclabError, match=r"^checkpoint .*run.pt is of another run; delete it or give .*settings$"):
+        tiny_bert.fit(**OTHER_RUNS[other], checkpoint=path, stop_after=3)
 
 
 # Saving and loading
 
 
 def test_a_saved_classifier_predicts_the_same(whole, tmp_path):
-    whole.save(tmp_path / "new" / "folder")
-    assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {"model.safetensors", "classifier.json"}
-    again = finetune.load(tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    whole.save(folder)
+    parts = {"model.safetensors", "classifier.json", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {file.name for file in folder.iterdir()} == parts
+    again = finetune.load(folder)
     assert same(weights(again), weights(whole))
-    assert np.array_equal(again.predict(TEXTS), whole.predict(TEXTS))
-    assert (again.model, again.max_length) == (TOY.model, TOY.max_length)
+    assert np.array_equal(again.predict([*TEXTS, ""]), whole.predict([*TEXTS, ""]))
+    assert (again.max_length, again.base_rate) == (TOY.max_length, 0.5)
+
+
+def test_a_saved_classifier_needs_no_asset(small, tmp_path):
+    small.base_rate = 0.25
+    small.save(tmp_path)
+    code = (
+        "from reclab import assets, finetune\n"
+        "assets.fetch = lambda name: 1 / 0\n"
+        f"print(finetune.load({str(tmp_path)!r}).predict(['lovely', '']).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(small.predict(["lovely", ""]).tolist())
 
 
 def spoil(folder, how):
     network, about = folder / "model.safetensors", folder / "classifier.json"
     if how == "torn weights":
         network.write_bytes(network.read_bytes()[:1_000])
-    elif how == "no weights":
-        network.unlink()
+    elif how == "other weights":
+        finetune.Classifier(finetune.TextClassifier(other_shape()), tiny_bert.tokenizer(), 16).save(folder / "other")
+        network.write_bytes((folder / "other" / "model.safetensors").read_bytes())
+    elif how.startswith("no "):
+        (folder / how.removeprefix("no ")).unlink()
     else:
-        about.write_text({"not JSON": "{", "other JSON": "[1]", "no model": '{"max_length": 16}'}[how])
+        about.write_text({"not JSON": "{", "other JSON": "[1]", "half of it": '{"max_length": 16}'}[how])
 
 
-@pytest.mark.parametrize("how", ["torn weights", "no weights", "not JSON", "other JSON", "no model"])
-def test_half_a_classifier_is_refused(whole, tmp_path, how):
-    whole.save(tmp_path)
+def other_shape():
+    encoder = tiny_bert.encoder()
+    encoder.encoder.layer = encoder.encoder.layer[:1]
+    return encoder
+
+
+MISSING = ["no model.safetensors", "no classifier.json", "no config.json"]
+SPOILT = ["torn weights", "other weights", *MISSING, "not JSON", "other JSON", "half of it"]
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_half_a_classifier_is_refused(small, tmp_path, how):
+    small.save(tmp_path)
     spoil(tmp_path, how)
     with pytest.raises(ReclabError, match=r"^.* holds no whole classifier; give a folder that Classifier.save wrote$"):
         finetune.load(tmp_path)
@@ -292,8 +368,8 @@ def test_a_folder_without_a_classifier_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (TEXTS, LABELS[:-1], r"texts and labels must be of one length, got 12 and shape \(11,\)"),
-        (TEXTS, np.array(LABELS)[:, None], r"texts and labels must be of one length, got 12 and shape \(12, 1\)"),
+        (TEXTS, LABELS[:-1], r"labels must be one for each of 12 examples, got shape \(11,\)"),
+        (TEXTS, np.array(LABELS)[:, None], r"labels must be one for each of 12 examples, got shape \(12, 1\)"),
         (TEXTS, [1] * 12, "labels holds only one class; a classifier needs examples of both"),
         ([], [], "labels holds only one class; a classifier needs examples of both"),
         (TEXTS, [1, np.nan] * 6, r"labels must be 0 or 1, labels\[1\] is nan; drop or correct it"),
@@ -302,21 +378,32 @@ def test_a_folder_without_a_classifier_is_refused(tmp_path):
         (TEXTS, [0, 1, 2] * 4, r"labels must be 0 or 1, labels\[2\] is 2; drop or correct it"),
         (TEXTS, ["0", "1"] * 6, r"labels must be 0 or 1, labels\[0\] is '0'; drop or correct it"),
         ([*TEXTS[:-1], None], LABELS, r"texts\[11\] is None, not a text; drop that row or mask it .*"),
+        ("lovely awful", LABELS, r"texts must be a list of texts, got one str; write \[text\]"),
     ],
 )
 def test_bad_texts_and_labels_are_refused(texts, labels, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        finetune.fit(texts, labels, TOY)
+        tiny_bert.fit(texts=texts, labels=labels)
 
 
-def test_labels_of_any_usual_type_mean_the_same(no_loading):
+def test_bad_validation_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"^labels holds only one class"):
+        tiny_bert.fit(validation=(TEXTS[:3], LABELS[:3]), trackers=1 / 2)
+
+
+def test_an_unknown_method_is_named_with_those_there_are():
+    with pytest.raises(UnknownNameError, match=r"^there is no method named 'lore'; choose one of: adalora, adapter, "):
+        tiny_bert.fit("lore")
+
+
+def test_labels_of_any_usual_type_mean_the_same():
     kinds = [
         LABELS,
         np.array(LABELS, float),
         pd.Series(LABELS, index=range(12, 0, -1)),
         pd.array(LABELS, dtype="Int64"),
     ]
-    losses = [finetune.fit(TEXTS, labels, TOY, stop_after=1).history["loss"][0] for labels in kinds]
+    losses = [tiny_bert.fit(labels=labels, stop_after=1).history["loss"][0] for labels in kinds]
     assert len(set(losses)) == 1
 
 
@@ -325,8 +412,9 @@ def test_training_prints_nothing(tmp_path):
         "import dataclasses; from reclab import finetune, profiles\n"
         "toy = dataclasses.replace(profiles.PROFILES['laptop'], batch_size=2, max_length=16)\n"
         f"folder = {str(tmp_path)!r}\n"
-        "keep = {'checkpoint': folder + '/c', 'save_every': 1}\n"
-        "model = finetune.fit(['soft', 'lovely', 'bad', 'awful'], [1, 1, 0, 0], toy, **keep)\n"
+        "data = ['soft', 'lovely', 'bad', 'awful'], [1, 1, 0, 0]\n"
+        "keep = {'checkpoint': folder + '/c', 'save_every': 1, 'validation': data}\n"
+        "model = finetune.fit(*data, toy, method='adalora', **keep)\n"
         "model.predict(['soft']); model.save(folder); finetune.load(folder).predict(['soft'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
