@@ -116,10 +116,10 @@ def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
 
 METHODS = {
     "full": Method(freeze_embeddings, 5e-5),
-    "frozen": Method(freeze_lower, 1e-4),
+    "frozen": Method(freeze_lower, 3e-4),
     "adapter": Method(add_adapters, 1e-3),
-    "lora": Method(add_lora, 1e-3),
-    "adalora": Method(add_adalora, 2e-3),
+    "lora": Method(add_lora, 3e-3),
+    "adalora": Method(add_adalora, 1.5e-2),
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from . import assets
+from .convert import converted
 from .errors import ReclabError
 from .results import write_atomically
 
@@ -36,6 +37,9 @@ def load_tokenizer(name: str):
 def load_encoder(name: str, **config):
     """A pretrained encoder in float32, in evaluation mode, from safetensors only.
 
+    A model that writes, such as ``smollm2-135m-instruct``, comes without its output layer: ``last_hidden_state`` holds
+    a vector a token, which has read the tokens before it only.
+
     Parameters
     ----------
     name : a model in `reclab.assets`.
@@ -46,8 +50,10 @@ def load_encoder(name: str, **config):
     quiet()
     from transformers import AutoModel
 
-    folder = _folder(name)
-    return AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **config)
+    settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+    encoder = AutoModel.from_pretrained(_folder(name), **settings, **config)
+    encoder.config.use_cache = False  # keys and values kept for writing on would only cost memory
+    return encoder
 
 
 def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[list[int]]:
@@ -60,7 +66,7 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
     Raises
     ------
     ValueError : a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3. An
-        empty text is allowed: two special tokens.
+        empty text is allowed: it has special tokens only.
 
     Taught in: 02_bert_finetuning.
     """
@@ -73,7 +79,8 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
             raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
     if not len(texts):
         return []
-    return tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+    tokens = tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+    return [ids or [tokenizer.eos_token_id] for ids in tokens]  # a decoder adds none, and a mean over none is no number
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None = None) -> list[np.ndarray]:
@@ -128,6 +135,15 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def autocast(device: torch.device, precision: str):
+    """A context that computes in ``no`` (float32), ``bf16`` or ``fp16``.
+
+    Taught in: 02_bert_finetuning.
+    """
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    return torch.autocast(device.type, kind, enabled=precision != "no")
+
+
 def encode(
     texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 32
 ) -> np.ndarray:
@@ -173,10 +189,14 @@ def quiet() -> None:
 
 
 def _folder(name: str) -> Path:
+    """Where transformers finds a model: as it was fetched, or converted from a GGUF file."""
     files = assets.fetch(name)
-    if "config.json" not in files:
-        raise ReclabError(f"asset {name!r} is no model, it holds {', '.join(files)}; try 'minilm-l6'")
-    return files["config.json"].parent
+    if "config.json" in files:
+        return files["config.json"].parent
+    for short, path in files.items():
+        if path.suffix == ".gguf":
+            return converted(path, assets.ASSETS[name].members[short].sha256)
+    raise ReclabError(f"asset {name!r} is no model, it holds {', '.join(files)}; try 'minilm-l6'")
 
 
 def _read(path: Path) -> np.ndarray | None:
