@@ -1,17 +1,19 @@
-"""Profiles and how one is chosen; the errors that every module raises."""
+"""Profiles, their precision, and how one is chosen; the errors that every module raises."""
 
+import dataclasses
 import sys
 import types
+import warnings
 
 import pytest
 
-from reclab import errors
+from reclab import errors, profiles
 from reclab.profiles import PROFILES, get_profile
 
 
 @pytest.fixture(autouse=True)
 def _no_choice_made(monkeypatch):
-    for name in ("RECLAB_PROFILE", "RECLAB_SEED"):
+    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
 
@@ -20,9 +22,11 @@ def _no_choice_made(monkeypatch):
 def cuda(monkeypatch):
     """Lets a test say whether there is a GPU, without torch."""
 
-    def say(available):
-        fake = types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: available))
-        monkeypatch.setitem(sys.modules, "torch", fake)
+    def say(available, bf16=True):
+        fake = types.SimpleNamespace(
+            is_available=lambda: available, is_bf16_supported=lambda including_emulation: bf16 or including_emulation
+        )
+        monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=fake))
 
     return say
 
@@ -75,7 +79,7 @@ def test_gpu_is_the_larger_run():
     for size in ("n_reviews", "n_reviews_quick", "batch_size", "epochs", "replications", "horizon", "bootstrap"):
         assert getattr(gpu, size) > getattr(laptop, size), size
     assert laptop.n_reviews <= 2000
-    assert (laptop.mixed_precision, gpu.mixed_precision) == ("no", "fp16")
+    assert (laptop.mixed_precision, gpu.mixed_precision) == ("no", "auto")
     assert (laptop.model, gpu.model) == ("minilm-l6", "bert-base-cased")
 
 
@@ -109,6 +113,91 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
 def test_every_seed_in_range_is_taken(seed, monkeypatch):
     monkeypatch.setenv("RECLAB_SEED", str(seed))
     assert get_profile().seed == seed
+
+
+# Precision
+
+
+@pytest.fixture
+def cpu(monkeypatch, cuda):
+    """Lets a test say whether the CPU computes in bf16, on a machine without a GPU."""
+
+    def say(bf16):
+        cuda(False)
+        monkeypatch.setattr(profiles, "cpu_has_bf16", lambda: bf16)
+
+    return say
+
+
+def precision(name, asked):
+    return dataclasses.replace(PROFILES[name], mixed_precision=asked).precision
+
+
+@pytest.mark.parametrize(
+    ("asked", "bf16", "want"),
+    [("auto", True, "bf16"), ("auto", False, "fp16"), ("no", True, "no"), ("fp16", True, "fp16"), ("bf16", 0, "bf16")],
+)
+def test_a_gpu_takes_bf16_by_itself_where_it_has_it(asked, bf16, want, cuda):
+    cuda(True, bool(bf16))
+    assert precision("gpu", asked) == want
+    assert PROFILES["gpu"].mixed_precision == "auto"
+
+
+@pytest.mark.parametrize("name", ["laptop", "gpu"])
+@pytest.mark.parametrize(
+    ("asked", "bf16", "want"),
+    [("auto", 1, "bf16"), ("auto", 0, "no"), ("no", 1, "no"), ("no", 0, "no"), ("bf16", 1, "bf16")],
+)
+def test_a_cpu_takes_bf16_by_itself_where_it_has_it(name, asked, bf16, want, cpu):
+    cpu(bool(bf16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert precision(name, asked) == want
+
+
+@pytest.mark.parametrize("asked", ["bf16", "fp16"])
+def test_a_cpu_without_bf16_says_that_it_computes_in_float32(asked, cpu):
+    cpu(False)
+    message = f"^this CPU has no bf16 instructions: {asked} is replaced by float32$"
+    with pytest.warns(UserWarning, match=message):
+        assert precision("laptop", asked) == "no"
+
+
+@pytest.mark.parametrize("asked", ["no", "bf16", "fp16", "auto"])
+def test_the_environment_may_set_the_precision(asked, monkeypatch):
+    assert (get_profile("laptop").mixed_precision, get_profile("gpu").mixed_precision) == ("no", "auto")
+    monkeypatch.setenv("RECLAB_PRECISION", asked)
+    for name in PROFILES:
+        assert get_profile(name) == dataclasses.replace(PROFILES[name], mixed_precision=asked)
+
+
+def test_an_empty_precision_counts_as_unset(monkeypatch):
+    monkeypatch.setenv("RECLAB_PRECISION", "")
+    assert get_profile("laptop").mixed_precision == "no"
+
+
+@pytest.mark.parametrize("asked", ["fp32", "BF16", "half"])
+def test_an_unknown_precision_is_refused(asked, monkeypatch):
+    monkeypatch.setenv("RECLAB_PRECISION", asked)
+    with pytest.raises(errors.ReclabError) as refused:
+        get_profile()
+    assert str(refused.value) == f"RECLAB_PRECISION must be one of no, bf16, fp16, auto, got {asked!r}"
+
+
+def test_bf16_of_the_cpu_is_read_from_its_flags():
+    flags = cpu_flags()
+    if flags is None:
+        pytest.skip("the CPU's flags can be read on Linux only")
+    assert profiles.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & flags)
+
+
+def cpu_flags():
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line for line in file if line.startswith("flags")]
+    except OSError:
+        return None
+    return set(lines[0].split()) if lines else None
 
 
 # Errors
