@@ -16,7 +16,7 @@ from .errors import ReclabError
 
 
 def converted(gguf: Path, sha256: str) -> Path:
-    """Folder with a GGUF model as float32 safetensors, and its tokenizer; made on first use, in half a minute.
+    """Folder with a GGUF model as float32 safetensors, and its tokenizer; made on first use, in a minute.
 
     It lies in the derived cache under the hash of the file: four times the size of the file at four bits a weight. The
     work is done by a process of its own, so that its memory and its progress bars stay out of a notebook.

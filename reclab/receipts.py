@@ -21,7 +21,10 @@ from . import __version__
 from .profiles import Profile
 
 SCHEMA = 1
-LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "transformers", "accelerate", "matplotlib")
+LIBRARIES = (
+    *("numpy", "scipy", "pandas", "scikit-learn", "gensim", "matplotlib"),
+    *("torch", "transformers", "accelerate", "peft", "captum", "gguf"),
+)
 # These run notebooks and write about them; no number in a notebook comes out of them.
 TOOLING = {"calibrate.py", "cli.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"}
 PROBE = """

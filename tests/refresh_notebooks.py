@@ -38,6 +38,9 @@ import importlib.util
 if importlib.util.find_spec("reclab") is None:
     raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")"""
 
+# What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
+COLAB_LACKS = "captum gensim smart_open"
+
 SETUP_COLAB = """\
 import importlib.util
 import sys
@@ -45,7 +48,7 @@ import sys
 if importlib.util.find_spec("reclab") is None:
     if "google.colab" not in sys.modules:
         raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
-    %pip install -q --no-deps git+{url}@{tag}"""
+    %pip install -q --no-deps {lacking} git+{url}@{tag}"""
 
 
 def repository(pyproject: Path) -> tuple[str | None, str]:
@@ -57,7 +60,7 @@ def repository(pyproject: Path) -> tuple[str | None, str]:
 
 def setup_source(url: str | None, tag: str) -> str:
     """The text of the set-up cell."""
-    return SETUP_COLAB.format(url=url, tag=tag) if url else SETUP
+    return SETUP_COLAB.format(url=url, tag=tag, lacking=COLAB_LACKS) if url else SETUP
 
 
 def badges(name: str, url: str | None, tag: str) -> str:

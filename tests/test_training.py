@@ -251,7 +251,8 @@ for death in ("training", "writing", "renaming"):
 
 def python(folder, *command, **environment):
     """Run this Python in a folder; returns what it printed."""
-    path = {"PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    path = {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
