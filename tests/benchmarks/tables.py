@@ -9,6 +9,7 @@ OMP_NUM_THREADS=1 where a table gives seconds: the receipt says how many threads
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -281,6 +283,136 @@ def auc_over_seeds(
     return tuple(percentile_interval(value, spread))
 
 
+# --- 02_pretraining
+
+FEW, MANY, VALIDATION = 500, 2_000, 500  # labels of a fine-tune, and further ones that choose its learning rate
+PASSES = {FEW: 8, MANY: 4}
+RATES = (2e-4, 1e-3)
+READ_ON = 2_000  # reviews on which MiniLM goes on learning its language
+SEEDS_OF_MINILM = 3  # a pass of MiniLM costs several of the small BERT's
+RANDOM, PRETRAINED = "small BERT, random weights", "small BERT, pre-trained"
+DOWNLOADED, ADAPTED = "MiniLM as downloaded", "MiniLM, pre-trained further"
+
+
+class Prepared(NamedTuple):
+    """What a seed found out about one start; ``p`` by the number of labels, ``cpu_seconds`` of the pre-training."""
+
+    p: dict[int, np.ndarray]
+    perplexity: float
+    cpu_seconds: float
+
+
+def small_berts(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Prepared]:
+    """A small BERT with random weights, and the same one after two passes of masked language modelling.
+
+    It has read no text but the training reviews: its vocabulary is theirs too.
+    """
+    from reclab import masked_lm
+
+    profile = replace(get_profile("laptop", seed=seed), mixed_precision=precision())
+    tokenizer, found = masked_lm.train_vocabulary(list(train["text"])), {}
+    for start in (RANDOM, PRETRAINED):
+        encoder = masked_lm.small_bert(len(tokenizer), width=128, heads=2, seed=seed)
+        encoder.set_attn_implementation("eager")  # the fused kernel is slower on short texts in bf16
+        model = masked_lm.MaskedLanguageModel(encoder, seed)
+        begin = time.process_time()
+        if start == PRETRAINED:
+            masked_lm.pretrain(model, tokenizer, list(train["text"]), profile, epochs=2)
+        seconds = time.process_time() - begin
+        perplexity = masked_lm.perplexity(model, tokenizer, list(test["text"]))
+        p = {size: best_fit(encoder, tokenizer, train, size, profile).predict(list(test["text"])) for size in PASSES}
+        found[start] = Prepared(p, perplexity, seconds)
+    return found
+
+
+def best_fit(encoder, tokenizer, train: pd.DataFrame, size: int, profile):
+    """Fine-tune at each learning rate, and keep the one that ranks further training reviews best."""
+    from reclab import efficient, finetune
+
+    # The table of word vectors learns too: that of a random start would stay random otherwise.
+    efficient.METHODS["everything"] = efficient.Method(lambda whole, steps: whole, RATES[0])
+    drawn = train.sample(MANY + VALIDATION, random_state=profile.seed)
+    part, further = drawn.head(size), drawn.tail(VALIDATION)
+    settings = {"method": "everything", "tokenizer": tokenizer, "profile": replace(profile, epochs=PASSES[size])}
+    fits = [
+        finetune.fit(list(part["text"]), part["positive"], encoder=copy.deepcopy(encoder), lr=lr, **settings)
+        for lr in RATES
+    ]
+    return max(fits, key=lambda model: clicks.auc(further["positive"], model.predict(list(further["text"]))))
+
+
+def minilms(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Prepared]:
+    """MiniLM as downloaded, and after a pass of masked language modelling on reviews.
+
+    Its checkpoint has no head that guesses words. So a new one learns alone first, the encoder kept as it is: the
+    perplexity before. Then a new one and the encoder learn together from the same masks: the perplexity after.
+    """
+    from reclab import finetune, masked_lm, text
+
+    profile = replace(get_profile("laptop", seed=seed), mixed_precision=precision())
+    tokenizer, found = text.load_tokenizer(profile.model), {}
+    unlabelled = list(train["text"].sample(READ_ON, random_state=seed))
+    part = train.sample(MANY + VALIDATION, random_state=seed).head(MANY)
+    for start, lr in ((DOWNLOADED, 1e-3), (ADAPTED, 2e-4)):
+        encoder = text.load_encoder(profile.model, attention_probs_dropout_prob=0.0)
+        encoder.requires_grad_(start == ADAPTED)
+        model = masked_lm.MaskedLanguageModel(encoder, seed)
+        begin = time.process_time()
+        masked_lm.pretrain(model, tokenizer, unlabelled, profile, lr=lr)
+        seconds = time.process_time() - begin if start == ADAPTED else 0.0
+        perplexity = masked_lm.perplexity(model, tokenizer, list(test["text"].head(500)))
+        encoder.requires_grad_(True)
+        tuned = finetune.fit(list(part["text"]), part["positive"], profile, encoder=encoder, tokenizer=tokenizer)
+        p = tuned.predict(list(test["text"]), precision=profile.precision)
+        found[start] = Prepared({MANY: p}, perplexity, seconds)
+    return found
+
+
+def pretraining(seeds: range) -> pd.DataFrame:
+    """What masked language modelling is worth: a small BERT with and without it, and MiniLM with more of it.
+
+    Each seed draws the weights, masks and labelled reviews; a pair shares them all. Intervals are t intervals over
+    the seeds. Perplexities of the two models cannot be compared: their vocabularies differ. Seconds are those of
+    pre-training.
+    """
+    train, test = data.cold_items(data.clothing().interactions, folds=10).train, reviews().test
+    small = [found for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test)]
+    further = [found for found, _ in seeded("02_pretraining-minilm", seeds[:SEEDS_OF_MINILM], minilms, train, test)]
+    kinds = ((small, RANDOM, PRETRAINED, PASSES), (further, DOWNLOADED, ADAPTED, (MANY,)))
+    return pd.DataFrame(
+        [
+            _pretraining_row(found, start, plain, size, test)
+            for found, plain, prepared, sizes in kinds
+            for size in sizes
+            for start in (plain, prepared)
+        ]
+    )
+
+
+def _pretraining_row(found: list[dict[str, Prepared]], start: str, plain: str, size: int, test: pd.DataFrame) -> dict:
+    aucs = {
+        name: np.array([clicks.auc(test["positive"], run[name].p[size]) for run in found]) for name in (start, plain)
+    }
+    difference = NONE if start == plain else over_seeds(aucs[start] - aucs[plain])
+    return (
+        {"start": start, "labels": size, "seeds": len(found)}
+        | _interval("auc", over_seeds(aucs[start]))
+        | _interval("auc_minus_without", difference)
+        | {
+            "perplexity": np.mean([run[start].perplexity for run in found]),
+            "cpu_seconds": np.median([run[start].cpu_seconds for run in found]),
+        }
+    )
+
+
+def over_seeds(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds with its 95% t interval; of one seed alone, no interval."""
+    if len(values) < 2:
+        return float(values.mean()), np.nan, np.nan
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
 # --- the command
 
 # Name -> the function that makes the table, given the seeds, and how many seeds it takes (0: it draws nothing).
@@ -288,6 +420,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_encoders": (encoders, 0),
     "02_labels": (labels, 5),
     "02_methods": (methods, 3),
+    "02_pretraining": (pretraining, 5),
 }
 
 
