@@ -1,0 +1,55 @@
+"""What the benchmarks share: rows of results, CPU seconds, and how fast this CPU multiplies matrices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+
+def row(name: str, value: float | None, unit: str, *, least: float | None = None, most: float | None = None) -> dict:
+    """One measurement, with the least or the most that is asked of it; a value of None was not measured here."""
+    bar = least if most is None else most
+    missed = value is not None and ((least is not None and value < least) or (most is not None and value > most))
+    rounded = None if value is None else float(f"{value:.4g}")
+    return {"name": name, "value": rounded, "unit": unit, "bar": bar, "ok": not missed}
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of a call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def forward_flops(config, lengths: Sequence[int]) -> float:
+    """Floating-point operations of matrix products of a BERT over texts of these (padded) lengths."""
+    width, inner = config.hidden_size, config.intermediate_size
+    n = np.asarray(lengths, float)
+    linear = 2 * n * (4 * width * width + 2 * width * inner)
+    attention = 2 * 2 * n * n * width
+    return float(config.num_hidden_layers * (linear + attention).sum())
+
+
+def gemm_peak(config, kind: torch.dtype, rows: int = 1024, repeats: int = 20) -> float:
+    """FLOP a CPU second of the model's own matrix products, each at its fastest of some runs."""
+    width, inner = config.hidden_size, config.intermediate_size
+    flops = seconds = 0.0
+    with torch.inference_mode():
+        for out, into in ((width, width), (inner, width), (width, inner)):
+            inputs, weights = torch.randn(rows, into).to(kind), torch.randn(out, into).to(kind)
+            seconds += min(cpu_seconds(lambda a=inputs, w=weights: a @ w.T) for _ in range(repeats))
+            flops += 2 * rows * out * into
+    return flops / seconds
+
+
+def operators(work: Callable[[], object], most: int = 12) -> str:
+    """The operators that take most of the CPU's time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    table = found.key_averages().table(sort_by="self_cpu_time_total", row_limit=most, max_name_column_width=48)
+    return "operators by their own CPU time\n" + table
