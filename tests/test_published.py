@@ -229,6 +229,11 @@ def test_every_stored_file_belongs_to_a_whole_table(path, monkeypatch):
     assert (STORED.parents[2] / script).is_file(), f"{script} is not there"
 
 
+def test_the_table_of_encoders_is_stored(monkeypatch):
+    monkeypatch.undo()
+    assert published.table("02_encoders").frame["auc"].between(0.5, 1).all()
+
+
 def test_an_installed_package_reads_the_tables_that_it_brings(folder, monkeypatch, tmp_path):
     write()
     monkeypatch.undo()
