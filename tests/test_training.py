@@ -399,12 +399,10 @@ def test_weights_and_biases_keeps_what_was_tracked(tmp_path, monkeypatch):
     from accelerate.tracking import WandBTracker
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    tracker, shown = WandBTracker("toy", dir=tmp_path), []
-    history = trained(trackers=[tracker], after_step=lambda step: shown.append(dict(tracker.run.summary)))[1]
-    losses = [summary["loss"] for summary in shown[1:]]  # each step sees what the one before it logged
-    np.testing.assert_allclose(losses, history["loss"][:-1])
+    history = trained(trackers=[WandBTracker("toy", dir=tmp_path)])[1]
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert kept.stat().st_size > 0
+    content = kept.read_bytes()  # numbers stand in it as text
+    assert [repr(value) for value in history["loss"] if repr(value).encode() not in content] == []
 
 
 # On several processes
