@@ -156,7 +156,7 @@ def test_the_listing_trains_every_weight_and_a_seed_decides():
 
 @pytest.fixture(scope="module")
 def bench():
-    return finetune.Bench(32, 8)
+    return finetune.Bench(80)
 
 
 def test_both_predict_the_same_with_equal_weights(bench):
