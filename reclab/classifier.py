@@ -130,7 +130,6 @@ def predict_tokens(
     device = next(module.parameters()).device
     module.eval()
     with torch.inference_mode(), text.autocast(device, precision):
-        for rows in text.length_groups([len(ids) for ids in tokens], batch_size):
-            batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
-            probabilities[rows] = module(**batch).float().softmax(-1)[:, 1].cpu().numpy()
+        for rows, batch in text.padded_batches(tokens, pad_id, batch_size):
+            probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
     return probabilities

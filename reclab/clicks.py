@@ -6,11 +6,10 @@ Taught in: 08_multidimensional_evaluation.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
 
 from .errors import ReclabError, SchemaError
-from .intervals import CELLS, Interval, percentile_interval, resamples
+from .intervals import CELLS, Interval, group_codes, percentile_interval, resamples
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -115,9 +114,7 @@ def resampled_aucs(labels, scores: list, groups=None, n: int = 1000, seed: int =
     Taught in: 08_multidimensional_evaluation.
     """
     labels, _ = _labelled(labels, scores[0])
-    codes = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    if len(codes) != len(labels) or codes.min() < 0 or codes.max() < 1:
-        raise SchemaError(f"groups must name at least 2 groups, one name for each of the {len(labels)} rows")
+    codes = np.arange(len(labels)) if groups is None else group_codes(groups, len(labels))
     blocks = [_tie_blocks(_labelled(labels, s)[1]) for s in scores]
     found, step = [], max(1, CELLS // len(labels))
     for draws in resamples(codes.max() + 1, n, seed):

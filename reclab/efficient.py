@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -181,8 +180,7 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     lower = lower.to(device).eval()
     kept: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
     with torch.inference_mode(), text.autocast(device, profile.precision):
-        for rows in text.length_groups([len(ids) for ids in tokens], 32):
-            batch = text.pad([tokens[row] for row in rows], pad_id)
+        for rows, batch in text.padded_batches(tokens, pad_id):
             hidden = lower(**{name: part.to(device) for name, part in batch.items()}).last_hidden_state.half().cpu()
             for row, vectors in zip(rows, hidden, strict=True):
                 kept[row] = vectors[: len(tokens[row])].clone()
@@ -199,6 +197,14 @@ def pad_output(outputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     for row, part in enumerate(outputs):
         embeds[row, : len(part)] = part
     return {"inputs_embeds": embeds, "attention_mask": mask}
+
+
+def trained_parameters(module: nn.Module) -> int:
+    """Numbers that training changes.
+
+    Taught in: 02_bert_finetuning.
+    """
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _with_peft(encoder: nn.Module, config) -> nn.Module:
@@ -235,11 +241,3 @@ class _PassOn(nn.Module):
 
     def forward(self, inputs_embeds: torch.Tensor, **_) -> torch.Tensor:
         return inputs_embeds
-
-
-def trained_parameters(module: nn.Module) -> int:
-    """Numbers that training changes.
-
-    Taught in: 02_bert_finetuning.
-    """
-    return int(np.sum([p.numel() for p in module.parameters() if p.requires_grad]))

@@ -68,11 +68,7 @@ def fit(
     tokenizer = tokenizer or text.load_tokenizer(profile.model)
     tokens = text.tokenise(texts, tokenizer, profile.max_length)
     lengths = [len(ids) for ids in tokens]
-    batches = [
-        batch
-        for epoch in range(profile.epochs)
-        for batch in text.length_groups(lengths, profile.batch_size, seed=1000 * profile.seed + epoch)
-    ]
+    batches = text.epochs_of_batches(lengths, profile.batch_size, profile.epochs, profile.seed)
     torch.manual_seed(profile.seed)
     module = TextClassifier(encoder or profile.model)
     module.encoder = efficient.METHODS[method].prepare(module.encoder, len(batches))

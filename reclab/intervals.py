@@ -93,6 +93,23 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
+def group_codes(groups, n_rows: int) -> np.ndarray:
+    """The number of each row's group, ``(n_rows,)``, counted from 0 in the order in which groups appear.
+
+    Raises
+    ------
+    SchemaError : not one group for each row, a row without one, or fewer than two groups.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    import pandas as pd
+
+    codes = pd.factorize(np.asarray(groups))[0]
+    if len(codes) != n_rows or not n_rows or codes.min() < 0 or codes.max() < 1:
+        raise SchemaError(f"groups must name at least 2 groups, one name for each of the {n_rows} rows")
+    return codes
+
+
 def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
     """Bootstrap draws of indices below size: n rows in all, in chunks ``(rows, size)`` of bounded memory.
 

@@ -186,9 +186,7 @@ def pretrain(
     Taught in: 02_bert_finetuning.
     """
     tokens = text.tokenise(_checked(texts), tokenizer, profile.max_length)
-    lengths, batches = [len(t) for t in tokens], []
-    for epoch in range(epochs):
-        batches += text.length_groups(lengths, profile.batch_size, seed=1000 * profile.seed + epoch)
+    batches = text.epochs_of_batches([len(t) for t in tokens], profile.batch_size, epochs, profile.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01, fused=True)
 
     def loss(module: nn.Module, rows: np.ndarray) -> torch.Tensor:
@@ -237,11 +235,7 @@ def _letters_inside(texts: Sequence[str], learner) -> list[str]:
 
 
 def _checked(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise ValueError("texts must be a list of texts, got one str; write [text]")
+    text.check_texts(texts)
     if not len(texts):
         raise ValueError("texts is empty; there is nothing to learn from, or to judge by")
-    for row, one in enumerate(texts):
-        if not isinstance(one, str):
-            raise ValueError(f"texts[{row}] is {one!r}, not a text; drop that row")
     return list(texts)

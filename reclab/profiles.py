@@ -69,18 +69,18 @@ class Profile:
         """
         import torch
 
+        wanted = self.mixed_precision
         if self.device == "cuda":
-            return {"auto": "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"}.get(
-                self.mixed_precision, self.mixed_precision
-            )
-        if self.mixed_precision == "no" or (self.mixed_precision == "auto" and not cpu_has_bf16()):
+            if wanted != "auto":
+                return wanted
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        if wanted == "no":
             return "no"
-        if not cpu_has_bf16():
-            warnings.warn(
-                f"this CPU has no bf16 instructions: {self.mixed_precision} is replaced by float32", stacklevel=2
-            )
-            return "no"
-        return "bf16"
+        if cpu_has_bf16():
+            return "bf16"
+        if wanted != "auto":
+            warnings.warn(f"this CPU has no bf16 instructions: {wanted} is replaced by float32", stacklevel=2)
+        return "no"
 
     def __str__(self) -> str:
         return (

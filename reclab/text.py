@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -70,17 +70,29 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
 
     Taught in: 02_bert_finetuning.
     """
-    if isinstance(texts, str):
-        raise ValueError("texts must be a list of texts, got one str; write [text]")
+    check_texts(texts)
     if max_length < 3:  # the tokenizer takes 0 and 1 to mean no limit
         raise ValueError(f"max_length must be at least 3, got {max_length}")
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
     if not len(texts):
         return []
     tokens = tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
     return [ids or [tokenizer.eos_token_id] for ids in tokens]  # a decoder adds none, and a mean over none is no number
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is not a list of texts; an empty list, and empty texts, are left to the caller.
+
+    Raises
+    ------
+    ValueError : ``texts`` is one str, or one of them is missing or not a str, names its row.
+
+    Taught in: 02_bert_finetuning.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts, got one str; write [text]")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None = None) -> list[np.ndarray]:
@@ -110,6 +122,31 @@ def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None =
     rows = rows[np.argsort(rounded[rows], kind="stable")]
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
+
+def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """The batches of a training run: `length_groups`, drawn anew for each pass over the texts.
+
+    Parameters
+    ----------
+    lengths : tokens of each text.
+    seed : of the run; each of its epochs has its own draw.
+
+    Taught in: 02_bert_finetuning.
+    """
+    groups = [length_groups(lengths, batch_size, seed=1000 * seed + epoch) for epoch in range(epochs)]
+    return [batch for epoch in groups for batch in epoch]
+
+
+def padded_batches(
+    tokens: Sequence[list[int]], pad_id: int, batch_size: int = 32
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+    """Row numbers and the padded batch of each length group, from short to long, for reading without training.
+
+    Taught in: 02_bert_finetuning.
+    """
+    for rows in length_groups([len(ids) for ids in tokens], batch_size):
+        yield rows, pad([tokens[row] for row in rows], pad_id)
 
 
 def pad(tokens: Sequence[list[int]], pad_id: int = 0) -> dict[str, torch.Tensor]:
@@ -167,8 +204,7 @@ def encode(
     encoder = load_encoder(model)
     vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
     with torch.inference_mode():
-        for rows in length_groups([len(t) for t in tokens], batch_size):
-            batch = pad([tokens[row] for row in rows], tokenizer.pad_token_id)
+        for rows, batch in padded_batches(tokens, tokenizer.pad_token_id, batch_size):
             vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).numpy()
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)

@@ -90,13 +90,13 @@ def train(
         optimizer.zero_grad()
         history.append(row)
         if trackers:
-            accelerator.log({name: float(value) for name, value in row.items()}, step=step + 1)
+            accelerator.log(_numbers(row), step=step + 1)
         if checkpoint and (step + 1) % save_every == 0 and accelerator.is_main_process:
             save(checkpoint, run, state, history)
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
-    return pd.DataFrame([{name: float(value) for name, value in row.items()} for row in history])
+    return pd.DataFrame([_numbers(row) for row in history])
 
 
 def warm_up_then_decay(step: int, steps: int) -> float:
@@ -149,7 +149,7 @@ def save(path: str | Path, run: str, state: dict, history: list[dict]) -> None:
     Taught in: 02_bert_finetuning.
     """
     path, temporary = Path(path), Path(f"{path}.part")
-    history[:] = [{name: float(value) for name, value in row.items()} for row in history]
+    history[:] = [_numbers(row) for row in history]
     parts = {name: part.state_dict() for name, part in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("wb") as file:
@@ -195,6 +195,11 @@ def _read(file: Path) -> dict:
         if name := parts.testzip():
             raise zipfile.BadZipFile(f"{name} in {file} is damaged")
     return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _numbers(row: dict) -> dict[str, float]:
+    """A row of the history off the device, where its loss stays until somebody asks."""
+    return {name: float(value) for name, value in row.items()}
 
 
 def _parts(profile: Profile, processes: int) -> int:

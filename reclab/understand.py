@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 
 from . import text
 from .classifier import Classifier, TextClassifier
 from .errors import SchemaError
-from .intervals import Interval, percentile_interval, resamples
+from .intervals import Interval, group_codes, percentile_interval, resamples
 from .plots import PALETTE
 
 FOR, AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])
@@ -42,9 +41,7 @@ def interval_over(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
     Taught in: 03_semantic_understanding.
     """
-    codes = pd.factorize(np.asarray(groups))[0]
-    if not len(codes) or codes.min() < 0 or codes.max() < 1:
-        raise SchemaError(f"groups must name at least 2 groups, one for each of the {len(codes)} rows")
+    codes = group_codes(groups, len(groups))
     if not callable(statistic):
         values = np.asarray(statistic, dtype=float)
         return interval_over(groups, lambda rows: values[rows].mean(), n, seed)

@@ -14,7 +14,7 @@ from sklearn.metrics import ndcg_score, pairwise_distances, roc_auc_score
 
 from reclab import metrics
 from reclab.errors import ReclabError, SchemaError
-from reclab.intervals import resamples
+from reclab.intervals import group_codes, resamples
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("golden.json").read_text("utf-8"))
 
@@ -292,6 +292,13 @@ def test_auc_interval_has_the_width_that_theory_says():
     per_neg = np.array([(pos > s).mean() + (pos == s).mean() / 2 for s in neg])
     delong = np.sqrt(per_pos.var(ddof=1) / len(pos) + per_neg.var(ddof=1) / len(neg))
     assert high - low == pytest.approx(2 * 1.96 * delong, rel=0.12)
+
+
+def test_groups_are_numbered_as_they_appear():
+    assert group_codes(["b", "a", "b", "c"], 4).tolist() == [0, 1, 0, 2]
+    for groups, n_rows in (["b", "b"], 2), (["b", "a"], 3), (["b", None, "a"], 3), ([], 0):
+        with pytest.raises(SchemaError, match=f"at least 2 groups, one name for each of the {n_rows} rows"):
+            group_codes(groups, n_rows)
 
 
 def test_groups_are_resampled_whole():

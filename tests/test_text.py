@@ -114,6 +114,32 @@ def test_groups_compute_little_more_than_the_texts_themselves():
     assert padded_tokens(lengths, random) > 1.3 * floor
 
 
+def test_each_epoch_draws_its_own_groups_of_every_row():
+    lengths = np.random.default_rng(0).integers(2, 128, size=50)
+    batches = text.epochs_of_batches(lengths, 8, epochs=3, seed=4)
+    alone = [text.length_groups(lengths, 8, seed=seed) for seed in (4000, 4001, 4002)]
+    for found, expected in zip(batches, [batch for epoch in alone for batch in epoch], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(np.concatenate(alone[0]), np.concatenate(alone[1]))
+    assert text.epochs_of_batches(lengths, 8, epochs=0, seed=4) == []
+
+
+def test_padded_batches_hold_the_tokens_of_their_rows():
+    tokens = [list(range(1, n + 1)) for n in (5, 40, 3, 17, 16)]
+    seen = []
+    for rows, batch in text.padded_batches(tokens, 99, 2):
+        assert len(rows) <= 2
+        for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
+            assert ids[mask.bool()].tolist() == tokens[row] and (ids[~mask.bool()] == 99).all()
+            seen.append(row)
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ("a", "b"), pd.Series(["a", "b"])])
+def test_lists_of_texts_are_let_through(texts):
+    text.check_texts(texts)
+
+
 def test_no_texts_make_no_groups():
     assert text.length_groups([], 16, seed=0) == []
 
