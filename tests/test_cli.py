@@ -197,8 +197,9 @@ def test_a_notebook_that_cannot_be_read_is_one_line(checkout, capsys):
 
 
 INTERRUPTIBLE = """
-import sys
+import signal, sys
 from reclab import assets, cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
 assets.fetch = lambda name, verbose=False: None
 sys.exit(cli.main(["run", "--fresh"]))
 """
