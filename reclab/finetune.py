@@ -71,7 +71,8 @@ def fit(
     batches = text.epochs_of_batches(lengths, profile.batch_size, profile.epochs, profile.seed)
     torch.manual_seed(profile.seed)
     module = TextClassifier(encoder or profile.model)
-    module.encoder = efficient.METHODS[method].prepare(module.encoder, len(batches))
+    whole = module.encoder
+    module.encoder = efficient.METHODS[method].prepare(whole, len(batches))
     lr = lr or efficient.METHODS[method].lr
     optimizer = make_optimizer(module, lr)
     trained, collate = _inputs(module, tokens, tokenizer.pad_token_id, profile, method)
@@ -89,9 +90,10 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets)
-    history = training.train(
-        trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
-    )
+    with efficient.quick_attention(whole, profile):
+        history = training.train(
+            trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
+        )
     module.encoder = efficient.merged(module.encoder)
     kept = "adapter" if method == "adapter" else "full"  # every other method ends in a plain BERT
     classifier = Classifier(module, tokenizer, profile.max_length, kept, float(targets.float().mean()))

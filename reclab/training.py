@@ -171,7 +171,7 @@ def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
     Taught in: 02_bert_finetuning.
     """
     files = [] if path is None else [file for file in (Path(path), Path(f"{path}.previous")) if file.is_file()]
-    kept = None
+    kept, damaged = None, None
     for file in files:
         try:
             kept = _read(file)
@@ -180,12 +180,15 @@ def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
             if file == files[-1]:
                 raise ReclabError(f"checkpoint {path} is damaged; delete it to start from the first step") from None
             warnings.warn(f"checkpoint {file} is damaged; going on from the one before it", stacklevel=3)
+            damaged = file
     if kept is None:
         return []
     if not isinstance(kept, dict) or kept.get("run") != run:
         raise ReclabError(f"checkpoint {path} is of another run; delete it or give that run's texts and settings")
     for name, part in state.items():
         part.load_state_dict(kept[name])
+    if damaged:  # else the next save would put it in the place of the whole one
+        damaged.unlink(missing_ok=True)
     return kept["history"]
 
 

@@ -129,6 +129,30 @@ def test_a_second_fit_may_change_the_precision(monkeypatch):
     assert {weight.dtype for weight in weights(bf16).values()} == {torch.float32}
 
 
+class Interrupted(Exception):
+    """Stands for whatever ends a fit before its time."""
+
+
+@pytest.mark.parametrize("method", efficient.METHODS)
+@pytest.mark.parametrize(("precision", "used"), [("no", "sdpa"), ("bf16", "eager")])
+def test_attention_is_the_quicker_one_only_while_training(monkeypatch, method, precision, used):
+    monkeypatch.setattr("reclab.profiles.cpu_has_bf16", lambda: True)
+    encoder, seen = tiny_bert.encoder(), []
+
+    def look(module, args, inputs):
+        seen.append(encoder.config._attn_implementation)
+        if len(seen) == 3:
+            raise Interrupted
+
+    encoder.encoder.layer[-1].register_forward_pre_hook(look, with_kwargs=True)
+    assert encoder.config._attn_implementation == "sdpa"
+    with pytest.raises(Interrupted):
+        profile = dataclasses.replace(TOY, mixed_precision=precision)
+        tiny_bert.fit(profile=profile, encoder=encoder, method=method)
+    assert seen == [used] * 3
+    assert encoder.config._attn_implementation == "sdpa"
+
+
 def test_a_fit_looks_at_validation_texts_five_times(small):
     shown = ([*TEXTS[3:9], "cheap soft", "lovely awful"], [*LABELS[3:9], 0, 1])
     looked = tiny_bert.fit(validation=shown)

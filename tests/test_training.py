@@ -331,6 +331,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(whole, saved, tmp_p
     assert steps == list(range(5, STEPS + 1))
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_whole_one(saved, tmp_path):
+    path = tmp_path / "run.pt"
+    path.write_bytes(saved[0][:-1])
+    path.with_name("run.pt.previous").write_bytes(saved[1])
+    with pytest.warns(UserWarning, match="is damaged; going on from the one before it"):
+        trained(checkpoint=path, save_every=2, stop_after=6)
+    assert path.with_name("run.pt.previous").read_bytes() == saved[1]
+
+
 def test_no_flipped_bit_goes_unnoticed(saved, tmp_path):
     path, (content, _) = tmp_path / "run.pt", saved
     whole, refused = network(), 0
