@@ -1,4 +1,4 @@
-"""Several modalities fused into one vector, whichever of them an example has.
+"""A click predictor over several modalities, fused in one of six ways, whichever of them an example has.
 
 Source: Arevalo et al., Gated Multimodal Units (2017), arXiv 1702.01992.
 Taught in: 04_multimodal_fusion.
@@ -6,50 +6,42 @@ Taught in: 04_multimodal_fusion.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 import torch
 from torch import nn
 
+from .combine import AttentionFusion as AttentionFusion
+from .combine import ConcatFusion as ConcatFusion
+from .combine import GatedFusion as GatedFusion
+from .combine import TwoTower as TwoTower
+from .combine import WeightedFusion as WeightedFusion
 from .finetune import valid_labels
+from .modalities import Lookup as Lookup
+from .modalities import Part, checked, n_examples
+from .modalities import lookup as lookup
+
+KINDS = ("concat", "fixed", "weighted", "gated", "attention", "two-tower")
+BATCH = 8192  # examples at once when nothing is learned, so that memory stays bounded
+
+Inputs = Mapping[str, np.ndarray | Lookup]
+Masks = Mapping[str, np.ndarray] | None
 
 
-class GatedFusion(nn.Module):
-    """h = sum over modalities m of gate_m * tanh(W_m x_m), with gates that sum to 1 over the modalities present.
+class Sum(nn.Module):
+    """The head of two towers: the numbers of a fused vector added up, and one bias.
 
-    Parameters
-    ----------
-    widths : modality name -> width of its vectors.
-    hidden : width of the fused vector.
-
-    Source: Arevalo et al. (2017), arXiv 1702.01992, with a softmax over more than two modalities.
     Taught in: 04_multimodal_fusion.
     """
 
-    def __init__(self, widths: dict[str, int], hidden: int = 32):
+    def __init__(self):
         super().__init__()
-        # Lists, because a ModuleDict refuses names such as "items" or "type".
-        self.names = list(widths)
-        self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths.values())
-        self.score = nn.ModuleList(nn.Linear(width, 1) for width in widths.values())
+        self.bias = nn.Parameter(torch.zeros(1))
 
-    def forward(self, inputs: dict[str, torch.Tensor], present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fuse a batch.
-
-        Parameters
-        ----------
-        inputs : name -> (n, width).
-        present : (n, n_modalities) bool, in the order of ``widths``; the content of an absent one is never read.
-
-        Returns
-        -------
-        (n, hidden) fused vectors and (n, n_modalities) gates; both are 0 where nothing is present.
-        """
-        # A choice, not a product: zero times NaN is NaN.
-        masked = [torch.where(present[:, [i]], inputs[name], 0.0) for i, name in enumerate(self.names)]
-        values = torch.stack([layer(part).tanh() for layer, part in zip(self.project, masked, strict=True)], dim=1)
-        scores = torch.cat([layer(part) for layer, part in zip(self.score, masked, strict=True)], dim=1)
-        gates = scores.masked_fill(~present, -torch.inf).softmax(dim=1).nan_to_num(0.0)
-        return (gates.unsqueeze(-1) * values).sum(1), gates
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        """(n, width) to (n, 1)."""
+        return fused.sum(1, keepdim=True) + self.bias
 
 
 class FusedClassifier:
@@ -58,13 +50,18 @@ class FusedClassifier:
     Parameters
     ----------
     hidden : width of the fused vector.
-    epochs, batch_size, learning_rate : of Adam.
+    epochs, batch_size, learning_rate, weight_decay : of AdamW.
     modality_dropout : chance that training hides a present modality, which teaches the model to do without it.
     seed : of the weights, the order and the dropout.
+    kind : ``concat`` (side by side), ``fixed`` (weights that you give), ``weighted`` (weights that it learns),
+        ``gated`` (weights that depend on the example), ``attention`` (modalities that look at each other) or
+        ``two-tower`` (a dot product of user and item); see the layers in `reclab.combine`.
+    weights : of the kind ``fixed``: modality name -> weight; None: equal ones.
+    user : of the kind ``two-tower``: names of the user's modalities; all others are the item's.
 
     Raises
     ------
-    ValueError : ``modality_dropout`` is not in [0, 1].
+    ValueError : an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of another kind.
 
     Taught in: 04_multimodal_fusion.
     """
@@ -77,20 +74,31 @@ class FusedClassifier:
         learning_rate: float = 3e-3,
         modality_dropout: float = 0.0,
         seed: int = 0,
+        *,
+        kind: str = "gated",
+        weights: Mapping[str, float] | None = None,
+        user: Collection[str] = (),
+        weight_decay: float = 0.0,
     ):
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if not 0 <= modality_dropout <= 1:
             raise ValueError(f"modality_dropout must be in [0, 1], got {modality_dropout}")
+        for name, given, owner in (("weights", weights, "fixed"), ("user", user, "two-tower")):
+            if given and kind != owner:
+                raise ValueError(f"{name} belongs to the kind {owner!r}, not to {kind!r}")
         self.hidden, self.epochs, self.batch_size = hidden, epochs, batch_size
         self.learning_rate, self.modality_dropout, self.seed = learning_rate, modality_dropout, seed
+        self.kind, self.weights, self.user, self.weight_decay = kind, weights, user, weight_decay
 
-    def fit(self, inputs: dict[str, np.ndarray], labels: np.ndarray, present: dict[str, np.ndarray] | None = None):
+    def fit(self, inputs: Inputs, labels: np.ndarray, present: Masks = None) -> FusedClassifier:
         """Learn from n examples.
 
         Parameters
         ----------
-        inputs : modality name -> (n, width) float array.
+        inputs : modality name -> ``(n, width)`` float array, or a `Lookup` of one vector for each user or item.
         labels : (n,) of 0 and 1.
-        present : modality name -> (n,) bool; a modality not named is always present.
+        present : modality name -> (n,) bool; a modality not named is always present, but for rows -1 of a `Lookup`.
 
         Raises
         ------
@@ -99,26 +107,39 @@ class FusedClassifier:
         Taught in: 04_multimodal_fusion.
         """
         targets = torch.from_numpy(valid_labels(labels, len(labels), both=False)).float()
-        tensors, mask = _check(inputs, present, len(targets))
-        self.names = list(inputs)
-        self.scale = {name: _scale(part, mask[:, i]) for i, (name, part) in enumerate(tensors.items())}
+        parts = checked(inputs, present, len(targets))
         torch.manual_seed(self.seed)
-        self.fusion = GatedFusion({name: part.shape[1] for name, part in tensors.items()}, self.hidden)
-        self.head = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
-        parameters = [*self.fusion.parameters(), *self.head.parameters()]
-        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
+        widths = {name: part.table.shape[1] for name, part in parts.items()}
+        self.fusion = self._layer(widths)
+        self.head = Sum() if self.kind == "two-tower" else self._mlp()
+        self.names, self.scale = list(inputs), {name: part.scale() for name, part in parts.items()}
+        parts, mask = self._scaled(parts), self._mask(parts)
+        optimizer = torch.optim.AdamW(self._parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         for _ in range(self.epochs):
             for rows in torch.randperm(len(targets)).split(self.batch_size):
                 kept = mask[rows] & (torch.rand(len(rows), mask.shape[1]) >= self.modality_dropout)
-                logits, _ = self._logits({name: part[rows] for name, part in tensors.items()}, kept)
+                logits, _ = self._logits(parts, kept, rows)
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
         return self
 
-    def predict(self, inputs: dict[str, np.ndarray], present: dict[str, np.ndarray] | None = None) -> np.ndarray:
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers ``fit`` learned.
+
+        Taught in: 04_multimodal_fusion.
+        """
+        self._need_fit()
+        return sum(p.numel() for p in self._parameters())
+
+    def predict(self, inputs: Inputs, present: Masks = None) -> np.ndarray:
         """Click probabilities: (n,).
+
+        A modality may be missing that never was in training: concatenation and towers then read its mean in training,
+        the other kinds share its gate out over the modalities present. How much is lost is learned only with
+        ``modality_dropout``.
 
         Raises
         ------
@@ -128,65 +149,65 @@ class FusedClassifier:
         """
         return self._infer(inputs, present)[0].sigmoid().numpy().astype(float)
 
-    def gates(
-        self, inputs: dict[str, np.ndarray], present: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
+    def gates(self, inputs: Inputs, present: Masks = None) -> dict[str, np.ndarray]:
         """How much each modality counts in each example: name -> (n,), summing to 1 over those present.
+
+        Raises
+        ------
+        ValueError : as in `predict`; or the kind has no gates.
 
         Taught in: 04_multimodal_fusion.
         """
-        return dict(zip(self.names, self._infer(inputs, present)[1].numpy().T, strict=True))
+        gates = self._infer(inputs, present)[1]
+        if gates is None:
+            raise ValueError(f"the kind {self.kind!r} has no gates; leave modalities out to see what each is worth")
+        return dict(zip(self.names, gates.numpy().T, strict=True))
 
-    def _infer(self, inputs, present):
+    def _layer(self, widths: dict[str, int]) -> nn.Module:
+        if self.kind == "fixed":
+            return WeightedFusion(widths, self.hidden, self.weights or dict.fromkeys(widths, 1.0))
+        if self.kind == "two-tower":
+            return TwoTower(widths, self.hidden, self.user)
+        layers = {"concat": ConcatFusion, "weighted": WeightedFusion, "gated": GatedFusion}
+        return layers.get(self.kind, AttentionFusion)(widths, self.hidden)
+
+    def _mlp(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.fusion.parameters(), *self.head.parameters()]
+
+    def _need_fit(self) -> None:
         if not hasattr(self, "names"):
             raise ValueError("call fit before predict or gates")
+
+    def _infer(self, inputs: Inputs, present: Masks) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self._need_fit()
         if list(inputs) != self.names:
-            raise ValueError(f"inputs must have the modalities {self.names}, in that order; got {list(inputs)}")
-        tensors, mask = _check(inputs, present, len(next(iter(inputs.values()))))
-        for name, part in tensors.items():
-            # A width of 1 would otherwise spread over all columns without a word.
-            if part.shape[1] != len(self.scale[name][0]):
-                raise ValueError(f"modality {name!r} had width {len(self.scale[name][0])} in fit, now {part.shape[1]}")
-        with torch.inference_mode():
-            return self._logits(tensors, mask)
-
-    def _logits(self, tensors, mask):
-        scaled = {name: (part - self.scale[name][0]) / self.scale[name][1] for name, part in tensors.items()}
-        fused, gates = self.fusion(scaled, mask)
-        return self.head(fused).squeeze(1), gates
-
-
-def _check(inputs, present, n: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    if not inputs:
-        raise ValueError("inputs holds no modality; give at least one, name -> (n, width)")
-    present = present or {}
-    unknown = set(present) - set(inputs)
-    if unknown:
-        raise ValueError(f"present names {sorted(unknown)}, which inputs does not have; it has {list(inputs)}")
-    tensors, masks = {}, []
-    for name, part in inputs.items():
-        try:
-            part = np.array(part, dtype=np.float32)
-        except (TypeError, ValueError):
-            raise ValueError(f"modality {name!r} must hold numbers, (n, width)") from None
-        mask = np.array(present.get(name, np.ones(n)), dtype=bool)
-        if part.ndim != 2 or len(part) != n or mask.shape != (n,):
             raise ValueError(
-                f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {part.shape} and {mask.shape}"
+                f"inputs must have the modalities {self.names}, in that order; got {list(inputs)}. "
+                "Mark one that is missing as absent in present"
             )
-        part[~mask] = 0.0
-        if not np.isfinite(part).all():
-            row = int((~np.isfinite(part)).any(1).argmax())
-            raise ValueError(f"modality {name!r} has a NaN or infinity in row {row}; mark it absent or fill it")
-        tensors[name] = torch.from_numpy(part)
-        masks.append(mask)
-    return tensors, torch.from_numpy(np.stack(masks, axis=1))
+        parts = checked(inputs, present, n_examples(next(iter(inputs.values()))))
+        for name, part in parts.items():
+            # A width of 1 would otherwise spread over all columns without a word.
+            if part.table.shape[1] != len(self.scale[name][0]):
+                raise ValueError(
+                    f"modality {name!r} had width {len(self.scale[name][0])} in fit, now {part.table.shape[1]}"
+                )
+        parts, mask = self._scaled(parts), self._mask(parts)
+        with torch.inference_mode():
+            found = [self._logits(parts, mask[rows], rows) for rows in torch.arange(len(mask)).split(BATCH)]
+        logits, gates = zip(*found, strict=True)
+        return torch.cat(logits), None if gates[0] is None else torch.cat(gates)
 
+    def _scaled(self, parts: dict[str, Part]) -> dict[str, Part]:
+        scale = self.scale
+        return {n: part._replace(table=(part.table - scale[n][0]) / scale[n][1]) for n, part in parts.items()}
 
-def _scale(part: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and one common standard deviation of a modality, over the examples that have it."""
-    rows = part[mask] if mask.any() else part
-    mean = rows.mean(0)
-    deviation = (rows - mean).pow(2).mean().sqrt()
-    # A modality that never varies, or never occurs, in training must not be blown up when it does later.
-    return mean, deviation if deviation > 1e-6 else torch.ones(())
+    def _mask(self, parts: dict[str, Part]) -> torch.Tensor:
+        return torch.stack([part.present for part in parts.values()], dim=1)
+
+    def _logits(self, parts: dict[str, Part], mask: torch.Tensor, rows: torch.Tensor):
+        fused, gates = self.fusion({name: part.take(rows) for name, part in parts.items()}, mask)
+        return self.head(fused).squeeze(1), gates
