@@ -7,13 +7,18 @@ from .bandit import open_bandit, production_prior
 from .clothing import clothing
 from .movies import join_on_title, movies
 from .own import load_csv
+from .pictures import load_pictures
 from .schema import Card, Dataset
+from .shop import Shop, shop
 from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal
+from .truth import Truth
 
 __all__ = [
     "Card",
     "Dataset",
+    "Shop",
     "Split",
+    "Truth",
     "check_leakage",
     "clothing",
     "cold_items",
@@ -21,8 +26,10 @@ __all__ = [
     "join_on_title",
     "leave_last_out",
     "load_csv",
+    "load_pictures",
     "movies",
     "open_bandit",
     "production_prior",
+    "shop",
     "temporal",
 ]

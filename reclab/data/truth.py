@@ -1,0 +1,145 @@
+"""What only a generated shop has: the true click probabilities, and what each modality is worth.
+
+The logit of a click is a sum of components, one a modality, that are drawn independently of each other:
+``logit = base + picture + text + tags + price + profile + history + popularity + position``. Whoever lacks one of them
+predicts best with its average over what it could be: E[sigmoid(rest + C)], where C has the distribution of the missing
+component. Every age group likes the same set of values in an order of its own, so C is distributed alike in all of
+them, and the average is the same rising function of the rest for every row. It keeps the order, so the AUC of the best
+prediction without a modality is that of the sum of the others, and needs no model to compute.
+
+Taught in: 01_dataset_construction and 04_multimodal_fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UnknownNameError
+
+GRID = np.arange(-20, 20, 0.01)  # logits at which a missing component is averaged out; linear in between
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The planted truth of a shop; rows are those of its ``interactions``.
+
+    Parameters
+    ----------
+    components : ``(n_rows,)`` each, the logit that each modality adds.
+    by_age : modality -> ``(n_rows, n_age_groups)``, what it would add if the user were of that age group.
+    absent : ``(n_rows,)`` each, whether the item shown lacks its picture, text or tags.
+    base : logit of an item about which nothing is known. noise : share of clicks that are accidents.
+    click_probability : ``(n_rows,)`` of the item shown.
+    candidate_probability : ``(n_rows, n_candidates)`` of each item that could have been shown; NaN where an item was
+        not yet on sale.
+    items : the true attributes of every item, also where its picture, text or tags are absent.
+    tastes : ``(n_users, n_shelves)``, +1 where a user likes a shelf and -1 elsewhere, on the first day.
+
+    Taught in: 01_dataset_construction.
+    """
+
+    components: pd.DataFrame
+    by_age: dict[str, np.ndarray]
+    absent: pd.DataFrame
+    base: float
+    noise: float
+    click_probability: np.ndarray
+    candidate_probability: np.ndarray
+    items: pd.DataFrame
+    tastes: pd.DataFrame
+
+    def predict(self, without: str | Sequence[str] = (), *, anonymous: bool = False) -> np.ndarray:
+        """The best possible click prediction, ``(n_rows,)``, of a model that does not see some modalities.
+
+        A row whose item lacks its picture, text or tags is predicted without them in any case.
+
+        Parameters
+        ----------
+        without : modality or modalities left out.
+        anonymous : whether the age group, on which the tastes for items hang, is hidden too.
+
+        Raises
+        ------
+        UnknownNameError : no such modality.
+
+        Taught in: 04_multimodal_fusion.
+        """
+        hidden = _names(without, self.components)
+        absent = self.absent.assign(**{name: True for name in hidden if name in self.absent})
+        predicted = np.empty(len(absent))
+        for pattern, rows in absent.groupby(list(absent)).indices.items():
+            gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
+            curve = self._averaged_over(gone)
+            logits = self._visible(rows, gone, anonymous)
+            predicted[rows] = np.interp(logits, GRID, curve).mean(axis=1)
+        return predicted
+
+    def bayes_auc(self, without: str | Sequence[str] = (), *, anonymous: bool = False) -> float:
+        """The AUC that no model without these modalities can exceed on average; parameters as `predict`.
+
+        Taught in: 04_multimodal_fusion.
+        """
+        return expected_auc(self.predict(without, anonymous=anonymous), self.click_probability)
+
+    def share(self, modality: str, *, without: str | Sequence[str] = ()) -> float:
+        """What a modality is worth: the Bayes-optimal AUC with it less that without it.
+
+        Parameters
+        ----------
+        modality : one of the columns of ``components``.
+        without : modalities that neither of the two has.
+
+        Taught in: 04_multimodal_fusion.
+        """
+        others = _names(without, self.components)
+        return self.bayes_auc(sorted(others)) - self.bayes_auc(sorted(others | _names(modality, self.components)))
+
+    def _visible(self, rows: np.ndarray, hidden: set[str], anonymous: bool) -> np.ndarray:
+        """Logits of what is seen, ``(n_rows, 1)``, or a column for each age group that the user may have."""
+        seen = [name for name in self.components if name not in hidden]
+        by_age = [name for name in seen if anonymous and name in self.by_age]
+        fixed = self.components[[name for name in seen if name not in by_age]].to_numpy()[rows].sum(axis=1)
+        return self.base + fixed[:, None] + sum((self.by_age[name][rows] for name in by_age), 0.0)
+
+    def _averaged_over(self, hidden: set[str]) -> np.ndarray:
+        curve = sigmoid(GRID)
+        for name in sorted(hidden):
+            values, counts = np.unique(self.components[name].to_numpy().round(6), return_counts=True)
+            weights = counts / counts.sum()
+            curve = sum(w * np.interp(GRID + v, GRID, curve) for v, w in zip(values, weights, strict=True))
+        return (1 - self.noise) * curve + self.noise * sigmoid(self.base)
+
+
+def sigmoid(logit):
+    """The probability that belongs to a logit.
+
+    Taught in: 04_multimodal_fusion.
+    """
+    return 1 / (1 + np.exp(-np.asarray(logit, float)))
+
+
+def expected_auc(scores: np.ndarray, probability: np.ndarray) -> float:
+    """AUC of scores when row i is a click with probability p_i: expected wins over expected pairs.
+
+    Parameters
+    ----------
+    scores, probability : ``(n,)``. Scores closer than a billionth count as equal, so that rounding breaks no tie.
+
+    Taught in: 04_multimodal_fusion.
+    """
+    _, place = np.unique(np.asarray(scores).round(9), return_inverse=True)
+    clicks = np.bincount(place, weights=probability)
+    others = np.bincount(place, weights=1 - probability)
+    below = np.cumsum(others) - others / 2
+    return float((clicks * below).sum() / (clicks.sum() * others.sum()))
+
+
+def _names(wanted: str | Sequence[str], known: pd.DataFrame) -> set[str]:
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    for name in sorted(names - set(known)):
+        raise UnknownNameError("modality", name, known)
+    return names
