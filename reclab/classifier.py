@@ -57,7 +57,7 @@ class Classifier:
         self.module, self.tokenizer, self.max_length = module, tokenizer, max_length
         self.method, self.base_rate, self.history = method, base_rate, pd.DataFrame()
 
-    def predict(self, texts: Sequence[str], batch_size: int = 32, *, precision: str = "no") -> np.ndarray:
+    def predict(self, texts: Sequence[str], batch_size: int = 16, *, precision: str = "no") -> np.ndarray:
         """Probability of the positive class for each text: (n,) float64.
 
         A text without any word says nothing: it gets ``base_rate``, the share of positives among the training texts. A
@@ -120,7 +120,7 @@ def load(folder: str | Path) -> Classifier:
 
 
 def predict_tokens(
-    module: TextClassifier, tokens: list[list[int]], pad_id: int, batch_size: int = 32, precision: str = "no"
+    module: TextClassifier, tokens: list[list[int]], pad_id: int, batch_size: int = 16, precision: str = "no"
 ) -> np.ndarray:
     """Probability of the positive class for tokenised texts: (n,) float64; the module is left in evaluation mode.
 

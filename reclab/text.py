@@ -139,7 +139,7 @@ def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed
 
 
 def padded_batches(
-    tokens: Sequence[list[int]], pad_id: int, batch_size: int = 32
+    tokens: Sequence[list[int]], pad_id: int, batch_size: int = 16
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
     """Row numbers and the padded batch of each length group, from short to long, for reading without training.
 

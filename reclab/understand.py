@@ -7,7 +7,7 @@ Taught in: 03_semantic_understanding.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,39 +16,9 @@ import torch
 from . import text
 from .classifier import Classifier, TextClassifier
 from .errors import SchemaError
-from .intervals import Interval, group_codes, percentile_interval, resamples
 from .plots import PALETTE
 
 FOR, AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])
-
-
-def interval_over(
-    groups: Sequence, statistic: Callable[[np.ndarray], float] | np.ndarray, n: int = 300, seed: int = 0
-) -> Interval:
-    """Any statistic of rows with its 95% bootstrap interval, whole groups drawn, since rows of a group hang together.
-
-    Parameters
-    ----------
-    groups : ``(n_rows,)``, the group of each row, such as the item that a review is about.
-    statistic : called with row numbers, in which a row may stand several times, returns a number; or ``(n_rows,)``
-        values, whose mean is taken.
-    n, seed : resamples and their seed.
-
-    Raises
-    ------
-    SchemaError : fewer than two groups, or a row without one.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
-    Taught in: 03_semantic_understanding.
-    """
-    codes = group_codes(groups, len(groups))
-    if not callable(statistic):
-        values = np.asarray(statistic, dtype=float)
-        return interval_over(groups, lambda rows: values[rows].mean(), n, seed)
-    blocks = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
-    draws = (draw for part in resamples(len(blocks), n, seed) for draw in part)
-    samples = [statistic(np.concatenate([blocks[block] for block in draw])) for draw in draws]
-    return percentile_interval(statistic(np.arange(len(codes))), np.array(samples))
 
 
 def coherence(words: Sequence[int], present: np.ndarray) -> float:

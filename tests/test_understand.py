@@ -15,8 +15,8 @@ from torch import nn
 from reclab import clicks
 from reclab.errors import SchemaError
 from reclab.finetune import Classifier, TextClassifier
-from reclab.intervals import bootstrap_interval
-from reclab.understand import Attribution, attribute, coherence, interval_over, read
+from reclab.intervals import bootstrap_interval, interval_over
+from reclab.understand import Attribution, attribute, coherence, read
 from reclab.widgets import TextExplorer
 
 REVIEW = "I loved this jumpsuit, but it's unflattering & scratchy."

@@ -34,7 +34,7 @@ from measures import forward_flops, gemm_peak, operators, row
 from reclab import data, finetune, get_profile, text
 from reclab.profiles import Profile, cpu_has_bf16
 
-REVIEWS, TEST_REVIEWS, EVERY, ROUNDS, PREDICTED_AT_ONCE = 2_000, 2_560, 10, 3, 32
+REVIEWS, TEST_REVIEWS, EVERY, ROUNDS, PREDICTED_AT_ONCE = 2_000, 2_560, 10, 3, 16
 PROFILE = dataclasses.replace(get_profile("laptop", seed=0), mixed_precision="no")
 BF16 = dataclasses.replace(PROFILE, mixed_precision="bf16")
 LISTING, TRAINER = "the listing's way", "transformers.Trainer, its defaults"

@@ -287,6 +287,7 @@ def auc_over_seeds(
 
 FEW, MANY, VALIDATION = 500, 2_000, 500  # labels of a fine-tune, and further ones that choose its learning rate
 PASSES = {FEW: 8, MANY: 4}
+PRETRAINING_PASSES, LOOKS_A_PASS = 6, 2
 RATES = (2e-4, 1e-3)
 READ_ON = 2_000  # reviews on which MiniLM goes on learning its language
 SEEDS_OF_MINILM = 3  # a pass of MiniLM costs several of the small BERT's
@@ -300,10 +301,11 @@ class Prepared(NamedTuple):
     p: dict[int, np.ndarray]
     perplexity: float
     cpu_seconds: float
+    curve: dict[float, float]  # perplexity after so many passes
 
 
 def small_berts(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Prepared]:
-    """A small BERT with random weights, and the same one after two passes of masked language modelling.
+    """A small BERT with random weights, and the same one after six passes of masked language modelling.
 
     It has read no text but the training reviews: its vocabulary is theirs too.
     """
@@ -315,14 +317,35 @@ def small_berts(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str,
         encoder = masked_lm.small_bert(len(tokenizer), width=128, heads=2, seed=seed)
         encoder.set_attn_implementation("eager")  # the fused kernel is slower on short texts in bf16
         model = masked_lm.MaskedLanguageModel(encoder, seed)
-        begin = time.process_time()
+        curve = {0.0: masked_lm.perplexity(model, tokenizer, list(test["text"]))}
+        seconds = 0.0
         if start == PRETRAINED:
-            masked_lm.pretrain(model, tokenizer, list(train["text"]), profile, epochs=2)
-        seconds = time.process_time() - begin
-        perplexity = masked_lm.perplexity(model, tokenizer, list(test["text"]))
+            learnt, seconds = learn_language(model, tokenizer, train, test, profile)
+            curve |= learnt
         p = {size: best_fit(encoder, tokenizer, train, size, profile).predict(list(test["text"])) for size in PASSES}
-        found[start] = Prepared(p, perplexity, seconds)
+        found[start] = Prepared(p, curve[max(curve)], seconds, curve)
     return found
+
+
+def learn_language(model, tokenizer, train: pd.DataFrame, test: pd.DataFrame, profile) -> tuple[dict, float]:
+    """Pre-train a model in place; its perplexity by the number of passes, and CPU seconds without those looks."""
+    from reclab import masked_lm
+
+    steps = -(-len(train) // profile.batch_size)
+    curve, looking = {}, 0.0
+
+    def look(step: int) -> None:
+        nonlocal looking
+        if step % (steps // LOOKS_A_PASS) == 0:
+            begin = time.process_time()
+            curve[round(step / steps * LOOKS_A_PASS) / LOOKS_A_PASS] = masked_lm.perplexity(
+                model, tokenizer, list(test["text"])
+            )
+            looking += time.process_time() - begin
+
+    begin = time.process_time()
+    masked_lm.pretrain(model, tokenizer, list(train["text"]), profile, epochs=PRETRAINING_PASSES, after_step=look)
+    return curve, time.process_time() - begin - looking
 
 
 def best_fit(encoder, tokenizer, train: pd.DataFrame, size: int, profile):
@@ -345,7 +368,7 @@ def minilms(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Pre
     """MiniLM as downloaded, and after a pass of masked language modelling on reviews.
 
     Its checkpoint has no head that guesses words. So a new one learns alone first, the encoder kept as it is: the
-    perplexity before. Then a new one and the encoder learn together from the same masks: the perplexity after.
+    perplexity before. Then head and encoder read the reviews once more, together and slowly: the perplexity after.
     """
     from reclab import finetune, masked_lm, text
 
@@ -353,18 +376,18 @@ def minilms(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Pre
     tokenizer, found = text.load_tokenizer(profile.model), {}
     unlabelled = list(train["text"].sample(READ_ON, random_state=seed))
     part = train.sample(MANY + VALIDATION, random_state=seed).head(MANY)
-    for start, lr in ((DOWNLOADED, 1e-3), (ADAPTED, 2e-4)):
-        encoder = text.load_encoder(profile.model, attention_probs_dropout_prob=0.0)
+    encoder = text.load_encoder(profile.model, attention_probs_dropout_prob=0.0)
+    model = masked_lm.MaskedLanguageModel(encoder, seed)
+    for start, lr in ((DOWNLOADED, 1e-3), (ADAPTED, 5e-5)):
         encoder.requires_grad_(start == ADAPTED)
-        model = masked_lm.MaskedLanguageModel(encoder, seed)
         begin = time.process_time()
         masked_lm.pretrain(model, tokenizer, unlabelled, profile, lr=lr)
         seconds = time.process_time() - begin if start == ADAPTED else 0.0
         perplexity = masked_lm.perplexity(model, tokenizer, list(test["text"].head(500)))
-        encoder.requires_grad_(True)
-        tuned = finetune.fit(list(part["text"]), part["positive"], profile, encoder=encoder, tokenizer=tokenizer)
+        given = {"encoder": copy.deepcopy(encoder).requires_grad_(True), "tokenizer": tokenizer}
+        tuned = finetune.fit(list(part["text"]), part["positive"], profile, **given)
         p = tuned.predict(list(test["text"]), precision=profile.precision)
-        found[start] = Prepared({MANY: p}, perplexity, seconds)
+        found[start] = Prepared({MANY: p}, perplexity, seconds, {})
     return found
 
 
@@ -385,6 +408,31 @@ def pretraining(seeds: range) -> pd.DataFrame:
             for found, plain, prepared, sizes in kinds
             for size in sizes
             for start in (plain, prepared)
+        ]
+    )
+
+
+def perplexities(seeds: range) -> pd.DataFrame:
+    """Perplexity of the small BERT on reviews of other items, by passes over the training reviews.
+
+    Beside it that of a model which knows how frequent each word piece is, and nothing else.
+    """
+    from reclab import masked_lm, text
+
+    train, test = data.cold_items(data.clothing().interactions, folds=10).train, reviews().test
+    curves = [found[PRETRAINED].curve for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test)]
+    tokenizer = masked_lm.train_vocabulary(list(train["text"]))
+    read, unseen = (np.concatenate(text.tokenise(part["text"], tokenizer)) for part in (train, test))
+    counts = np.bincount(read, minlength=len(tokenizer)) + 0.5
+    counts[tokenizer.all_special_ids] = 0
+    ordinary = unseen[~np.isin(unseen, tokenizer.all_special_ids)]
+    frequencies = np.exp(-np.log(counts[ordinary] / counts.sum()).mean())
+    return pd.DataFrame(
+        [
+            {"passes": passes, "seeds": len(curves), "perplexity": np.mean([curve[passes] for curve in curves])}
+            | {"least": min(curve[passes] for curve in curves), "most": max(curve[passes] for curve in curves)}
+            | {"of_frequencies_alone": frequencies}
+            for passes in curves[0]
         ]
     )
 
@@ -420,6 +468,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_encoders": (encoders, 0),
     "02_labels": (labels, 5),
     "02_methods": (methods, 3),
+    "02_perplexity": (perplexities, 5),
     "02_pretraining": (pretraining, 5),
 }
 
