@@ -1,13 +1,18 @@
 """The generated shop: its truth against brute force, each knob against what it plants, the same bits everywhere."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from reclab import data
 from reclab.clicks import auc
-from reclab.data.shop_rules import CONTENT, STRENGTHS
-from reclab.data.truth import sigmoid
+from reclab.data.shop_rules import CONTENT, SHELVES, STRENGTHS, WORDS, Rules, Settings
+from reclab.data.shop_tables import START
+from reclab.data.truth import expected_auc, sigmoid
 from reclab.errors import UnknownNameError
 
 FINGERPRINT = "144134b277a7caf9a4f453d700c7af3cc19fe9316c44b9041e030996ec3d4d86"
@@ -22,6 +27,10 @@ def plain():
 @pytest.fixture(scope="module")
 def large():
     return data.shop(1, n_users=4000, n_items=2400)
+
+
+def rules_of(shop):
+    return Rules.draw(Settings(**shop.settings))
 
 
 # The same everywhere
@@ -82,18 +91,6 @@ def test_no_strength_no_share():
         assert shop.truth.components[name].abs().max() == 0
 
 
-@pytest.mark.parametrize(("argument", "value"), [("noise", -0.1), ("unfairness", 1), ("drift", np.nan), ("missing", 2)])
-def test_a_knob_out_of_range_is_refused(argument, value):
-    with pytest.raises(ValueError, match=argument):
-        data.shop(**SMALL, **{argument: value})
-
-
-def test_an_unknown_modality_is_refused(plain):
-    for call in (lambda: data.shop(strengths={"smell": 1}), lambda: plain.truth.share("smell")):
-        with pytest.raises(UnknownNameError, match="no modality named 'smell'"):
-            call()
-
-
 def test_propensities_are_those_of_the_choice():
     shop = data.shop(n_items=400, confounding=1.0)
     assert shop.propensities.sum(axis=1) == pytest.approx(1)
@@ -103,3 +100,199 @@ def test_propensities_are_those_of_the_choice():
     assert (shop.propensities[shown] == shop.interactions["propensity"]).all()
     error = (shown - shop.propensities).sum(axis=0) / np.sqrt((shop.propensities * (1 - shop.propensities)).sum(axis=0))
     assert abs(error).max() < 4
+
+
+def test_predictions_without_a_modality_equal_brute_force(large):
+    """The mean click probability over every picture that an item could have, written out."""
+    truth, log = large.truth, large.interactions
+    rules = rules_of(large)
+    age = rules.age[pd.Index(large.users["user_id"]).get_indexer(log["user_id"].head(40))]
+    pictures = itertools.product(*(range(len(WORDS[name])) for name in CONTENT["picture"]))
+    looks = [
+        sum(rules.likings[name][code, age] for name, code in zip(CONTENT["picture"], codes, strict=True))
+        for codes in pictures
+    ]
+    rest = truth.base + truth.components.drop(columns="picture").sum(axis=1).to_numpy()[:40]
+    expected = np.mean([sigmoid(rest + STRENGTHS["picture"] / np.sqrt(3) * look) for look in looks], axis=0)
+    assert truth.predict("picture")[:40] == pytest.approx(expected, abs=0.004)
+    assert truth.predict()[:40] == pytest.approx(truth.click_probability[:40], abs=1e-4)
+
+
+def test_anonymous_predictions_equal_brute_force(plain):
+    truth, rules = plain.truth, rules_of(plain)
+    item = pd.Index(plain.items["item_id"]).get_indexer(plain.interactions["item_id"].head(40))
+    rest = truth.base + truth.components[["profile", "history", "popularity", "position"]].sum(axis=1).to_numpy()[:40]
+    by_age = [rest + sum(rules.content(name, item, age, 0) for name in CONTENT) for age in range(4)]
+    assert truth.predict(anonymous=True)[:40] == pytest.approx(sigmoid(by_age).mean(axis=0), abs=1e-4)
+    assert truth.bayes_auc(anonymous=True) < truth.bayes_auc() - 0.05
+
+
+def test_predictions_without_a_modality_are_calibrated_in_every_age_group(large):
+    """If the missing component hung on anything that is seen, these means would part."""
+    predicted = large.truth.predict(["text", "history"])
+    ages = large.interactions["user_id"].map(large.users.set_index("user_id")["age_group"])
+    gap = large.truth.click_probability - predicted
+    fifth = pd.qcut(predicted, 5, labels=False)
+    assert abs(pd.Series(gap).groupby([ages.to_numpy(), fifth]).mean()).max() < 0.02
+
+
+def test_the_auc_counts_expected_pairs():
+    p, scores = np.array([0.9, 0.2, 0.5, 0.4]), np.array([3.0, 1.0, 1.0, 2.0])
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    wins = sum(p[i] * (1 - p[j]) * (0.5 if scores[i] == scores[j] else scores[i] > scores[j]) for i, j in pairs)
+    assert expected_auc(scores, p) == pytest.approx(wins / (p.sum() * (1 - p).sum()))
+
+
+def test_a_plain_model_comes_close_to_the_bayes_auc(plain):
+    """Logistic regression on attribute times age group, profile, place, and the share of searches on the shelf."""
+    log = plain.interactions.merge(plain.users, on="user_id").merge(plain.truth.items, on="item_id")
+    log = log.merge(plain.items[["item_id", "shelf"]], on="item_id").set_index(plain.interactions.index)
+    names = [name for names in CONTENT.values() for name in names]
+    crossed = pd.DataFrame({name: log[name] + log["age_group"] for name in names})
+    early = plain.searches[plain.searches["timestamp"] < log["timestamp"].min().normalize()]
+    share = pd.crosstab(early["user_id"], early["query"].str.split().str[0], normalize="index").stack()
+    searched = share.reindex(pd.MultiIndex.from_frame(log[["user_id", "shelf"]])).fillna(0).to_numpy()
+    x = pd.get_dummies(pd.concat([crossed, log[["gender", "region"]], log["place"].astype(str)], axis=1), dtype=float)
+    x = x.assign(searched=10 * searched)
+    split = data.cold_users(plain.interactions)
+    model = LogisticRegression(C=0.3, max_iter=300).fit(x.loc[split.train.index], split.train["positive"])
+    found = auc(split.test["positive"], model.decision_function(x.loc[split.test.index]))
+    assert found == pytest.approx(plain.truth.bayes_auc("popularity"), abs=0.015)
+
+
+# The knobs
+
+
+def test_with_noise_only_every_click_is_an_accident():
+    truth = data.shop(**SMALL, noise=1).truth
+    assert truth.click_probability == pytest.approx(sigmoid(truth.base))
+    assert truth.bayes_auc() == pytest.approx(0.5)
+    assert data.shop(**SMALL, noise=0.3).truth.bayes_auc() < data.shop(**SMALL).truth.bayes_auc() - 0.03
+
+
+def test_what_is_missing_is_gone_from_the_tables_and_from_the_share():
+    shares = []
+    for missing in (0, 0.5, 1):
+        shop = data.shop(n_users=300, missing={"picture": missing, "tags": 0.25})
+        gone = ~shop.present["picture"].to_numpy()
+        assert gone.mean() == pytest.approx(missing, abs=0.06)
+        assert (shop.pictures.any(axis=(1, 2, 3)) == ~gone).all()
+        assert (shop.items["brand"].isna() == ~shop.present["tags"]).all()
+        assert shop.items["text"].notna().all() and shop.truth.items["colour"].notna().all()
+        shares.append(shop.truth.share("picture"))
+    assert shares[0] > shares[1] + 0.01 > shares[2] + 0.02
+    assert shares[2] == pytest.approx(0, abs=1e-9)
+
+
+def test_unfairness_lowers_the_odds_of_small_sellers_by_that_share():
+    shop = data.shop(**SMALL, unfairness=0.4)
+    is_small = shop.items["seller_group"] == "small"
+    small = is_small.to_numpy()[shop.candidates]
+    sold = shop.propensities > 0
+    both = (small & sold).any(axis=1) & (~small & sold).any(axis=1)
+    best = [np.where(group & sold, shop.propensities, 0).max(axis=1)[both] for group in (small, ~small)]
+    assert best[0] / best[1] == pytest.approx(0.6)
+    before, after = (
+        s.interactions["item_id"].isin(s.items.loc[is_small, "item_id"]) for s in (data.shop(**SMALL), shop)
+    )
+    assert after.mean() < before.mean() - 0.05
+
+
+def test_confounding_shows_the_popular_more_and_the_propensity_undoes_it():
+    shop = data.shop(n_items=400, confounding=0.7)
+    popularity = shop.truth.items["popularity"].to_numpy()[shop.candidates]
+    odds = np.log(shop.propensities[:, 0] / shop.propensities[:, 1])
+    assert odds == pytest.approx(0.7 * (popularity[:, 0] - popularity[:, 1]))
+    sold = shop.propensities > 0
+    uniform = np.nanmean(np.nansum(np.where(sold, shop.truth.candidate_probability, 0), axis=1) / sold.sum(axis=1))
+    log = shop.interactions
+    weighted = (log["positive"] / log["propensity"] / sold.sum(axis=1)).mean()
+    assert log["positive"].mean() > uniform + 0.03
+    assert weighted == pytest.approx(uniform, abs=0.01)
+
+
+def test_drift_turns_tastes_on_to_the_next_value():
+    still, turned = rules_of(data.shop(**SMALL)), rules_of(data.shop(**SMALL, drift=3))
+    for name, words in WORDS.items():
+        steps = turned.steps(name, np.arange(4), still.settings.days)
+        assert (steps == (0 if name == "price_level" else 3)).all(), words
+        assert (still.steps(name, np.arange(4), 27) == 0).all()
+    items, age = np.arange(160), np.zeros(160, int)
+    later = turned.content("text", items, age, turned.settings.days)
+    codes = {name: (code + 3) % len(WORDS[name]) for name, code in still.codes.items()}
+    assert later == pytest.approx(replace(still, codes=codes).content("text", items, age, 0))
+
+
+def test_under_drift_the_first_days_say_less_of_the_last():
+    found = []
+    for drift in (0, 2):
+        shop = data.shop(drift=drift)
+        rules, log = rules_of(shop), shop.interactions
+        user, item = (pd.Index(t[c]).get_indexer(log[c]) for t, c in ((shop.users, "user_id"), (shop.items, "item_id")))
+        first = rules.content("picture", item, rules.age[user], 0)
+        last = (log["timestamp"] >= log["timestamp"].max() - pd.Timedelta(days=4)).to_numpy()
+        found.append(np.corrcoef(first[last], shop.truth.components["picture"][last])[0, 1])
+    assert found[0] == pytest.approx(1)
+    assert found[1] < 0.5
+
+
+@pytest.mark.parametrize("drift", [0, 2])
+def test_users_search_where_they_like_it(drift):
+    shop = data.shop(drift=drift)
+    rules, searches = rules_of(shop), shop.searches
+    user = pd.Index(shop.users["user_id"]).get_indexer(searches["user_id"])
+    day = (searches["timestamp"] - START).dt.days.to_numpy()
+    shelf = pd.Index(SHELVES).get_indexer(searches["query"].str.split().str[0])
+    likes = rules.tastes[user, (shelf + rules.steps("history", user, day)) % len(SHELVES)]
+    assert (likes == 1).mean() == pytest.approx(0.9, abs=0.01)
+    assert (day < 0).sum() == 30 * len(shop.users)
+
+
+def test_new_items_are_shown_from_the_day_they_arrive(plain):
+    created = plain.interactions["item_id"].map(plain.items.set_index("item_id")["created"])
+    assert (plain.interactions["timestamp"] >= created).all()
+    assert (plain.items["created"] > START).mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_higher_place_is_clicked_more():
+    shop = data.shop(strengths={"position": 1.0} | dict.fromkeys(set(STRENGTHS) - {"position"}, 0))
+    assert shop.interactions.groupby("place")["positive"].mean().is_monotonic_decreasing
+
+
+def test_events_are_browsed_then_clicked_then_bought(plain):
+    events, log = plain.events(), plain.interactions
+    counts = events["event"].value_counts()
+    assert counts.to_dict() == {"browse": len(log), "click": log["positive"].sum(), "purchase": log["purchased"].sum()}
+    assert events.groupby("user_id")["timestamp"].is_monotonic_increasing.all()
+    assert log.loc[log["purchased"], "positive"].all()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("seed", -1, "seed must be a whole number of at least 0, got -1"),
+        ("seed", 1.5, "seed must be a whole number of at least 0, got 1.5"),
+        ("n_users", 7, "n_users must be a whole number of at least 8, got 7"),
+        ("n_items", 79, "n_items must be a whole number of at least 80, got 79"),
+        ("days", True, "days must be a whole number of at least 2, got True"),
+        ("noise", -0.1, "noise must be from 0 to 1, got -0.1"),
+        ("unfairness", 1, "unfairness must be from 0 to below 1, got 1"),
+        ("confounding", "much", "confounding must be from 0 to 5, got 'much'"),
+        ("drift", float("nan"), "drift must be from 0 to 100, got nan"),
+        ("missing", 2, r"missing\['picture'\] must be from 0 to 1, got 2"),
+        ("strengths", {"text": -1}, r"strengths\['text'\] must be from 0 to 10, got -1"),
+    ],
+)
+def test_a_knob_out_of_range_is_refused(argument, value, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        data.shop(**{**SMALL, argument: value})
+
+
+@pytest.mark.parametrize("argument", ["strengths", "missing"])
+def test_an_unknown_modality_is_refused(argument, plain):
+    for call in (lambda: data.shop(**{argument: {"smell": 1}}), lambda: plain.truth.share("smell")):
+        with pytest.raises(UnknownNameError, match="no modality named 'smell'; choose one of: "):
+            call()

@@ -7,7 +7,7 @@ from .bandit import open_bandit, production_prior
 from .clothing import clothing
 from .movies import join_on_title, movies
 from .own import load_csv
-from .pictures import load_pictures
+from .pictures import load_pictures, picture_urls
 from .schema import Card, Dataset
 from .shop import Shop, shop
 from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal
@@ -29,6 +29,7 @@ __all__ = [
     "load_pictures",
     "movies",
     "open_bandit",
+    "picture_urls",
     "production_prior",
     "shop",
     "temporal",

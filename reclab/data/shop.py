@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,28 @@ class Shop(Dataset):
         ]
         columns = ["user_id", "item_id", "search_id", "event", "timestamp"]
         return pd.concat(later)[columns].sort_values(["user_id", "timestamp"], kind="stable", ignore_index=True)
+
+    def write_files(self, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
+        """Write the raw files that this shop would leave behind, for somebody to clean.
+
+        ``users.csv``; ``metadata.jsonl`` (an item a line); ``ratings.csv`` (a rating of every purchase, seconds since
+        1970); ``reviews.jsonl`` (those with words); ``searches.tsv`` (an impression a row); ``pictures/<item_id>.png``.
+
+        Parameters
+        ----------
+        folder : made if need be; files of these names are written over.
+        dirt : False writes the same files clean.
+
+        Returns
+        -------
+        Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its items for pictures. A row
+        has one kind of dirt at most; of a repeated row the later copy counts. Empty without dirt.
+
+        Taught in: 01_dataset_construction.
+        """
+        from .shop_files import write_files
+
+        return write_files(self, folder, dirt=dirt)
 
     def fingerprint(self) -> str:
         """SHA-256 over all tables, pictures and the truth, numbers rounded to six decimals: the same on every machine.
