@@ -78,6 +78,30 @@ def _latest_of_user(user_ids, item_ids, timestamps):
     )
 
 
+def _robots_by_loop(users, seconds, most):
+    fast = set()
+    for user in set(users.tolist()):
+        own = sorted(seconds[users == user].tolist())
+        if any(sum(first <= second < first + 60 for second in own) > most for first in own):
+            fast.add(user)
+    return sorted(fast)
+
+
+def _robots_by_minute_of_clock(users, seconds, most):
+    rows = {}
+    for user, second in zip(users.tolist(), seconds.tolist(), strict=True):
+        rows[user, second // 60] = rows.get((user, second // 60), 0) + 1
+    return sorted({user for (user, _), count in rows.items() if count > most})
+
+
+def _robots_by_total(users, seconds, most):
+    return sorted({user for user in users.tolist() if (users == user).sum() > most})
+
+
+def _robots_at_most(users, seconds, most):
+    return _robots_by_loop(users, seconds, most - 1)
+
+
 def _dcg(hits, k, shift=2):
     return sum(hit / math.log2(rank + shift) for rank, hit in enumerate(hits[:k]))
 
@@ -123,6 +147,20 @@ ANSWERS = {
             (_latest_of_user, "you keep one row a user; keep one row for every user and item together"),
         ],
         alternatives=[_latest_by_dict],
+    ),
+    "01.2": Exercise(
+        probes=[
+            [list("aeaebfaeffbae"), [70, 100, 50, 200, 61, 10, 65, 300, 20, 30, 0, 55, 400], 3],
+            [list("dccdedc"), [60, 59, 0, 0, 7, 30, 30], 2],
+            [list("gfgfgfh"), [5, 120, 30, 60, 64, 0, 0], 1],
+        ],
+        hint="sort by time; a user is too fast if a row and the one `most` rows later are less than 60 seconds apart",
+        wrong=[
+            (_robots_by_minute_of_clock, "you count by the minute on the clock; a robot may work across its turn"),
+            (_robots_by_total, "you count all rows of a user; a person has many rows too, but not within 60 seconds"),
+            (_robots_at_most, "exactly `most` rows are allowed; a robot has more"),
+        ],
+        alternatives=[_robots_by_loop],
     ),
     "02.1": Exercise(
         probes=[

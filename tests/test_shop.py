@@ -1,6 +1,9 @@
 """The generated shop: its truth against brute force, each knob against what it plants, the same bits everywhere."""
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +43,15 @@ def test_the_same_seed_gives_the_same_bits(plain):
     assert plain.fingerprint() == FINGERPRINT
     assert data.shop().fingerprint() == FINGERPRINT
     assert data.shop(1).fingerprint() != FINGERPRINT
+
+
+def test_another_processor_gives_the_same_bits():
+    """Without its vector instructions, numpy rounds exp and log as an older processor does."""
+    features = "X86_V4 X86_V3 AVX512_ICL AVX512_SKX AVX512F AVX2 FMA3"  # names of numpy 2.4 and before
+    code = "from reclab import data; print(data.shop().fingerprint())"
+    plain = os.environ | {"NPY_DISABLE_CPU_FEATURES": features, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [FINGERPRINT]
 
 
 def test_a_knob_leaves_alone_what_it_does_not_touch():

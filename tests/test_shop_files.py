@@ -15,9 +15,9 @@ KNOBS = {"n_users": 300, "n_items": 200, "missing": 0.1}
 JSON_FILES = ("metadata.jsonl", "reviews.jsonl")
 
 
-@pytest.fixture(scope="module")
-def shop():
-    return data.shop(3, **KNOBS)
+@pytest.fixture(scope="module", params=[3, 11])
+def shop(request):
+    return data.shop(request.param, **KNOBS)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_clean_pictures_give_the_pixels_back(shop, clean):
 
 def test_the_files_are_the_same_for_the_same_seed(shop, dirty, tmp_path):
     folder, planted = dirty
-    assert data.shop(3, **KNOBS).write_files(tmp_path) == planted
+    assert data.shop(shop.settings["seed"], **KNOBS).write_files(tmp_path) == planted
     for name in ("users.csv", "metadata.jsonl", "ratings.csv", "reviews.jsonl", "searches.tsv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 

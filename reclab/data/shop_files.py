@@ -168,7 +168,7 @@ def _soil_reviews(table: _Table) -> None:
     table.pick("cut_lines", 0.002)
     table.repeat("repeated_reviews", 0.02)
     items = table.rows["item_id"].drop_duplicates().head(60)
-    start = int(table.rows["_order"].median())
+    start = int(table.rows["_order"].median()) // 3600 * 3600 + 600  # within one hour of the clock
     for number in range(3):
         stamps = start + 3 * np.arange(len(items)) + number
         rows = {"user_id": f"u{9001 + number}", "item_id": items, "rating": 5.0, "text": ADVERT, "timestamp": stamps}
