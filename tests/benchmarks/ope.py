@@ -1,0 +1,149 @@
+"""Measure off-policy estimators side by side with obp (Open Bandit Pipeline), in CPU seconds of one thread.
+
+    python -m pip install --no-deps obp==0.4.1 mypy-extensions seaborn
+    python tests/benchmarks/ope.py [--check]
+
+Both get the same log and take turns; counted by the median. obp's inputs, which hold the policy and the reward model
+once for every row, arm and position, are made beforehand and not charged. Prints one JSON object a line; ``bar`` is the
+least that is asked of a ratio and the most that is allowed of a difference or of memory. With ``--check`` the exit
+status is 1 where a bar is missed. It is 2 where obp is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import numpy as np
+from measures import cpu_seconds, row
+
+from reclab import ope
+from reclab.logged import Case, Log
+
+ROWS, ARMS, POSITIONS, TAU, SHRINKAGE = 10_000, 80, 3, 10.0, 100.0
+ROUNDS, RESAMPLES = 7, 100
+FASTER, BOOTSTRAP_FASTER, APART, BYTES_A_ROW = 10, 5, 1e-12, 300
+INSTALL = "python -m pip install --no-deps obp==0.4.1 mypy-extensions seaborn"
+
+
+def make_rows(n: int = ROWS, seed: int = 0) -> dict[str, np.ndarray]:
+    """A log of a policy that draws unevenly, the policy to value and a reward model, both (ARMS, POSITIONS)."""
+    rng = np.random.default_rng(seed)
+    logging = rng.dirichlet(np.ones(ARMS))
+    arms = rng.choice(ARMS, size=n, p=logging)
+    return {
+        "arms": arms,
+        "rewards": (rng.random(n) < 0.1).astype(int),
+        "propensities": logging[arms],
+        "positions": rng.integers(POSITIONS, size=n),
+        "policy": rng.dirichlet(np.ones(ARMS), size=POSITIONS).T,
+        "model": rng.random((ARMS, POSITIONS)) / 5,
+    }
+
+
+def ours(rows: dict[str, np.ndarray]) -> dict[str, ope.Estimate]:
+    """The seven estimators, from the raw columns on: checks included."""
+    log = Log(rows["arms"], rows["rewards"], rows["propensities"], ARMS, rows["positions"])
+    case = Case(log, rows["policy"], rows["model"])
+    found = {"IPS": ope.ips(case), "SNIPS": ope.snips(case), "DM": ope.dm(case), "DR": ope.dr(case)}
+    found |= {"SNDR": ope.sndr(case), "Switch-DR": ope.switch_dr(case, TAU), "DRos": ope.dros(case, SHRINKAGE)}
+    return found
+
+
+class Peer:
+    """The same with obp."""
+
+    def __init__(self, obp: ModuleType, rows: dict[str, np.ndarray]):
+        n = len(rows["arms"])
+        self.inputs = {"action": rows["arms"], "reward": rows["rewards"], "pscore": rows["propensities"]}
+        self.inputs |= {"position": rows["positions"], "action_dist": np.tile(rows["policy"], (n, 1, 1))}
+        self.inputs["estimated_rewards_by_reg_model"] = np.tile(rows["model"], (n, 1, 1))
+        self.estimators = {
+            "IPS": obp.InverseProbabilityWeighting(),
+            "SNIPS": obp.SelfNormalizedInverseProbabilityWeighting(),
+            "DM": obp.DirectMethod(),
+            "DR": obp.DoublyRobust(),
+            "SNDR": obp.SelfNormalizedDoublyRobust(),
+            "Switch-DR": obp.SwitchDoublyRobust(tau=TAU),
+            "DRos": obp.DoublyRobustWithShrinkage(lambda_=SHRINKAGE),
+        }
+
+    def values(self) -> dict[str, float]:
+        return {name: e.estimate_policy_value(**self.inputs) for name, e in self.estimators.items()}
+
+    def intervals(self, n: int) -> None:
+        for estimator in self.estimators.values():
+            estimator.estimate_interval(n_bootstrap_samples=n, random_state=0, **self.inputs)
+
+
+def take_turns(*ways: Callable[[], object], rounds: int = ROUNDS, repeats: int = 1) -> list[float]:
+    """Median CPU seconds of one call of each way, all measured in turn."""
+    times = [
+        [cpu_seconds(lambda way=way: [way() for _ in range(repeats)]) / repeats for way in ways] for _ in range(rounds)
+    ]
+    return [statistics.median(column) for column in zip(*times, strict=True)]
+
+
+def bytes_a_row(n: int) -> float:
+    """Peak memory of our seven estimates, by rows of the log, beside the log itself."""
+    rows = make_rows(n)
+    tracemalloc.start()
+    try:
+        ours(rows)
+        return tracemalloc.get_traced_memory()[1] / n
+    finally:
+        tracemalloc.stop()
+
+
+def measure(obp: ModuleType) -> Iterator[dict]:
+    """Agreement, speed of the estimators and of their bootstrap, memory."""
+    rows = make_rows()
+    peer, estimates = Peer(obp, rows), ours(rows)
+    apart = max(abs(value - estimates[name].value) for name, value in peer.values().items())
+    yield row("largest difference from obp of seven estimates", apart, "reward", most=APART)
+    fast, slow = take_turns(lambda: ours(rows), peer.values, repeats=5)
+    yield row(f"seven estimates of {ROWS:,} rows, obp", slow * 1e3, "CPU ms")
+    yield row(f"seven estimates of {ROWS:,} rows, ours", fast * 1e3, "CPU ms")
+    yield row("seven estimates, times as fast as obp", slow / fast, "times", least=FASTER)
+    ways = (lambda: ope.bootstrap(estimates, RESAMPLES), lambda: peer.intervals(RESAMPLES))
+    fast, slow = (seconds / RESAMPLES for seconds in take_turns(*ways, rounds=3))
+    yield row("one bootstrap resample of all seven, obp", slow * 1e6, "CPU us")
+    yield row("one bootstrap resample of all seven, ours", fast * 1e6, "CPU us")
+    yield row("bootstrap, times as fast as obp", slow / fast, "times", least=BOOTSTRAP_FASTER)
+    tiled = peer.inputs["action_dist"].nbytes * 2 / ROWS
+    yield row("policy and model as obp takes them", tiled, "bytes a row")
+    yield row("seven estimates, ours: peak memory", bytes_a_row(ROWS), "bytes a row", most=BYTES_A_ROW)
+
+
+def peer() -> ModuleType | None:
+    """obp's estimators; None where they are not installed."""
+    try:
+        import obp.ope
+    except ImportError:
+        return None
+    return obp.ope
+
+
+def main(argv: list[str]) -> int:
+    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
+    parser = argparse.ArgumentParser(description="Measure off-policy estimators against obp.")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    check = parser.parse_args(argv).check
+    obp = peer()
+    if obp is None:
+        print(f"there is nothing to compare with: obp is not installed; {INSTALL}", file=sys.stderr)
+        return 2
+    missed = 0
+    for line in measure(obp):
+        print(json.dumps(line), flush=True)
+        missed += not line["ok"]
+    return int(check and missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
