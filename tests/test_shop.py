@@ -18,7 +18,7 @@ from reclab.data.shop_tables import START
 from reclab.data.truth import expected_auc, sigmoid
 from reclab.errors import UnknownNameError
 
-FINGERPRINT = "144134b277a7caf9a4f453d700c7af3cc19fe9316c44b9041e030996ec3d4d86"
+FINGERPRINT = "d12b5d9da260d05717686066d0845de122ede188d1dea28a8ad3f492a1e2764c"
 SMALL = {"n_users": 120, "n_items": 160}
 
 

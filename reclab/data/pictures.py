@@ -43,15 +43,15 @@ def draw_pictures(
     Taught in: 04_multimodal_fusion.
     """
     column, row, size, light = (
-        np.floor(chance[:, i] * k).astype(int)[:, None, None] for i, k in enumerate((7, 7, 4, 41))
+        np.floor(chance[:, i] * k).astype(int)[:, None, None] for i, k in enumerate((3, 3, 4, 41))
     )
     y, x = np.mgrid[:SIZE, :SIZE]
-    x, y, size = x - 13 - column, y - 13 - row, size + 8
+    x, y, size = x - 15 - column, y - 15 - row, size + 8
     shape = np.choose(silhouette[:, None, None], _silhouettes(x, y, size))
     dark = shape & np.choose(pattern[:, None, None], _patterns(x, y))
     paint = np.array(list(COLOURS.values()))[colour][:, None, None, :]
     pixels = np.where(shape[..., None], np.where(dark[..., None], paint // 3, paint), 190 + light[..., None])
-    pixels = pixels + np.floor(grain * 21).astype(int)[..., None] - 10
+    pixels = pixels + np.floor(grain * 11).astype(int)[..., None] - 5
     return pixels.clip(0, 255).astype(np.uint8)
 
 

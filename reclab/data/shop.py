@@ -26,7 +26,7 @@ TRAPS = (
     "Generated: it shows what a method finds of what was planted, never how people behave.",
     "The truth (`truth`) and a purchase are not known before the click: never features.",
     "The picture's attributes stand in no text and no tag; `truth.items` names them, also where the picture is absent.",
-    "An item's own click rate gives away part of its picture, text and tags: measure shares on unseen items.",
+    "An item's id or click rate gives away part of its picture, text and tags: measure shares without them.",
     "With confounding, popular items are shown more and clicked more: weigh by 1 / propensity.",
 )
 
