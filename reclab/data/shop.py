@@ -204,28 +204,29 @@ def shop(
 
 
 def _visits(settings: Settings, rules: Rules) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """One row a place on a page, and the items that could stand there; no item is a candidate of a user twice."""
+    """One row a place on a page, the items that could stand there, and which of them are on sale."""
     seed, n_users, most = settings.seed, settings.n_users, min(VISITS, settings.n_items // (PLACES * (OLD + NEW)))
     often = np.minimum(2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most)), most)
     day = np.sort(np.floor(uniform(seed, "day", n_users, most) * settings.days).astype(int), axis=1)
-    kept = np.repeat(np.arange(most) < often[:, None], PLACES, axis=1).ravel()
-    slots = most * PLACES
-    old = rules.created == 0
-    groups = []
-    for name, codes, width in (("old", np.flatnonzero(old), OLD), ("new", np.flatnonzero(~old), NEW)):
-        order = np.argsort(uniform(seed, f"{name} candidates", n_users, len(codes)), axis=1, kind="stable")
-        groups.append(codes[order[:, : slots * width]].reshape(n_users * slots, width))
-    candidates = np.concatenate(groups, axis=1)[kept].astype(np.int32)
     second = np.floor(uniform(seed, "second", n_users, most) * 86_000).astype(int)
     order = np.argsort(day * 86_400 + second, axis=1, kind="stable")
-    second = np.take_along_axis(second, order, axis=1)
-    shown = pd.DataFrame(
-        {
-            "user": np.repeat(np.arange(n_users), slots),
-            "visit": np.repeat(np.arange(n_users * most), PLACES),
-            "day": np.repeat(day.ravel(), PLACES),
-            "second": np.repeat(second.ravel(), PLACES),
-            "place": np.tile(np.arange(PLACES), n_users * most),
-        }
-    )[kept].reset_index(drop=True)
+    pages = {
+        "user": np.repeat(np.arange(n_users), most),
+        "visit": np.arange(n_users * most),
+        "day": day.ravel(),
+        "second": np.take_along_axis(second, order, axis=1).ravel(),
+    }
+    kept = np.repeat((np.arange(most) < often[:, None]).ravel(), PLACES)
+    shown = pd.DataFrame({name: np.repeat(values, PLACES)[kept] for name, values in pages.items()})
+    shown["place"] = np.tile(np.arange(PLACES), n_users * most)[kept]
+    candidates = _candidates(seed, n_users, most * PLACES, rules.created == 0)[kept]
     return shown, candidates, rules.created[candidates] <= shown["day"].to_numpy()[:, None]
+
+
+def _candidates(seed: int, n_users: int, slots: int, old: np.ndarray) -> np.ndarray:
+    """``(n_users * slots, 8)`` items that could be shown; no item is a candidate of a user twice."""
+    parts = []
+    for name, items, width in (("old", np.flatnonzero(old), OLD), ("new", np.flatnonzero(~old), NEW)):
+        order = np.argsort(uniform(seed, f"{name} candidates", n_users, len(items)), axis=1, kind="stable")
+        parts.append(items[order[:, : slots * width]].reshape(n_users * slots, width))
+    return np.concatenate(parts, axis=1).astype(np.int32)
