@@ -153,32 +153,37 @@ class TwoTower(nn.Module):
     """A vector for the user and one for the item, from the modalities of each; their dot product is the score.
 
     The fused vector is ``[u * v / sqrt(hidden), a, b]``: its sum is the dot product with a bias of the user and one of
-    the item. A tower is two layers over its modalities side by side, an absent one as zeros.
+    the item. A tower reads its modalities side by side, an absent one as zeros.
 
     Parameters
     ----------
     widths, hidden : as `ConcatFusion`; ``hidden`` is the width of both towers, inside and out.
     user : names of the user's modalities; all others are the item's. What describes the pair fits neither tower.
+    layers : of each tower: 2, or 1, which makes the score a sum of products of one number of the user's and one of the
+        item's, as in a factorisation machine: less to learn where such products are the truth.
 
     Raises
     ------
-    ValueError : a name that is no modality, or a tower without one.
+    ValueError : a name that is no modality, a tower without one, or another number of layers.
 
     Source: Yi et al., RecSys 2019, doi 10.1145/3298689.3346996.
     Taught in: 04_multimodal_fusion.
     """
 
-    def __init__(self, widths: Mapping[str, int], hidden: int = 32, user: Collection[str] = ()):
+    def __init__(self, widths: Mapping[str, int], hidden: int = 32, user: Collection[str] = (), layers: int = 2):
         super().__init__()
         if not 0 < len(set(user)) < len(widths) or not set(user) <= set(widths):
             raise ValueError(f"user must name some, not all, of the modalities {list(widths)}, got {list(user)}")
-        self.names, self.hidden = list(widths), hidden
+        if layers not in (1, 2):
+            raise ValueError(f"a tower has 1 or 2 layers, got {layers}")
+        self.names, self.hidden, self.layers = list(widths), hidden, layers
         self.of_user = torch.tensor([name in user for name in widths])
         self.user, self.item = (self._tower(widths, side) for side in (self.of_user, ~self.of_user))
 
     def _tower(self, widths: Mapping[str, int], side: torch.Tensor) -> nn.Sequential:
         width = sum(w for w, here in zip(widths.values(), side, strict=True) if here)
-        return nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, self.hidden + 1))
+        below = [nn.Linear(width, self.hidden), nn.ReLU()] if self.layers == 2 else []
+        return nn.Sequential(*below, nn.Linear(self.hidden if below else width, self.hidden + 1))
 
     def vectors(self, inputs: dict[str, torch.Tensor], present: torch.Tensor, *, of_user: bool) -> torch.Tensor:
         """Vectors of one side, ``(n, hidden + 1)``, the last number its bias; reads the modalities of that side only.

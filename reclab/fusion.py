@@ -57,7 +57,8 @@ class FusedClassifier:
         ``gated`` (weights that depend on the example), ``attention`` (modalities that look at each other) or
         ``two-tower`` (a dot product of user and item); see the layers in `reclab.combine`.
     weights : of the kind ``fixed``: modality name -> weight; None: equal ones.
-    user : of the kind ``two-tower``: names of the user's modalities; all others are the item's.
+    user, layers : of the kind ``two-tower``: names of the user's modalities, all others being the item's, and layers of
+        each tower, 2 or 1.
 
     Raises
     ------
@@ -78,6 +79,7 @@ class FusedClassifier:
         kind: str = "gated",
         weights: Mapping[str, float] | None = None,
         user: Collection[str] = (),
+        layers: int = 2,
         weight_decay: float = 0.0,
     ):
         if kind not in KINDS:
@@ -89,7 +91,7 @@ class FusedClassifier:
                 raise ValueError(f"{name} belongs to the kind {owner!r}, not to {kind!r}")
         self.hidden, self.epochs, self.batch_size = hidden, epochs, batch_size
         self.learning_rate, self.modality_dropout, self.seed = learning_rate, modality_dropout, seed
-        self.kind, self.weights, self.user, self.weight_decay = kind, weights, user, weight_decay
+        self.kind, self.weights, self.user, self.layers, self.weight_decay = kind, weights, user, layers, weight_decay
 
     def fit(self, inputs: Inputs, labels: np.ndarray, present: Masks = None) -> FusedClassifier:
         """Learn from n examples.
@@ -167,7 +169,7 @@ class FusedClassifier:
         if self.kind == "fixed":
             return WeightedFusion(widths, self.hidden, self.weights or dict.fromkeys(widths, 1.0))
         if self.kind == "two-tower":
-            return TwoTower(widths, self.hidden, self.user)
+            return TwoTower(widths, self.hidden, self.user, self.layers)
         layers = {"concat": ConcatFusion, "weighted": WeightedFusion, "gated": GatedFusion}
         return layers.get(self.kind, AttentionFusion)(widths, self.hidden)
 

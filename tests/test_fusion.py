@@ -140,13 +140,17 @@ def test_attention_is_the_closed_form():
 
 
 def tower(module, parts):
-    w1, b1, w2, b2 = numbers(module)
-    return np.maximum(np.hstack(parts) @ w1.T + b1, 0) @ w2.T + b2
+    *below, weight, bias = numbers(module)
+    inside = np.hstack(parts)
+    if below:
+        inside = np.maximum(inside @ below[0].T + below[1], 0)
+    return inside @ weight.T + bias
 
 
-def test_two_towers_are_a_dot_product_with_two_biases():
+@pytest.mark.parametrize("layers", [1, 2])
+def test_two_towers_are_a_dot_product_with_two_biases(layers):
     inputs, present = batch()
-    fusion = TwoTower(WIDTHS, hidden=5, user=("items", "a.b"))
+    fusion = TwoTower(WIDTHS, hidden=5, user=("items", "a.b"), layers=layers)
     there = {name: np.where(present[:, [m]], part, 0) for m, (name, part) in enumerate(inputs.items())}
     user = tower(fusion.user, [there["items"], there["a.b"]])
     item = tower(fusion.item, [there["text"], there["type"]])
@@ -158,6 +162,11 @@ def test_two_towers_are_a_dot_product_with_two_biases():
         tensors({n: inputs[n] for n in ("text", "type")}), torch.tensor(present[:, [0, 2]]), of_user=False
     )
     np.testing.assert_allclose(alone.detach().numpy(), item, atol=1e-6)
+
+
+def test_another_number_of_layers_is_refused():
+    with pytest.raises(ValueError, match=r"^a tower has 1 or 2 layers, got 3$"):
+        TwoTower(WIDTHS, 5, ("text",), layers=3)
 
 
 LAYERS = {
@@ -370,12 +379,13 @@ def test_every_kind_learns_the_modality_that_decides(kind):
     assert roc_auc_score(truth[~there], p[~there]) < 0.65, "the label cannot be known without the modality"
 
 
-def test_two_towers_learn_what_no_side_knows_alone():
+@pytest.mark.parametrize("layers", [1, 2])
+def test_two_towers_learn_what_no_side_knows_alone(layers):
     rng = np.random.default_rng(0)
     inputs = {name: rng.normal(size=(4000, 3)) for name in ("user", "item")}
     labels = (inputs["user"] * inputs["item"]).sum(1) > 0
     options = {"hidden": 8, "epochs": 30, "batch_size": 128, "learning_rate": 1e-2}
-    model = FusedClassifier(**options, kind="two-tower", user=["user"]).fit(inputs, labels)
+    model = FusedClassifier(**options, kind="two-tower", user=["user"], layers=layers).fit(inputs, labels)
     test = {name: rng.normal(size=(2000, 3)) for name in ("user", "item")}
     truth = (test["user"] * test["item"]).sum(1) > 0
     assert roc_auc_score(truth, model.predict(test)) > 0.95
