@@ -1,16 +1,17 @@
 """Explorers: controls that redraw a figure or a page, and the first one alone where no kernel runs.
 
-Taught in: 06_thompson_sampling.
+Taught in: 03_semantic_understanding, 04_multimodal_fusion and 06_thompson_sampling.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 
+from . import plots
 from .plots import Picture
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -75,3 +76,49 @@ class TextExplorer:
         words = html.unescape(re.sub(r"<[^>]*>", " ", self.first))
         page = {"text/html": self.first, "text/plain": " ".join(words.split())}
         return page | {VIEW: self.box._repr_mimebundle_()[VIEW]}
+
+
+def fusion_explorer(
+    rank: Callable[[dict[str, float]], tuple[Sequence[str], Sequence[float], float]],
+    weights: Mapping[str, float],
+    truth: str,
+) -> Explorer:
+    """A slider for the weight of each modality, above the list that the weights make, with the truth of each item.
+
+    Parameters
+    ----------
+    rank : called with modality -> weight; returns titles, best first, a number for each that says how good it truly
+        is, and the quality of the weights over all users.
+    weights : modality -> the weight to start with, from 0 to 3.
+    truth : what the numbers are, such as ``share of users who liked it``.
+
+    Raises
+    ------
+    ValueError : a weight is not in 0..3.
+
+    Taught in: 04_multimodal_fusion.
+    """
+    for name, weight in weights.items():
+        if not 0 <= weight <= 3:
+            raise ValueError(f"the weight of {name!r} must be in 0..3, got {weight}")
+
+    def draw(**chosen: float) -> Picture:
+        titles, values, quality = rank(chosen)
+        said = ", ".join(f"{name} {weight:g}" for name, weight in chosen.items())
+        fig, axes = plots.figure(title=f"NDCG@{len(titles)} of all users: {quality:.3f}\n{said}", height=3.9)
+        places = range(len(titles), 0, -1)  # the best at the top
+        axes.barh(places, values, color=plots.PALETTE[0])
+        axes.set(xlabel=truth, yticks=places, yticklabels=titles)
+        return plots.show(fig, f"With weights {said}, the list and the {truth}: {_listed(titles, values)}.")
+
+    sliders = {
+        name: ipywidgets.FloatSlider(weight, min=0, max=3, step=0.25, description=name, continuous_update=False)
+        for name, weight in weights.items()
+    }
+    return Explorer(draw, **sliders)
+
+
+def _listed(titles: Sequence[str], values: Sequence[float]) -> str:
+    return "; ".join(
+        f"{n}. {title} ({value:.2f})" for n, (title, value) in enumerate(zip(titles, values, strict=True), 1)
+    )

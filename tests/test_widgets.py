@@ -6,7 +6,7 @@ import ipywidgets
 import pytest
 
 from reclab import plots
-from reclab.widgets import VIEW, Explorer, TextExplorer
+from reclab.widgets import VIEW, Explorer, TextExplorer, fusion_explorer
 
 
 def draw(clicks, worth):
@@ -116,3 +116,44 @@ def test_without_a_kernel_the_first_page_is_left(reader):
     assert bundle[VIEW]["model_id"] == reader.box.model_id
     assert reader.box.children[0] is reader.entry
     assert reader.box.children[-1] is reader.page
+
+
+def rank_by_weights(weights):
+    """A stand-in for a fusion: what weighs most comes first."""
+    order = sorted(weights, key=weights.get, reverse=True)
+    return [f"film of {name}" for name in order], [weights[name] / 4 for name in order], sum(weights.values()) / 10
+
+
+@pytest.fixture
+def fusion():
+    return fusion_explorer(rank_by_weights, {"text": 2.0, "people": 1.0}, "share who liked it")
+
+
+def test_the_fusion_explorer_starts_with_the_list_of_its_weights(fusion):
+    assert fusion.words.value == (
+        "With weights text 2, people 1, the list and the share who liked it: "
+        "1. film of text (0.50); 2. film of people (0.25)."
+    )
+    assert bytes(fusion.image.value).startswith(b"\x89PNG")
+    assert fusion._repr_mimebundle_()[0]["text/plain"].startswith("Figure: With weights text 2")
+
+
+def test_a_weight_changes_the_list_and_its_truth(fusion):
+    before = fusion.image.value
+    fusion.controls["people"].value = 3.0
+    assert "1. film of people (0.75); 2. film of text (0.50)" in fusion.words.value
+    assert fusion.image.value != before
+    fusion.controls["text"].value = 0.0
+    assert fusion.words.value.startswith("With weights text 0, people 3, ")
+
+
+def test_a_slider_is_named_bounded_and_waits_for_the_mouse(fusion):
+    for name, slider in fusion.controls.items():
+        assert (slider.description, slider.min, slider.max, slider.step) == (name, 0, 3, 0.25)
+        assert not slider.continuous_update, "every step would solve for a list"
+
+
+@pytest.mark.parametrize("weight", [-0.5, 3.5, float("nan")])
+def test_a_weight_that_no_slider_has_is_refused(weight):
+    with pytest.raises(ValueError, match=rf"^the weight of 'text' must be in 0..3, got {weight}$"):
+        fusion_explorer(rank_by_weights, {"text": weight}, "share who liked it")
