@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from .errors import ReclabError, SchemaError
 from .intervals import Interval, percentile_interval, resamples
@@ -47,7 +47,7 @@ class Estimate:
         if not 0 < level < 1 or len(self.gain) < 2:
             raise ReclabError(f"needs a level between 0 and 1 and 2 rows or more, got {level} and {len(self.gain)}")
         rows = self.direct + (self.gain - self.gain.sum() / self.share.sum() * self.share) / self.share.mean()
-        half = norm.ppf((1 + level) / 2) * rows.std(ddof=1) / np.sqrt(len(rows))
+        half = ndtri((1 + level) / 2) * rows.std(ddof=1) / np.sqrt(len(rows))
         return Interval(self.value, float(self.value - half), float(self.value + half))
 
 

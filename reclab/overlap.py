@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import ndtri
+from scipy.stats import beta
 
 from .errors import ReclabError
 from .intervals import Interval
@@ -169,5 +170,5 @@ def impossible(intervals: dict[str, Interval], low: float = 0.0, high: float = 1
 
 def _mean(values: np.ndarray) -> Interval:
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-    half = norm.ppf((1 + ALARM_LEVEL) / 2) * error
+    half = ndtri((1 + ALARM_LEVEL) / 2) * error
     return Interval(float(mean), float(mean - half), float(mean + half))

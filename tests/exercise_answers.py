@@ -267,6 +267,66 @@ ANSWERS = {
         ],
         alternatives=[lambda policy, weights, rates: float(policy @ (weights * rates))],
     ),
+    "07.1": Exercise(
+        probes=[
+            [[0.5, 0.1, 0.2, 0.05], [0.25, 0.25, 0.1, 0.4], [1, 0, 1, 0]],
+            [[0.9, 0.0, 0.3], [0.5, 0.2, 0.3], [0, 1, 1]],
+            [[0.02, 0.4, 0.4, 0.1, 0.0], [0.1, 0.1, 0.5, 0.2, 0.9], [2.0, 0.0, 1.5, 1.0, 3.0]],
+        ],
+        hint="weigh each row by its new chance over its old one, and divide by the sum of the weights",
+        wrong=[
+            (
+                lambda chances, propensities, rewards: np.mean(chances / propensities * rewards),
+                "that is IPS; the self-normalised estimate divides by the sum of the weights, not by the count of rows",
+            ),
+            (
+                lambda chances, propensities, rewards: np.average(rewards, weights=propensities / chances.clip(1e-9)),
+                "your weights are upside down: the new policy's chance is divided by the old one's",
+            ),
+            (
+                lambda chances, propensities, rewards: np.average(rewards, weights=chances),
+                "your weights leave out the propensity: what the old policy showed often would count too much",
+            ),
+            (
+                lambda chances, propensities, rewards: np.mean(rewards),
+                "that is what the old policy earned; rows that the new one would show more often have to count more",
+            ),
+        ],
+        alternatives=[
+            lambda chances, propensities, rewards: float(np.average(rewards, weights=chances / propensities)),
+        ],
+    ),
+    "07.2": Exercise(
+        probes=[
+            [[3.0, 1.0, 4.0, 1.0, 5.0], [2.0, 1.0, 3.0, 0.0, 6.0]],
+            [[0.0, 2.0, 2.0, 7.0], [1.0, 1.0, 5.0, 3.0]],
+            [[10.0, 8.0, 9.0, 4.0, 2.0, 6.0], [1.0, 2.0, 2.0, 5.0, 9.0, 3.0]],
+        ],
+        hint="subtract from y the slope of y on x times the distance of x from its mean",
+        wrong=[
+            (
+                lambda y, x: y - np.cov(y, x)[0, 1] / np.var(x, ddof=1) * x,
+                "you subtract x without its centre, so the mean of the outcomes moves; subtract the mean of x first",
+            ),
+            (
+                lambda y, x: y - np.corrcoef(y, x)[0, 1] * (x - x.mean()),
+                "your slope is the correlation; it has to be the covariance over the variance of x",
+            ),
+            (
+                lambda y, x: y - np.cov(y, x)[0, 1] / np.var(y, ddof=1) * (x - x.mean()),
+                "you divide the covariance by the variance of y; the slope of y on x divides it by that of x",
+            ),
+            (
+                lambda y, x: y - x,
+                "you subtract x itself: that is right only where the slope is 1, and it moves the mean",
+            ),
+            (
+                lambda y, x: y + np.cov(y, x)[0, 1] / np.var(x, ddof=1) * (x - x.mean()),
+                "you add what x explains; take it away",
+            ),
+        ],
+        alternatives=[lambda y, x: y - np.polyfit(x, y, 1)[0] * (x - x.mean())],
+    ),
     "08.1": Exercise(
         probes=[
             [[1, 0, 1, 0, 0], 2, 5],
