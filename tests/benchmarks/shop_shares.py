@@ -1,0 +1,97 @@
+"""The table 04_shop: is every modality of the generated shop found to be worth what was planted?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import CountVectorizer
+
+from reclab import data
+from reclab.data.truth import expected_auc
+from reclab.fusion import FusedClassifier, Lookup
+from reclab.looks import PictureNamer
+
+# What the model loses with each planted modality; a user's liking of shelves shows in searches.
+PARTS = {
+    "picture": ["picture"],
+    "text": ["text"],
+    "tags": ["tags"],
+    "price": ["price"],
+    "profile": ["profile"],
+    "history": ["searches", "shelf"],
+    "position": ["place"],
+}
+OF_USER = ("age", "profile", "searches", "place")
+# Popularity shows in nothing but clicks, so nobody can know it of an item that was never seen: here it has no effect.
+PLANTED = {"popularity": 0.0}
+SIZE = {"n_users": 3000, "n_items": 2400}
+
+
+def one_hot(*columns: pd.Series) -> np.ndarray:
+    """A column for each value: (n, n_values)."""
+    return np.hstack([pd.get_dummies(column) for column in columns]).astype(float)
+
+
+def modalities(shop: data.Shop, namer: PictureNamer) -> dict[str, Lookup]:
+    """What is known before a click, by modality, for each impression."""
+    log, goods, buyers = shop.interactions, shop.items, shop.users
+    user = pd.Index(buyers["user_id"]).get_indexer(log["user_id"])
+    item = pd.Index(goods["item_id"]).get_indexer(log["item_id"])
+    earlier = shop.searches[shop.searches["timestamp"] < log["timestamp"].min()]
+    searched = pd.crosstab(earlier["user_id"], earlier["query"].str.split().str[0]).reindex(buyers["user_id"])
+    of_user = {
+        "age": one_hot(buyers["age_group"]),
+        "profile": one_hot(buyers["gender"], buyers["region"]),
+        "searches": (searched.rank(axis=1, method="first") > 3).to_numpy(float),
+    }
+    of_item = {
+        "picture": namer.describe(shop.pictures),
+        "text": CountVectorizer(binary=True, stop_words="english").fit_transform(goods["text"]).toarray(),
+        "tags": one_hot(goods["category"], goods["brand"]),
+        "price": one_hot(pd.qcut(goods["price"], 5)),
+        "shelf": one_hot(goods["shelf"]),
+    }
+    found = {name: Lookup(table, user) for name, table in of_user.items()}
+    found |= {name: Lookup(table, item) for name, table in of_item.items()}
+    places = log["place"].to_numpy() - 1
+    return found | {"place": Lookup(np.eye(places.max() + 1), places)}
+
+
+def found_auc(shop: data.Shop, inputs: dict[str, Lookup], without=(), seed: int = 0) -> float:
+    """Expected AUC of a fused model on impressions of items that it never saw."""
+    split = data.cold_items(shop.interactions)
+    train, test = (
+        {name: part._replace(rows=part.rows[rows.index]) for name, part in inputs.items() if name not in without}
+        for rows in (split.train, split.test)
+    )
+    user = [name for name in OF_USER if name in train]
+    model = FusedClassifier(16, 4, 1024, 6e-3, seed=seed, kind="two-tower", user=user, layers=1, weight_decay=0.3)
+    p = model.fit(train, split.train["positive"]).predict(test)
+    return expected_auc(p, shop.truth.click_probability[split.test.index])
+
+
+def planted_auc(shop: data.Shop, without: list[str]) -> float:
+    """Expected AUC of the best possible prediction of the same impressions."""
+    rows = data.cold_items(shop.interactions).test.index
+    return expected_auc(shop.truth.predict(without)[rows], shop.truth.click_probability[rows])
+
+
+def shares_of_a_shop(seed: int) -> dict[str, tuple[float, float]]:
+    """Modality -> its planted share and the share that is found."""
+    labelled = data.shop(seed + 1000, n_users=8, n_items=600)
+    namer = PictureNamer(seed=seed).fit(labelled.pictures, labelled.truth.items[["silhouette", "colour", "pattern"]])
+    shop = data.shop(seed, strengths=PLANTED, **SIZE)
+    shares = _shares(shop, namer, PARTS, seed)
+    for name in ("picture", "text"):
+        without_effect = data.shop(seed, strengths=PLANTED | {name: 0.0}, **SIZE)
+        shares |= {f"{name}, no effect": _shares(without_effect, namer, {name: PARTS[name]}, seed)[name]}
+    return shares
+
+
+def _shares(shop, namer, parts, seed) -> dict[str, tuple[float, float]]:
+    inputs = modalities(shop, namer)
+    found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop, [])
+    return {
+        name: (planted - planted_auc(shop, [name]), found - found_auc(shop, inputs, lost, seed))
+        for name, lost in parts.items()
+    }
