@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer
 
 from reclab import data
@@ -25,6 +28,28 @@ OF_USER = ("age", "profile", "searches", "place")
 # Popularity shows in nothing but clicks, so nobody can know it of an item that was never seen: here it has no effect.
 PLANTED = {"popularity": 0.0}
 SIZE = {"n_users": 3000, "n_items": 2400}
+
+
+def shop_shares(seeds: Iterable[int]) -> pd.DataFrame:
+    """What each modality of a shop was planted to be worth, and what a fused model finds; a shop a seed.
+
+    A share is the expected AUC on items that were never seen, with the modality less without it. Intervals are t
+    intervals over the shops.
+    """
+    return summary([shares_of_a_shop(seed) for seed in seeds])
+
+
+def summary(shops: list[dict[str, tuple[float, float]]]) -> pd.DataFrame:
+    """A row a modality: means over the shops of the planted share, the one found, and their difference."""
+    rows = []
+    for name in shops[0]:
+        planted, found = np.array([shares[name] for shares in shops]).T
+        rows.append({"modality": name, "shops": len(shops)})
+        for column, values in (("planted", planted), ("found", found), ("found_minus_planted", found - planted)):
+            half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+            mean = values.mean()
+            rows[-1] |= {column: mean, f"{column}_low": mean - half, f"{column}_high": mean + half}
+    return pd.DataFrame(rows)
 
 
 def one_hot(*columns: pd.Series) -> np.ndarray:

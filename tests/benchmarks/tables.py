@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -470,6 +471,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_methods": (methods, 3),
     "02_perplexity": (perplexities, 5),
     "02_pretraining": (pretraining, 5),
+    "04_shop": (shop_shares, 10),
 }
 
 
