@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from reclab import metrics, rank
+from reclab import metrics, neighbours, rank
 from reclab.assets import fetch
 from reclab.errors import ReclabError, SchemaError
 from reclab.tables import interaction_matrix, lists_from_table
@@ -19,7 +19,9 @@ GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("golden.json").r
 MODELS = {
     "popularity": rank.Popularity(),
     "item_knn": rank.ItemKNN(k=GOLDEN["settings"]["neighbours"]),
+    "user_knn": rank.UserKNN(k=GOLDEN["settings"]["neighbours"]),
     "ease": rank.EASE(l2=GOLDEN["settings"]["l2"]),
+    "als": rank.ALS(**GOLDEN["als"]),
 }
 
 
@@ -94,8 +96,40 @@ def test_item_knn_agrees_with_brute_force(k, shrink):
 def test_item_knn_blocks_do_not_change_the_result(monkeypatch):
     X = example()
     whole = rank.ItemKNN(5).fit(X).score(X)
-    monkeypatch.setattr(rank, "_BLOCK", 7)
+    monkeypatch.setattr(neighbours, "_BLOCK", 7)
     np.testing.assert_array_equal(rank.ItemKNN(5).fit(X).score(X), whole)
+
+
+def brute_user_knn(X, others, k):
+    X, others = X.toarray(), others.toarray()
+    scores = np.zeros(X.shape)
+    for user, row in enumerate(X):
+        similar = {}
+        for v, other in enumerate(others):
+            norm = np.sqrt(row.sum() * other.sum())
+            similar[v] = row @ other / norm if norm and (row != other).any() else 0
+        for v in sorted(similar, key=lambda v: (-round(similar[v], 12), v))[:k]:
+            scores[user] += similar[v] * others[v]
+    return scores
+
+
+@pytest.mark.parametrize("k", [1, 6, 80])
+def test_user_knn_agrees_with_brute_force(k):
+    X = example().tolil()
+    X[5], X[6] = X[4], 0  # a twin, and a user without history
+    X, new = X.tocsr(), example(n_users=7, seed=1)
+    model = rank.UserKNN(k).fit(X)
+    for rows in (X, new):
+        np.testing.assert_allclose(model.score(rows), brute_user_knn(rows, X, k), rtol=1e-12)
+    assert not model.score(X)[6].any()
+    assert model.score(new[:0]).shape == (0, 30)
+
+
+def test_user_knn_blocks_do_not_change_the_result(monkeypatch):
+    X = example()
+    whole = rank.UserKNN(5).fit(X).score(X)
+    monkeypatch.setattr(neighbours, "_BLOCK", 7)
+    np.testing.assert_array_equal(rank.UserKNN(5).fit(X).score(X), whole)
 
 
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
@@ -109,12 +143,47 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
     assert not np.diag(weights).any()
 
 
+def test_ease_blocks_do_not_change_the_result(monkeypatch):
+    X = example()
+    whole = rank.EASE(3.0).fit(X).weights_
+    monkeypatch.setattr(rank, "_BLOCK", 7)
+    np.testing.assert_allclose(rank.EASE(3.0).fit(X).weights_, whole, rtol=1e-12)
+
+
+def test_ease_says_where_l2_is_too_small():
+    twins = sparse.csr_array(np.ones((4, 3)))
+    with pytest.raises(ReclabError, match="l2 = 1e-17 is too small"):
+        rank.EASE(l2=1e-17).fit(twins)
+
+
 def test_popularity_counts_each_user_once():
     X = sparse.csr_array(np.array([[5.0, 0, 1], [1, 0, 0]]))
     np.testing.assert_array_equal(rank.Popularity().fit(X).score(X), [[2, 0, 1], [2, 0, 1]])
 
 
-@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.EASE()])
+def test_recent_popularity_halves_with_each_half_life():
+    days = pd.to_datetime(["2020-01-01", "2020-01-11", "2020-01-21", "2020-01-21"], utc=True)
+    likes = pd.DataFrame({"item_id": ["a", "b", "c", "a"], "timestamp": days})
+    found = rank.recent_popularity(likes, ["c", "a", "b", "d"], half_life=10)
+    np.testing.assert_allclose(found, [1, 1.25, 0.5, 0], rtol=1e-12)
+    np.testing.assert_allclose(rank.recent_popularity(likes, list("abc"), 1e12), [2, 1, 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("item", "time", "half_life", "says"),
+    [
+        ("z", "2020", 1, "item_id 'z' is none of the 1 known ids"),
+        ("a", None, 1, "no timestamp"),
+        ("a", "2020", 0, "half_life must be above 0 days, got 0"),
+    ],
+)
+def test_recent_popularity_refuses_what_it_cannot_count(item, time, half_life, says):
+    likes = pd.DataFrame({"item_id": [item], "timestamp": pd.to_datetime([time])})
+    with pytest.raises(ReclabError, match=says):
+        rank.recent_popularity(likes, ["a"], half_life)
+
+
+@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE()])
 def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     X = example()
     ratings = X.copy()
@@ -124,16 +193,16 @@ def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     assert (ratings != before).nnz == 0
 
 
-@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.EASE()])
+@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE()])
 def test_models_score_users_that_they_never_saw(model):
     X = example()
     scores = model.fit(X).score(X)
     np.testing.assert_allclose(model.score(X[[4, 9]]), scores[[4, 9]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("model", [rank.Popularity, rank.ItemKNN, rank.EASE])
+@pytest.mark.parametrize("model", [rank.Popularity, rank.ItemKNN, rank.UserKNN, rank.EASE])
 def test_models_refuse_what_they_were_not_fitted_for(model):
-    X = example(n_items=60)
+    X = example(n_users=120, n_items=60)
     with pytest.raises(ReclabError, match=rf"{model.__name__} is not fitted yet"):
         model().score(X)
     with pytest.raises(SchemaError, match=r"X has 10 items, .* fitted on 60"):
@@ -149,6 +218,8 @@ def test_models_refuse_what_they_were_not_fitted_for(model):
         (rank.ItemKNN(k=0), r"k must be in 1\.\.29 .* got 0"),
         (rank.ItemKNN(k=30), r"k must be in 1\.\.29 .* got 30"),
         (rank.ItemKNN(k=3, shrink=-1), "shrink must be 0 or more"),
+        (rank.UserKNN(k=0), r"k must be in 1\.\.80 .* got 0"),
+        (rank.UserKNN(k=81), r"k must be in 1\.\.80 .* got 81"),
         (rank.EASE(l2=0), "l2 must be above 0"),
         (rank.EASE(l2=float("nan")), "l2 must be above 0"),
     ],
@@ -158,29 +229,29 @@ def test_settings_out_of_range_are_refused(model, says):
         model.fit(example())
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong"),
-    [
-        ("similar[own, own + start] = -np.inf", "pass"),
-        ("similar.round(12)", "-similar"),
-        ("format=\"csr\").T.tocsr()", "format=\"csr\")"),
-        ("np.fill_diagonal(self.weights_, 0.0)", "pass"),
-        ("-inverse / np.diag(inverse)", "-(inverse.T / np.diag(inverse)).T"),
-        ("+= self.l2", "+= 2 * self.l2"),
-    ],
-)  # fmt: skip
-def test_a_wrong_formula_would_be_noticed(right, wrong):
-    source = Path(rank.__file__).read_text("utf-8")
+MUTANTS = [
+    (neighbours, "ItemKNN", 4, "similar.round(12), self.k)\n        rows, c", "-similar, self.k)\n        rows, c"),
+    (neighbours, "ItemKNN", 4, "similar[own, own + start] = -np.inf", "pass"),
+    (neighbours, "ItemKNN", 4, 'format="csr").T.tocsr()', 'format="csr")'),
+    (neighbours, "UserKNN", 9, "similar[(shared == own[:, None]) & (shared == others)] = 0.0", "pass"),
+    (neighbours, "UserKNN", 9, "np.sqrt(np.outer(own, others))", "np.outer(own, others)"),
+    (rank, "EASE", 3.0, "np.fill_diagonal(self.weights_, 0.0)", "pass"),
+    (rank, "EASE", 3.0, "/= -np.diag(self.weights_).copy()", "/= -np.diag(self.weights_).copy()[:, None]"),
+    (rank, "EASE", 3.0, "+= l2", "+= 2 * l2"),
+    (rank, "EASE", 3.0, "np.tril(corner, -1).T", "corner.T"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name", "setting", "right", "wrong"), MUTANTS)
+def test_a_wrong_formula_would_be_noticed(module, name, setting, right, wrong):
+    source = Path(module.__file__).read_text("utf-8")
     assert source.count(right) == 1
     mutant = types.ModuleType("reclab.mutant")
     mutant.__package__ = "reclab"
     exec(compile(source.replace(right, wrong), "mutant", "exec"), mutant.__dict__)
     X = example()
-    same = [
-        np.allclose(getattr(mutant, name)(setting).fit(X).score(X), getattr(rank, name)(setting).fit(X).score(X))
-        for name, setting in (("ItemKNN", 4), ("EASE", 3.0))
-    ]
-    assert not all(same)
+    found = [getattr(m, name)(setting).fit(X).score(X) for m in (mutant, module)]
+    assert not np.allclose(*found)
 
 
 # Top-k

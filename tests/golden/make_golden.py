@@ -1,4 +1,4 @@
-"""Golden values of popularity, item-kNN and EASE on ML-100K, made without reclab.
+"""Golden values of popularity, item-kNN, user-kNN, EASE and ALS on ML-100K, made without reclab.
 
 Environment (its libraries pin an older pandas, so it is one of its own)::
 
@@ -18,6 +18,10 @@ Who computes what, all in double precision:
   reclab documents: similarities rounded to 12 decimals, the lower index first (``Series.nlargest``).
   LensKit's ``ItemKNNScorer`` is not used: it computes in float32, and it cuts to the k nearest among a user's
   own items instead of the k nearest of all. No shrinkage, and sums are not normalised.
+- User-kNN: the same similarities of implicit's, of the users; a neighbour with the very same items is left out,
+  as reclab documents.
+- ALS: implicit's ``AlternatingLeastSquares``, solved exactly, from the same item vectors to begin with; the users'
+  vectors are computed from the final items (``recalculate_user``).
 - EASE: Cornac's ``EASE``. LensKit's ``EASEScorer`` computes in float32; how closely it agrees is written too.
 - NDCG@10 and recall@10 of these, and five metrics on generated lists: ranx.
 
@@ -36,6 +40,7 @@ import numpy as np
 import pandas as pd
 from cornac.data import Dataset as CornacDataset
 from cornac.models import EASE
+from implicit.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import CosineRecommender
 from lenskit.basic import PopScorer
 from lenskit.data import from_interactions_df
@@ -44,6 +49,7 @@ from ranx import Qrels, Run, evaluate
 from scipy import sparse
 
 K, NEIGHBOURS, L2 = 10, 50, 100.0
+FACTORS, ALS_L2, WEIGHT, EPOCHS = 16, 20.0, 5.0, 6
 
 
 def split(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,6 +87,28 @@ def item_knn(train: np.ndarray) -> np.ndarray:
         nearest = others.nlargest(NEIGHBOURS, keep="first").index
         scores[:, item] = train[:, nearest] @ row[nearest]
     return scores
+
+
+def user_knn(train: np.ndarray) -> np.ndarray:
+    model = CosineRecommender(K=len(train), num_threads=1)
+    model.fit(sparse.csr_matrix(train.T.astype(float)), show_progress=False)
+    scores = np.empty(train.shape)
+    for user, row in enumerate(model.similarity.toarray()):
+        others = pd.Series(row)[(train != train[user]).any(axis=1)].round(12)
+        nearest = others.nlargest(NEIGHBOURS, keep="first").index
+        scores[user] = row[nearest] @ train[nearest]
+    return scores
+
+
+def als(train: np.ndarray) -> np.ndarray:
+    likes = sparse.csr_matrix(train.astype(float))
+    options = {"factors": FACTORS, "regularization": ALS_L2, "alpha": WEIGHT, "iterations": EPOCHS}
+    model = AlternatingLeastSquares(**options, dtype=np.float64, use_cg=False, num_threads=1)
+    start = np.random.default_rng(0).standard_normal((train.shape[1], FACTORS))
+    model.item_factors = 0.1 * start / np.sqrt(FACTORS)
+    model.user_factors = np.zeros((len(train), FACTORS))
+    model.fit(likes, show_progress=False)
+    return model.recalculate_user(np.arange(len(train)), likes) @ model.item_factors.T
 
 
 def ease(train: np.ndarray) -> np.ndarray:
@@ -154,10 +182,12 @@ def checksums(scores: np.ndarray) -> dict:
 
 def main(path: Path) -> None:
     train, test, rated = split(path)
-    systems = {"popularity": popularity(train), "item_knn": item_knn(train), "ease": ease(train)}
+    systems = {"popularity": popularity(train), "item_knn": item_knn(train), "user_knn": user_knn(train)}
+    systems |= {"ease": ease(train), "als": als(train)}
     difference = np.abs(systems["ease"] - lenskit_ease(train)).max()
     golden = {
         "settings": {"k": K, "neighbours": NEIGHBOURS, "l2": L2},
+        "als": {"factors": FACTORS, "l2": ALS_L2, "weight": WEIGHT, "epochs": EPOCHS},
         "data": {"users": len(train), "items": train.shape[1], "test_users": int(test.any(axis=1).sum())},
         "versions": {name: version(name) for name in ("lenskit", "implicit", "cornac", "ranx", "numpy", "scipy")},
         "generated_lists": ranx_metrics(),
