@@ -14,7 +14,7 @@ from reclab.data.truth import expected_auc
 from reclab.fusion import FusedClassifier, Lookup
 from reclab.looks import PictureNamer
 
-# What the model loses with each planted modality; a user's liking of shelves shows in searches.
+# What is shuffled of each planted modality; a user's liking of shelves shows in searches.
 PARTS = {
     "picture": ["picture"],
     "text": ["text"],
@@ -27,14 +27,15 @@ PARTS = {
 OF_USER = ("age", "profile", "searches", "place")
 # Popularity shows in nothing but clicks, so nobody can know it of an item that was never seen: here it has no effect.
 PLANTED = {"popularity": 0.0}
-SIZE = {"n_users": 3000, "n_items": 2400}
+SIZE = {"n_users": 1500, "n_items": 2400}
 
 
 def shop_shares(seeds: Iterable[int]) -> pd.DataFrame:
     """What each modality of a shop was planted to be worth, and what a fused model finds; a shop a seed.
 
-    A share is the expected AUC on items that were never seen, with the modality less without it. Intervals are t
-    intervals over the shops.
+    The planted share is the best possible AUC on items that were never seen, with the modality less without it; the
+    one found, a model's AUC less that of a model whose modality belongs to another user, item or place. Such a model
+    has as many numbers to learn, so it pays as much for learning them. Intervals are t intervals over the shops.
     """
     return summary([shares_of_a_shop(seed) for seed in seeds])
 
@@ -82,17 +83,25 @@ def modalities(shop: data.Shop, namer: PictureNamer) -> dict[str, Lookup]:
     return found | {"place": Lookup(np.eye(places.max() + 1), places)}
 
 
-def found_auc(shop: data.Shop, inputs: dict[str, Lookup], without=(), seed: int = 0) -> float:
+def found_auc(shop: data.Shop, inputs: dict[str, Lookup], shuffled=(), seed: int = 0) -> float:
     """Expected AUC of a fused model on impressions of items that it never saw."""
     split = data.cold_items(shop.interactions)
+    rng = np.random.default_rng(seed)
+    inputs = inputs | {name: shuffle(inputs[name], rng) for name in shuffled}
     train, test = (
-        {name: part._replace(rows=part.rows[rows.index]) for name, part in inputs.items() if name not in without}
+        {name: part._replace(rows=part.rows[rows.index]) for name, part in inputs.items()}
         for rows in (split.train, split.test)
     )
-    user = [name for name in OF_USER if name in train]
-    model = FusedClassifier(16, 4, 1024, 6e-3, seed=seed, kind="two-tower", user=user, layers=1, weight_decay=0.3)
+    model = FusedClassifier(16, 4, 1024, 6e-3, seed=seed, kind="two-tower", user=OF_USER, layers=1, weight_decay=0.3)
     p = model.fit(train, split.train["positive"]).predict(test)
     return expected_auc(p, shop.truth.click_probability[split.test.index])
+
+
+def shuffle(part: Lookup, rng: np.random.Generator) -> Lookup:
+    """Each user or item gets the vector of another one; each impression the place of another one."""
+    if len(part.table) < 10:  # the places
+        return part._replace(rows=rng.permutation(part.rows))
+    return part._replace(table=rng.permutation(part.table))
 
 
 def planted_auc(shop: data.Shop, without: list[str]) -> float:
@@ -117,6 +126,6 @@ def _shares(shop, namer, parts, seed) -> dict[str, tuple[float, float]]:
     inputs = modalities(shop, namer)
     found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop, [])
     return {
-        name: (planted - planted_auc(shop, [name]), found - found_auc(shop, inputs, lost, seed))
-        for name, lost in parts.items()
+        name: (planted - planted_auc(shop, [name]), found - found_auc(shop, inputs, shuffled, seed))
+        for name, shuffled in parts.items()
     }
