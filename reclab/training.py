@@ -1,4 +1,4 @@
-"""One training loop on Accelerate for every network of the series: it resumes, and runs on any number of processes.
+"""One training loop on Accelerate for the language models: it resumes, and runs on any number of processes.
 
 Taught in: 02_bert_finetuning.
 """

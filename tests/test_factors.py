@@ -72,16 +72,6 @@ def test_unseen_items_of_the_own_camp_come_first(model):
     assert (ours > theirs).mean() > 0.95
 
 
-@pytest.mark.parametrize("model", [rank.ALS(4), rank.BPR(4, epochs=2)])
-def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
-    X = example()
-    ratings = X.copy()
-    ratings.data = np.arange(1.0, ratings.nnz + 1)
-    before = ratings.copy()
-    np.testing.assert_array_equal(model.fit(ratings).score(ratings), model.fit(X).score(X))
-    assert (ratings != before).nnz == 0
-
-
 @pytest.mark.parametrize("model", [rank.ALS, rank.BPR])
 def test_the_seed_decides(model):
     X = example()

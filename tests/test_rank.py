@@ -183,7 +183,17 @@ def test_recent_popularity_refuses_what_it_cannot_count(item, time, half_life, s
         rank.recent_popularity(likes, ["a"], half_life)
 
 
-@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE()])
+EVERY_MODEL = [
+    rank.Popularity(),
+    rank.ItemKNN(5),
+    rank.UserKNN(5),
+    rank.EASE(),
+    rank.ALS(4),
+    rank.BPR(4, epochs=2),
+]
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL)
 def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     X = example()
     ratings = X.copy()
