@@ -244,6 +244,79 @@ ANSWERS = {
         ],
         alternatives=[_gates_by_loop],
     ),
+    "05.1": Exercise(
+        probes=[
+            [[2.0, 0.5, -1.0], [1.0, 0.5, 1.5]],
+            [[0.0, 3.0], [0.25, -2.0]],
+            [[-0.5], [-0.75]],
+        ],
+        hint="the loss of a pair is log(1 + exp(other - liked)); take the mean over the pairs",
+        wrong=[
+            (
+                lambda liked, other: np.mean(np.log1p(np.exp(liked - other))),
+                "your pairs are turned round: the loss has to fall when the liked item scores higher",
+            ),
+            (
+                lambda liked, other: np.sum(np.log1p(np.exp(other - liked))),
+                "you add the pairs up; take their mean, so that the size of a batch does not count",
+            ),
+            (
+                lambda liked, other: -np.mean(1 / (1 + np.exp(other - liked))),
+                "you leave the logarithm out: then a pair that is far wrong costs hardly more than one that is wrong",
+            ),
+            (
+                lambda liked, other: np.mean(np.maximum(0, 1 - (liked - other))),
+                "that is the hinge loss; this one takes the logarithm of the logistic function",
+            ),
+        ],
+        alternatives=[
+            lambda liked, other: (
+                -sum(math.log(1 / (1 + math.exp(b - a))) for a, b in zip(liked, other, strict=True)) / len(liked)
+            )
+        ],
+    ),
+    "05.2": Exercise(
+        probes=[
+            [
+                [
+                    [0.0, 0.5, 0.1, 0.9, 0.0],
+                    [0.4, 0.0, 0.2, 0.3, 0.7],
+                    [0.1, 0.6, 0.0, 0.8, 0.5],
+                    [0.25, 0.35, 0.15, 0.0, 0.05],
+                    [0.2, 0.45, 0.55, -0.3, 0.0],
+                ],
+                [1, 2, 4],
+                3,
+                2,
+            ],
+            [
+                [[0.0, -0.2, 0.3, 0.1], [0.6, 0.0, 0.2, 0.8], [0.4, 0.9, 0.0, 0.5], [0.7, 0.3, 0.1, 0.0]],
+                [3, 1, 2],
+                0,
+                2,
+            ],
+        ],
+        hint="look at weights[history, item], sort it from the largest down, and return the items, not their places",
+        wrong=[
+            (
+                lambda weights, history, item, n: history[np.argsort(-weights[item, history])[:n]],
+                "you read the weights the wrong way: weights[item, j] is what item adds to j, not j to item",
+            ),
+            (
+                lambda weights, history, item, n: np.argsort(-weights[history, item])[:n],
+                "these are places in the history; return the items that stand there",
+            ),
+            (
+                lambda weights, history, item, n: history[np.argsort(weights[history, item])[:n]],
+                "you begin with the smallest; the item that adds most comes first",
+            ),
+            (
+                lambda weights, history, item, n: np.argsort(-weights[:, item])[:n],
+                "only items of the history can be a reason: nothing else is in the sum",
+            ),
+        ],
+        alternatives=[lambda weights, history, item, n: sorted(history.tolist(), key=lambda j: -weights[j, item])[:n]],
+    ),
     "06.1": Exercise(
         probes=[
             [[0.25, 0.25, 0.5], [1.0, 2.0, 5.0], [0.3, 0.2, 0.1]],
