@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import text, training
+from . import efficient, text, training
 from .profiles import Profile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -194,7 +194,8 @@ def pretrain(
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
-    return training.train(model, batches, loss, optimizer, profile, run=run, **options)
+    with efficient.quick_attention(model.encoder, profile):
+        return training.train(model, batches, loss, optimizer, profile, run=run, **options)
 
 
 def perplexity(

@@ -122,7 +122,8 @@ PROFILES = {
 def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab with CUDA, else laptop.
 
-    ``RECLAB_PRECISION`` (``no``, ``bf16``, ``fp16`` or ``auto``) replaces the profile's precision.
+    ``RECLAB_PRECISION`` (``no``, ``bf16``, ``fp16`` or ``auto``) replaces the profile's precision. ``RECLAB_MODEL``,
+    an encoder's name in `reclab.assets`, replaces its model: for the gpu profile where the hub cannot be reached, say.
 
     Parameters
     ----------
@@ -147,7 +148,8 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     precision = os.environ.get("RECLAB_PRECISION") or PROFILES[name].mixed_precision
     if precision not in PRECISIONS:
         raise ReclabError(f"RECLAB_PRECISION must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    return replace(PROFILES[name], seed=seed, mixed_precision=precision)
+    model = os.environ.get("RECLAB_MODEL") or PROFILES[name].model
+    return replace(PROFILES[name], seed=seed, mixed_precision=precision, model=model)
 
 
 def cpu_has_bf16() -> bool:

@@ -93,6 +93,7 @@ def kernel_environment(profile: Profile, *, derived: Path, ledger: Path) -> dict
         "RECLAB_PROFILE": profile.name,
         "RECLAB_SEED": str(profile.seed),
         "RECLAB_PRECISION": profile.mixed_precision,
+        "RECLAB_MODEL": profile.model,
         "RECLAB_DERIVED": str(Path(derived).resolve()),
         "RECLAB_LEDGER": str(Path(ledger).resolve()),
     }

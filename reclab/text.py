@@ -18,6 +18,7 @@ import torch
 from . import assets
 from .convert import converted
 from .errors import ReclabError
+from .profiles import get_profile
 from .results import write_atomically
 
 ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
@@ -201,11 +202,13 @@ def encode(
     path = assets.derived_folder() / f"encode-{_key(model, tokens)}.npy"
     if (kept := _read(path)) is not None:
         return kept
-    encoder = load_encoder(model)
+    device = torch.device(get_profile().device)
+    encoder = load_encoder(model).to(device)
     vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
     with torch.inference_mode():
         for rows, batch in padded_batches(tokens, tokenizer.pad_token_id, batch_size):
-            vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).numpy()
+            batch = {name: values.to(device) for name, values in batch.items()}
+            vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     write_atomically(path, buffer.getvalue())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # The stored outputs are those of the laptop profile with seed 0; kernels inherit this environment.
-_CLEARED = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION")
+_CLEARED = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")
 _before = pytest.StashKey[dict]()
 _scratch = pytest.StashKey[Path]()
 

@@ -13,7 +13,7 @@ from reclab.profiles import PROFILES, get_profile
 
 @pytest.fixture(autouse=True)
 def _no_choice_made(monkeypatch):
-    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION"):
+    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
 
@@ -169,6 +169,14 @@ def test_the_environment_may_set_the_precision(asked, monkeypatch):
     monkeypatch.setenv("RECLAB_PRECISION", asked)
     for name in PROFILES:
         assert get_profile(name) == dataclasses.replace(PROFILES[name], mixed_precision=asked)
+
+
+def test_the_environment_may_set_the_encoder(monkeypatch):
+    assert get_profile("gpu").model == "bert-base-cased"
+    monkeypatch.setenv("RECLAB_MODEL", "minilm-l6")
+    assert get_profile("gpu") == dataclasses.replace(PROFILES["gpu"], model="minilm-l6")
+    monkeypatch.setenv("RECLAB_MODEL", "")
+    assert get_profile("gpu") == PROFILES["gpu"]
 
 
 def test_an_empty_precision_counts_as_unset(monkeypatch):

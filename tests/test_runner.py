@@ -68,6 +68,7 @@ def test_the_kernel_gets_the_profile_seed_and_folders_and_this_process_does_not(
         "RECLAB_PROFILE": "laptop",
         "RECLAB_SEED": "7",
         "RECLAB_PRECISION": "no",
+        "RECLAB_MODEL": "minilm-l6",
         "RECLAB_DERIVED": str(tmp_path / "d"),
         "RECLAB_LEDGER": str(tmp_path / "l"),
         "RECLAB_DATA": str(tmp_path / "my" / "data"),
