@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from .errors import ReclabError, SchemaError
-from .matrices import binary, fitting
+from .tables import binary, fitting
 
 
 class ALS:
@@ -171,7 +171,7 @@ def unliked(X: sparse.csr_array, users: np.ndarray, rng: np.random.Generator) ->
 
     Parameters
     ----------
-    X : ``(n_users, n_items)``, its indices sorted within rows, as `reclab.matrices.binary` returns it.
+    X : ``(n_users, n_items)``, its indices sorted within rows, as `reclab.tables.binary` returns it.
     users : ``(n,)`` rows of X; none of them may have an entry for every item.
 
     Returns

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from .errors import ReclabError, SchemaError
-from .matrices import binary
+from .tables import binary
 
 _USERS, _WIDTH = 512, 64  # users scored at once, and items that share a maximum: the quickest of those tried
 _NOBODY = np.empty(0, dtype=int)

@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 
 from reclab import factors, rank
 from reclab.errors import ReclabError, SchemaError
-from reclab.matrices import binary
+from reclab.tables import binary
 
 
 def example(n_users=40, n_items=25, seed=0):

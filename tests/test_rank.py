@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from reclab import metrics, neighbours, rank
+from reclab import metrics, rank
 from reclab.assets import fetch
 from reclab.errors import ReclabError, SchemaError
 from reclab.tables import interaction_matrix, lists_from_table
@@ -96,7 +96,7 @@ def test_item_knn_agrees_with_brute_force(k, shrink):
 def test_item_knn_blocks_do_not_change_the_result(monkeypatch):
     X = example()
     whole = rank.ItemKNN(5).fit(X).score(X)
-    monkeypatch.setattr(neighbours, "_BLOCK", 7)
+    monkeypatch.setattr(rank, "_BLOCK", 7)
     np.testing.assert_array_equal(rank.ItemKNN(5).fit(X).score(X), whole)
 
 
@@ -128,7 +128,7 @@ def test_user_knn_agrees_with_brute_force(k):
 def test_user_knn_blocks_do_not_change_the_result(monkeypatch):
     X = example()
     whole = rank.UserKNN(5).fit(X).score(X)
-    monkeypatch.setattr(neighbours, "_BLOCK", 7)
+    monkeypatch.setattr(rank, "_BLOCK", 7)
     np.testing.assert_array_equal(rank.UserKNN(5).fit(X).score(X), whole)
 
 
@@ -159,28 +159,6 @@ def test_ease_says_where_l2_is_too_small():
 def test_popularity_counts_each_user_once():
     X = sparse.csr_array(np.array([[5.0, 0, 1], [1, 0, 0]]))
     np.testing.assert_array_equal(rank.Popularity().fit(X).score(X), [[2, 0, 1], [2, 0, 1]])
-
-
-def test_recent_popularity_halves_with_each_half_life():
-    days = pd.to_datetime(["2020-01-01", "2020-01-11", "2020-01-21", "2020-01-21"], utc=True)
-    likes = pd.DataFrame({"item_id": ["a", "b", "c", "a"], "timestamp": days})
-    found = rank.recent_popularity(likes, ["c", "a", "b", "d"], half_life=10)
-    np.testing.assert_allclose(found, [1, 1.25, 0.5, 0], rtol=1e-12)
-    np.testing.assert_allclose(rank.recent_popularity(likes, list("abc"), 1e12), [2, 1, 1], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("item", "time", "half_life", "says"),
-    [
-        ("z", "2020", 1, "item_id 'z' is none of the 1 known ids"),
-        ("a", None, 1, "no timestamp"),
-        ("a", "2020", 0, "half_life must be above 0 days, got 0"),
-    ],
-)
-def test_recent_popularity_refuses_what_it_cannot_count(item, time, half_life, says):
-    likes = pd.DataFrame({"item_id": [item], "timestamp": pd.to_datetime([time])})
-    with pytest.raises(ReclabError, match=says):
-        rank.recent_popularity(likes, ["a"], half_life)
 
 
 EVERY_MODEL = [
@@ -240,27 +218,27 @@ def test_settings_out_of_range_are_refused(model, says):
 
 
 MUTANTS = [
-    (neighbours, "ItemKNN", 4, "similar.round(12), self.k)\n        rows, c", "-similar, self.k)\n        rows, c"),
-    (neighbours, "ItemKNN", 4, "similar[own, own + start] = -np.inf", "pass"),
-    (neighbours, "ItemKNN", 4, 'format="csr").T.tocsr()', 'format="csr")'),
-    (neighbours, "UserKNN", 9, "similar[(shared == own[:, None]) & (shared == others)] = 0.0", "pass"),
-    (neighbours, "UserKNN", 9, "np.sqrt(np.outer(own, others))", "np.outer(own, others)"),
-    (rank, "EASE", 3.0, "np.fill_diagonal(self.weights_, 0.0)", "pass"),
-    (rank, "EASE", 3.0, "/= -np.diag(self.weights_).copy()", "/= -np.diag(self.weights_).copy()[:, None]"),
-    (rank, "EASE", 3.0, "+= l2", "+= 2 * l2"),
-    (rank, "EASE", 3.0, "np.tril(corner, -1).T", "corner.T"),
+    ("ItemKNN", 4, "similar.round(12), self.k)\n        rows, c", "-similar, self.k)\n        rows, c"),
+    ("ItemKNN", 4, "similar[own, own + start] = -np.inf", "pass"),
+    ("ItemKNN", 4, 'format="csr").T.tocsr()', 'format="csr")'),
+    ("UserKNN", 9, "similar[(shared == own[:, None]) & (shared == others)] = 0.0", "pass"),
+    ("UserKNN", 9, "np.sqrt(np.outer(own, others))", "np.outer(own, others)"),
+    ("EASE", 3.0, "np.fill_diagonal(self.weights_, 0.0)", "pass"),
+    ("EASE", 3.0, "/= -np.diag(self.weights_).copy()", "/= -np.diag(self.weights_).copy()[:, None]"),
+    ("EASE", 3.0, "+= l2", "+= 2 * l2"),
+    ("EASE", 3.0, "np.tril(corner, -1).T", "corner.T"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("module", "name", "setting", "right", "wrong"), MUTANTS)
-def test_a_wrong_formula_would_be_noticed(module, name, setting, right, wrong):
-    source = Path(module.__file__).read_text("utf-8")
+@pytest.mark.parametrize(("name", "setting", "right", "wrong"), MUTANTS)
+def test_a_wrong_formula_would_be_noticed(name, setting, right, wrong):
+    source = Path(rank.__file__).read_text("utf-8")
     assert source.count(right) == 1
     mutant = types.ModuleType("reclab.mutant")
     mutant.__package__ = "reclab"
     exec(compile(source.replace(right, wrong), "mutant", "exec"), mutant.__dict__)
     X = example()
-    found = [getattr(m, name)(setting).fit(X).score(X) for m in (mutant, module)]
+    found = [getattr(m, name)(setting).fit(X).score(X) for m in (mutant, rank)]
     assert not np.allclose(*found)
 
 
