@@ -36,7 +36,7 @@ class ALS:
     Taught in: 05_click_prediction_and_ranking.
     """
 
-    def __init__(self, factors: int = 64, l2: float = 20.0, weight: float = 5.0, epochs: int = 10, seed: int = 0):
+    def __init__(self, factors: int = 64, l2: float = 50.0, weight: float = 10.0, epochs: int = 10, seed: int = 0):
         self.factors, self.l2, self.weight, self.epochs, self.seed = factors, l2, weight, epochs, seed
 
     def fit(self, X: sparse.csr_array) -> ALS:
@@ -99,7 +99,7 @@ class BPR:
     def __init__(
         self,
         factors: int = 64,
-        epochs: int = 40,
+        epochs: int = 60,
         batch_size: int = 2048,
         learning_rate: float = 0.01,
         weight_decay: float = 0.5,

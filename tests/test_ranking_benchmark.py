@@ -1,14 +1,18 @@
 """The ranking benchmark's own arithmetic and its exit status."""
 
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from reclab import clicks
+
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
+import cross_encoder
 import measures
 import ranking
 
@@ -60,3 +64,54 @@ def test_check_decides_the_exit_status(monkeypatch):
         assert ranking.main(["--check"]) == 0
     finally:
         torch.set_num_threads(threads)
+
+
+def test_no_like_of_a_users_last_second_takes_part_in_the_choice_of_settings():
+    likes = ratings()[lambda table: table["positive"]]
+    likes["timestamp"] = pd.to_datetime(likes["timestamp"].where(likes["item_id"] != "22", likes["timestamp"] + 1))
+    split = ranking.validation_split(likes, 0)  # items 22 and 23 now share the last second
+    assert set(split.test["item_id"]) == {"20"} and not split.train["item_id"].isin(["20", "22", "23"]).any()
+
+
+def test_sequences_keep_the_order_of_time_and_draw_within_a_second():
+    likes = pd.DataFrame({"user_id": ["u"] * 4, "item_id": list("dcba"), "timestamp": [2, 1, 1, 0]})
+    drawn = [ranking.sequences(likes, ["u", "v"], list("abcd"), seed) for seed in range(10)]
+    assert {tuple(user) for user, _ in drawn} == {(0, 1, 2, 3), (0, 2, 1, 3)} and all(new == [] for _, new in drawn)
+
+
+def test_the_pairs_of_the_cross_encoder_never_give_away_the_film():
+    movies = movies_of(ratings())
+    liked = movies.interactions[movies.interactions["positive"]]
+    texts = cross_encoder.pair_texts(movies, liked, movies.interactions, seed=0)
+    for text, item in zip(texts, movies.interactions["item_id"], strict=True):
+        user, film = text.split(" [SEP] ")
+        assert film == f"film {item}. Drama" and f"film {item};" not in f"{user};"
+        assert user.count("film") == cross_encoder.LIKED and user.startswith("F, 30, writer. Liked: ")
+
+
+def test_the_four_numbers_leave_out_the_row_itself():
+    table = ratings(n_users=2, n_items=3)  # items 1 and 2 are liked, by both
+    found = cross_encoder.four_numbers(table, table.iloc[:2])
+    mean = 2 / 3
+    np.testing.assert_allclose(found[0], [(2 + 5 * mean) / 7, np.log(3) / 5, 5 * mean / 6, np.log(2) / 5])
+    np.testing.assert_allclose(found[1], [(1 + 5 * mean) / 7, np.log(3) / 5, (1 + 5 * mean) / 6, np.log(2) / 5])
+    new = table.iloc[:1].set_index(pd.Index([99]))  # a row that training does not have
+    np.testing.assert_allclose(cross_encoder.four_numbers(table, new)[0, 0], (2 + 5 * mean) / 8)
+
+
+def test_a_difference_over_seeds_is_that_of_the_means():
+    test = pd.DataFrame({"positive": [True, False, True, False] * 10, "user_id": np.arange(40) // 2})
+    right, noise = test["positive"].to_numpy(float), np.random.default_rng(0).random((2, 40))
+    found = cross_encoder.over_seeds("auc_minus_other", test, [right, right], list(noise))
+    aucs = [clicks.auc(test["positive"], p) for p in noise]
+    assert np.isclose(found["auc_minus_other"], 1 - np.mean(aucs))
+    assert found["auc_minus_other_low"] < found["auc_minus_other"] < found["auc_minus_other_high"]
+    assert np.isnan(list(cross_encoder.over_seeds("auc_minus_other", test, [right]).values())).all()
+
+
+def movies_of(interactions):
+    users = pd.DataFrame({"user_id": ["1", "2", "3", "4"], "gender": "F", "age": 30, "occupation": "writer"})
+    ids = [f"{i}" for i in range(25)]
+    titles = [f"film {i}" for i in ids]
+    items = pd.DataFrame({"item_id": ids, "title": titles, "text": [f"{title}. Drama" for title in titles]})
+    return types.SimpleNamespace(users=users, items=items, interactions=interactions)

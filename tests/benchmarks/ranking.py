@@ -1,11 +1,13 @@
 """Measure ranking: agreement with other libraries, exact lists from vectors, EASE on 20,000 items, and training times.
 
     python tests/benchmarks/ranking.py [--check] [--items N]
+    python tests/benchmarks/ranking.py --tune
 
 Golden values of LensKit, implicit and Cornac come from tests/golden, the published ones from RecBole's quick start.
 Seconds are CPU seconds of one thread. Prints one JSON object a line; ``bar`` is the least that is asked of a number or
 the most that is allowed of it. With ``--check`` the exit status is 1 where a bar is missed. ``--items`` makes EASE's
-largest catalogue smaller.
+largest catalogue smaller. ``--tune`` prints, instead, NDCG@10 of each model at settings around its default, on a
+validation draw that holds no like which notebook 05 may test on.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import json
 import resource
 import statistics
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from measures import cpu_seconds, row
 from scipy import sparse
 
 from reclab import data, metrics, rank
+from reclab.fusion import FusedClassifier
 from reclab.sequence import SASRec
 from reclab.tables import interaction_matrix
 
@@ -42,7 +46,7 @@ MODELS = {
     "ease": rank.EASE(l2=GOLDEN["settings"]["l2"]),
     "als": rank.ALS(**GOLDEN["als"]),
 }
-SEQUENCE_SECONDS, BPR_SECONDS = 40, 10
+SEQUENCE_SECONDS, MODEL_SECONDS = 40, 10
 
 
 # --- agreement
@@ -145,14 +149,90 @@ def measure_ease(largest: int = EASE_ITEMS) -> Iterator[dict]:
 
 
 def measure_training(movies: data.Dataset) -> Iterator[dict]:
-    """BPR and the sequence model on the likes of ML-100K."""
+    """ALS, BPR and the sequence model on the likes of ML-100K, and the two towers of notebook 05 on its ratings."""
+    ids = movies.users["user_id"], movies.items["item_id"]
     likes = movies.interactions[movies.interactions["positive"]]
-    X = interaction_matrix(likes, movies.users["user_id"], movies.items["item_id"])
-    yield row("BPR on ML-100K", cpu_seconds(lambda: rank.BPR().fit(X)), "CPU s", most=BPR_SECONDS)
-    items = pd.Index(movies.items["item_id"]).get_indexer(likes.sort_values("timestamp")["item_id"])
-    by_user = pd.Series(items).groupby(likes.sort_values("timestamp")["user_id"].to_numpy()).agg(list)
-    seconds = cpu_seconds(lambda: SASRec(X.shape[1], epochs=8).fit(list(by_user)))
-    yield row("sequence model on ML-100K, 8 epochs", seconds, "CPU s", most=SEQUENCE_SECONDS)
+    X, read = interaction_matrix(likes, *ids), sequences(likes, *ids, seed=0)
+    yield row("ALS on ML-100K", cpu_seconds(lambda: rank.ALS().fit(X)), "CPU s", most=MODEL_SECONDS)
+    yield row("BPR on ML-100K", cpu_seconds(lambda: rank.BPR().fit(X)), "CPU s", most=MODEL_SECONDS)
+    seconds = cpu_seconds(lambda: SASRec(X.shape[1]).fit(read))
+    yield row("sequence model on ML-100K", seconds, "CPU s", most=SEQUENCE_SECONDS)
+    inputs, clicked = tower_inputs(movies)
+    tower = FusedClassifier(
+        kind="two-tower", user=("habits", "taste", "person"), batch_size=2048, learning_rate=6e-3, epochs=3
+    )
+    seconds = cpu_seconds(lambda: tower.fit(inputs, clicked))
+    yield row(f"two towers on {len(clicked):,} ratings, 3 epochs", seconds, "CPU s", most=MODEL_SECONDS)
+
+
+def tower_inputs(movies: data.Dataset) -> tuple[dict, np.ndarray]:
+    """As many inputs as in notebook 05, and as wide; their values are noise, which takes as long."""
+    train = movies.interactions.drop(movies.interactions.sample(20_000, random_state=0).index)
+    rng = np.random.default_rng(0)
+    widths = {"habits": 2, "taste": 84, "reception": 2, "person": 24, "content": 84}
+    inputs = {name: rng.standard_normal((len(train), width), dtype=np.float32) for name, width in widths.items()}
+    return inputs, train["positive"].to_numpy()
+
+
+# --- the choice of settings
+
+TUNED: dict[str, tuple[Callable, list[dict]]] = {
+    "EASE": (rank.EASE, [{"l2": l2} for l2 in (100, 250, 500, 1000)]),
+    "item-kNN": (rank.ItemKNN, [{"k": k, "shrink": shrink} for k in (50, 100, 200) for shrink in (0, 10)]),
+    "user-kNN": (rank.UserKNN, [{"k": k} for k in (50, 100, 200)]),
+    "ALS": (
+        rank.ALS,
+        [{"factors": f, "l2": l2, "weight": w} for f in (32, 64) for l2 in (5, 20, 50) for w in (3, 5, 10)],
+    ),
+    "BPR": (
+        rank.BPR,
+        [{"epochs": epochs, "weight_decay": decay} for epochs in (40, 60, 80) for decay in (0.2, 0.5, 1.0)],
+    ),
+    "SASRec": (
+        SASRec,
+        [
+            {},
+            *({"epochs": epochs} for epochs in (5, 12)),
+            *({"dropout": dropout} for dropout in (0.1, 0.5)),
+            *({"learning_rate": rate} for rate in (5e-3, 2e-2)),
+            *({"batch_size": size} for size in (16, 64)),
+            *({"width": width} for width in (32, 128)),
+            {"blocks": 2},
+            {"length": 100},
+        ],
+    ),
+}
+
+
+def validation_split(likes: pd.DataFrame, seed: int) -> data.Split:
+    """Leave-last-out among the likes before the second of each user's last one, which any draw may test on."""
+    last = likes.groupby("user_id")["timestamp"].transform("max")
+    return data.leave_last_out(likes[likes["timestamp"] < last], seed=seed)
+
+
+def sequences(likes: pd.DataFrame, users, items, seed: int) -> list[list[int]]:
+    """The items of each user in the order of time; those of the same second in an order drawn by seed."""
+    rows = likes.sample(frac=1, random_state=seed).sort_values("timestamp", kind="stable")
+    by_user = pd.Series(pd.Index(items).get_indexer(rows["item_id"])).groupby(rows["user_id"].to_numpy()).agg(list)
+    return [by_user.get(user, []) for user in users]
+
+
+def tune(movies: data.Dataset) -> Iterator[dict]:
+    """NDCG@10 of each setting on the validation likes."""
+    ids = movies.users["user_id"], movies.items["item_id"]
+    split = validation_split(movies.interactions[movies.interactions["positive"]], 0)
+    X, test = interaction_matrix(split.train, *ids), interaction_matrix(split.test, *ids)
+    hidden = interaction_matrix(movies.interactions.drop(split.test.index), *ids)
+    read = sequences(split.train, *ids, seed=0)
+    for name, (model, grid) in TUNED.items():
+        for settings in grid:
+            given = read if model is SASRec else X
+            fitted = model(X.shape[1], **settings) if model is SASRec else model(**settings)
+            start = time.process_time()
+            scores = fitted.fit(given).score(given)
+            seconds = time.process_time() - start
+            value = np.nanmean(metrics.ndcg_at_k(rank.top_k(scores, K, exclude=hidden), test))
+            yield row(f"{name} {settings}", float(value), "NDCG") | {"cpu_seconds": round(seconds, 1)}
 
 
 # --- the command
@@ -172,11 +252,12 @@ def main(argv: list[str]) -> int:
     """Print the measurements; with ``--check``, return 1 where one misses its bar."""
     parser = argparse.ArgumentParser(description="Measure ranking.")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    parser.add_argument("--tune", action="store_true", help="measure settings on a validation draw, nothing else")
     parser.add_argument("--items", type=int, default=EASE_ITEMS, help="EASE's largest catalogue")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     missed = 0
-    for line in measure(args.items):
+    for line in tune(data.movies()) if args.tune else measure(args.items):
         print(json.dumps(line), flush=True)
         missed += not line["ok"]
     return int(args.check and missed > 0)
