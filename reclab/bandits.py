@@ -11,81 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A policy is a function of what was counted so far: clicks (R, K), misses (R, K), weights (K,), a random generator.
-# It returns the arm that each of the R replications plays: (R,) int.
-Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+from .feedback import Memory
+from .policies import Policy as Policy
+from .policies import bernoulli_kl as bernoulli_kl
+from .policies import check_rates
+from .policies import epsilon_greedy as epsilon_greedy
+from .policies import greedy as greedy
+from .policies import kl_ucb as kl_ucb
+from .policies import lai_robbins as lai_robbins
+from .policies import thompson as thompson
+from .policies import ucb1 as ucb1
+from .policies import uniform as uniform
 
-
-def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Thompson sampling: draw a click rate for every arm from its posterior, play the largest weight times rate.
-
-    theta_k ~ Beta(alpha + clicks_k, beta + misses_k); the arm played is argmax_k w_k theta_k. The weight never enters
-    the counts: only clicks and misses update the posterior.
-
-    Parameters
-    ----------
-    alpha, beta : prior, one number or one an arm (K,), above 0.
-
-    Raises
-    ------
-    ValueError : ``alpha`` or ``beta`` is not above 0.
-
-    Source: Thompson (1933); Chapelle and Li (2011).
-    Taught in: 06_thompson_sampling.
-    """
-    _check_prior(alpha, beta)
-
-    def choose(clicks, misses, weights, rng):
-        return (weights * rng.beta(alpha + clicks, beta + misses)).argmax(1)
-
-    return choose
-
-
-def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Play the arm of the largest weight times posterior mean; equal ones by chance. It never explores on purpose.
-
-    Raises
-    ------
-    ValueError : ``alpha`` or ``beta``, the prior, is not above 0.
-
-    Taught in: 06_thompson_sampling.
-    """
-    _check_prior(alpha, beta)
-
-    def choose(clicks, misses, weights, rng):
-        worth = weights * (alpha + clicks) / (alpha + beta + clicks + misses)
-        return np.where(worth == worth.max(1, keepdims=True), rng.random(worth.shape), -1).argmax(1)
-
-    return choose
-
-
-def epsilon_greedy(epsilon: float = 0.1) -> Policy:
-    """Greedy, but with chance ``epsilon`` any arm, all alike.
-
-    Raises
-    ------
-    ValueError : ``epsilon`` is not in [0, 1].
-
-    Taught in: 06_thompson_sampling.
-    """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
-    exploit = greedy()
-
-    def choose(clicks, misses, weights, rng):
-        arms = exploit(clicks, misses, weights, rng)
-        explore = rng.random(len(arms)) < epsilon
-        return np.where(explore, rng.integers(clicks.shape[1], size=len(arms)), arms)
-
-    return choose
-
-
-def uniform() -> Policy:
-    """Any arm, all alike, whatever was learnt.
-
-    Taught in: 06_thompson_sampling.
-    """
-    return lambda clicks, misses, weights, rng: rng.integers(clicks.shape[1], size=len(clicks))
+# Click rates: (K,), or (R, K) where each replication has its own, or a function of the round that returns either.
+Rates = np.ndarray | Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -112,54 +51,101 @@ class Simulation:
 
 def simulate(
     policy: Policy,
-    rates: np.ndarray,
+    rates: Rates,
     weights: np.ndarray | None = None,
     *,
     horizon: int,
     replications: int = 100,
     seed: int = 0,
+    delay: int = 0,
+    batch: int = 1,
+    discount: float = 1.0,
+    window: int | None = None,
+    on_offer: Callable[[int], np.ndarray] | None = None,
 ) -> Simulation:
     """Let a policy play a world of known click rates, in many independent replications at once.
 
     The reward of a click on arm k is ``weights[k]``; regret is counted against the arm of the largest
-    ``weights * rates`` and is pseudo-regret: expected, not realised, reward.
+    ``weights * rates`` of its round and is pseudo-regret: expected, not realised, reward.
 
     Parameters
     ----------
     policy : see `Policy`.
-    rates : (K,) click probabilities in [0, 1].
+    rates : click probabilities in [0, 1]: (K,), or (R, K), or a function of the round that returns either.
     weights : (K,) worth of a click, at least 0; all 1 where left out.
     horizon : rounds T. replications : R, at least 2.
+    delay, batch, discount, window : what the policy knows of its feedback; see `reclab.feedback.Memory`.
+    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees these alone. None:
+        all, always.
 
     Raises
     ------
-    ValueError : a rate, weight, horizon or number of replications is out of range; or the policy plays no such arm.
+    ValueError : a rate, weight, horizon, number of replications or of memory is out of range; no arm is on offer; or
+        the policy plays no such arm.
 
     Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36.
     Taught in: 06_thompson_sampling.
     """
-    rates = np.asarray(rates, float)
-    weights = np.ones(rates.shape) if weights is None else np.asarray(weights, float)
-    _check_world(rates, weights, horizon, replications)
-    rng = np.random.default_rng(seed)
-    loss = (weights * rates).max() - weights * rates
-    clicks = np.zeros((replications, len(rates)))
-    misses = np.zeros((replications, len(rates)))
-    row, regret, curve = np.arange(replications), np.zeros(replications), np.empty(horizon)
+    if horizon < 1 or replications < 2:
+        raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
+    world = _World(rates, weights, on_offer, replications)
+    n_arms = len(world.weights)
+    memory = Memory(replications, n_arms, delay=delay, batch=batch, discount=discount, window=window)
+    rng, totals = np.random.default_rng(seed), np.zeros((2, replications, n_arms), np.int32)
+    regret, curve = np.zeros(replications), np.empty(horizon)
     for t in range(horizon):
-        arms = np.asarray(policy(clicks, misses, weights, rng))
-        _check_arms(arms, replications, len(rates))
-        clicked = rng.random(replications) < rates[arms]
-        clicks[row, arms] += clicked
-        misses[row, arms] += ~clicked
-        regret += loss[arms]
+        world.go_to(t)
+        arms = world.play(policy, *memory.arrive(t), rng)
+        clicked = rng.random(replications) < world.of(world.rates, arms)
+        totals.reshape(-1)[memory.add(arms, clicked)] += 1
+        regret += world.of(world.loss, arms)
         curve[t] = regret.mean()
-    return Simulation(regret, curve, clicks, misses)
+    return Simulation(regret, curve, *totals)
 
 
-def _check_prior(alpha, beta) -> None:
-    if not (np.all(np.asarray(alpha) > 0) and np.all(np.asarray(beta) > 0)):
-        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
+class _World:
+    """Rates and losses of the present round, (K,) or (R, K), and the arms on offer."""
+
+    def __init__(self, rates: Rates, weights, on_offer, replications: int):
+        self.given, self.on_offer, self.row = rates, on_offer, np.arange(replications)
+        self.offered, self.weights = None, weights
+        self._set(rates(0) if callable(rates) else rates)
+
+    def _set(self, rates: np.ndarray) -> None:
+        rates = np.asarray(rates, float)
+        if rates.ndim == 2 and len(rates) == len(self.row):
+            check_rates(rates.reshape(-1))
+        else:
+            check_rates(rates)
+        n_arms = rates.shape[-1]
+        weights = np.ones(n_arms) if self.weights is None else np.asarray(self.weights, float)
+        if weights.shape != (n_arms,) or not ((weights >= 0) & np.isfinite(weights)).all():
+            raise ValueError(f"weights must be {n_arms} numbers of at least 0, one an arm, got {weights}")
+        worth = weights * rates
+        best = worth if self.offered is None else worth[..., self.offered]
+        self.rates, self.weights, self.loss = rates, weights, best.max(-1, keepdims=True) - worth
+
+    def go_to(self, t: int) -> None:
+        if self.on_offer is not None:
+            offered = np.asarray(self.on_offer(t))
+            if offered.shape != self.weights.shape or offered.dtype != bool or not offered.any():
+                raise ValueError(f"on_offer must say of {len(self.weights)} arms which there are, got {offered}")
+            self.offered = np.flatnonzero(offered)
+        if callable(self.given) or self.on_offer is not None:
+            self._set(self.given(t) if callable(self.given) else self.given)
+
+    def play(self, policy: Policy, clicks, misses, rng) -> np.ndarray:
+        if self.offered is None:
+            arms = np.asarray(policy(clicks, misses, self.weights, rng))
+            _check_arms(arms, len(self.row), len(self.weights))
+            return arms
+        there = self.offered
+        arms = np.asarray(policy(clicks[:, there], misses[:, there], self.weights[there], rng))
+        _check_arms(arms, len(self.row), len(there))
+        return there[arms]
+
+    def of(self, values: np.ndarray, arms: np.ndarray) -> np.ndarray:
+        return values[arms] if values.ndim == 1 else values[self.row, arms]
 
 
 def _check_arms(arms: np.ndarray, n: int, n_arms: int) -> None:
@@ -167,12 +153,3 @@ def _check_arms(arms: np.ndarray, n: int, n_arms: int) -> None:
         raise ValueError(f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}")
     if arms.min() < 0 or arms.max() >= n_arms:
         raise ValueError(f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}")
-
-
-def _check_world(rates: np.ndarray, weights: np.ndarray, horizon: int, replications: int) -> None:
-    if rates.ndim != 1 or not len(rates) or not ((rates >= 0) & (rates <= 1)).all():
-        raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {rates}")
-    if weights.shape != rates.shape or not ((weights >= 0) & np.isfinite(weights)).all():
-        raise ValueError(f"weights must be {len(rates)} numbers of at least 0, one an arm, got {weights}")
-    if horizon < 1 or replications < 2:
-        raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")

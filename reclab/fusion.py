@@ -165,6 +165,17 @@ class FusedClassifier:
             raise ValueError(f"the kind {self.kind!r} has no gates; leave modalities out to see what each is worth")
         return dict(zip(self.names, gates.numpy().T, strict=True))
 
+    def features(self, inputs: Inputs, present: Masks = None) -> np.ndarray:
+        """What the last linear layer reads, (n, hidden), or (n, hidden + 2) of two towers: features for another model.
+
+        Raises
+        ------
+        ValueError : as in `predict`.
+
+        Taught in: 06_thompson_sampling.
+        """
+        return self._infer(inputs, present, last=False)[0].numpy().astype(float)
+
     def _layer(self, widths: dict[str, int]) -> nn.Module:
         if self.kind == "fixed":
             return WeightedFusion(widths, self.hidden, self.weights or dict.fromkeys(widths, 1.0))
@@ -183,7 +194,7 @@ class FusedClassifier:
         if not hasattr(self, "names"):
             raise ValueError("call fit before predict or gates")
 
-    def _infer(self, inputs: Inputs, present: Masks) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _infer(self, inputs: Inputs, present: Masks, last: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
         self._need_fit()
         if list(inputs) != self.names:
             raise ValueError(
@@ -199,7 +210,7 @@ class FusedClassifier:
                 )
         parts, mask = self._scaled(parts), self._mask(parts)
         with torch.inference_mode():
-            found = [self._logits(parts, mask[rows], rows) for rows in torch.arange(len(mask)).split(BATCH)]
+            found = [self._logits(parts, mask[rows], rows, last) for rows in torch.arange(len(mask)).split(BATCH)]
         logits, gates = zip(*found, strict=True)
         return torch.cat(logits), None if gates[0] is None else torch.cat(gates)
 
@@ -210,6 +221,8 @@ class FusedClassifier:
     def _mask(self, parts: dict[str, Part]) -> torch.Tensor:
         return torch.stack([part.present for part in parts.values()], dim=1)
 
-    def _logits(self, parts: dict[str, Part], mask: torch.Tensor, rows: torch.Tensor):
+    def _logits(self, parts: dict[str, Part], mask: torch.Tensor, rows: torch.Tensor, last: bool = True):
         fused, gates = self.fusion({name: part.take(rows) for name, part in parts.items()}, mask)
-        return self.head(fused).squeeze(1), gates
+        if last:
+            return self.head(fused).squeeze(1), gates
+        return (fused if self.kind == "two-tower" else self.head[:-1](fused)), gates

@@ -394,6 +394,18 @@ def test_two_towers_learn_what_no_side_knows_alone(layers):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_linear_layer_on_the_features_is_the_prediction(kind):
+    inputs, labels, present = task(300)
+    model = fit_kind(kind, inputs, labels, present, epochs=3)
+    features = model.features(inputs, present)
+    weights = np.ones(features.shape[1]) if kind == "two-tower" else model.head[-1].weight.detach().numpy()[0]
+    bias = (model.head if kind == "two-tower" else model.head[-1]).bias.item()
+    np.testing.assert_allclose(expit(features @ weights + bias), model.predict(inputs, present), atol=1e-5)
+    with pytest.raises(ValueError, match="call fit before"):
+        FusedClassifier().features(inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_parameters_are_counted(kind):
     inputs, labels, _ = task(40)
     hidden, head = 4, 4 * 4 + 4 + 4 + 1

@@ -1,0 +1,249 @@
+"""Thompson sampling on features: one linear model an arm, one for all arms, and a logistic one.
+
+All draws of vectors go through Cholesky's factor, which is unique. A singular value decomposition is not: its signs
+and the order within equal values differ between linear algebra libraries, and with them the same seed's draws.
+
+Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; Chapelle and Li (2011), algorithm 3; Riquelme, Tucker and Snoek,
+ICLR 2018, arXiv 1802.09127 (neural-linear: a linear model on a network's last layer).
+Taught in: 06_thompson_sampling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+
+NEWTON = 50  # steps at most; a handful is enough
+HALVINGS = 30  # of a step that goes too far
+CLOSE = 1e-10  # a step that gains no more than this is the last
+
+
+def draw_gaussian(mean: np.ndarray, precision: np.ndarray, rng: np.random.Generator, n: int = 1) -> np.ndarray:
+    """Draw n vectors from N(mean, precision^-1): mean + L^-T z, where precision = L L^T and z is standard normal.
+
+    Parameters
+    ----------
+    mean : (d,). precision : (d, d), symmetric and positive definite. rng : a random generator.
+
+    Returns
+    -------
+    (n, d).
+
+    Raises
+    ------
+    ValueError : ``precision`` is not positive definite or does not fit ``mean``.
+
+    Taught in: 06_thompson_sampling.
+    """
+    mean, precision = np.asarray(mean, float), np.asarray(precision, float)
+    return mean + _spread(_cholesky(precision, len(mean)), rng, n)
+
+
+def _cholesky(precision: np.ndarray, width: int) -> np.ndarray:
+    if precision.shape != (width, width):
+        raise ValueError(f"precision must be ({width}, {width}), got {precision.shape}")
+    try:
+        return np.linalg.cholesky(precision)
+    except np.linalg.LinAlgError:
+        raise ValueError("precision must be positive definite; is the ridge above 0?") from None
+
+
+def _spread(factor: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
+    z = rng.standard_normal((len(factor), n))
+    return solve_triangular(factor, z, lower=True, trans="T", check_finite=False).T
+
+
+class LinearTS:
+    """Thompson sampling with one theta for all arms: reward = vector of the arm . theta + noise.
+
+    Parameters
+    ----------
+    width : d, numbers in the vector of an arm (or of a user and an arm).
+    ridge : prior precision of theta, above 0, in units of the noise.
+    noise : standard deviation of the reward's noise, and so how widely theta is drawn; 0: greedy.
+    mean, precision : (d,) and (d, d), a prior in place of mean 0 and ``ridge`` times the identity: a warm start.
+    seed : of the draws.
+
+    Raises
+    ------
+    ValueError : ``ridge`` or ``noise`` is out of range, or the prior does not fit.
+
+    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352.
+    Taught in: 06_thompson_sampling.
+    """
+
+    def __init__(self, width: int, *, ridge: float = 1.0, noise: float = 1.0, mean=None, precision=None, seed: int = 0):
+        if not ridge > 0 or not noise >= 0:
+            raise ValueError(f"ridge must be above 0 and noise at least 0, got {ridge} and {noise}")
+        self.noise, self.rng = noise, np.random.default_rng(seed)
+        self.precision = ridge * np.eye(width) if precision is None else np.array(precision, float)
+        self.mean = np.zeros(width) if mean is None else np.array(mean, float)
+        if self.mean.shape != (width,):
+            raise ValueError(f"mean must be {width} numbers, got shape {self.mean.shape}")
+        self._factor = _cholesky(self.precision, width)
+        self._pull = self.precision @ self.mean
+
+    def draw(self, n: int = 1) -> np.ndarray:
+        """Draw n thetas from the posterior, (n, d).
+
+        Taught in: 06_thompson_sampling.
+        """
+        return self.mean + self.noise * _spread(self._factor, self.rng, n)
+
+    def choose(self, vectors: np.ndarray, n: int | None = None) -> np.ndarray:
+        """The arm with the largest score under a fresh theta each time.
+
+        Parameters
+        ----------
+        vectors : (K, d), the same arms n times (once where left out); or (n, K, d), arms of their own each time.
+
+        Returns: (n,) whole numbers. Raises: ValueError where the vectors do not fit.
+        Taught in: 06_thompson_sampling.
+        """
+        vectors = np.asarray(vectors, float)
+        if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
+            raise ValueError(f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got {vectors.shape}")
+        if vectors.ndim == 2:
+            return (self.draw(n or 1) @ vectors.T).argmax(1)
+        return (vectors @ self.draw(len(vectors))[:, :, None])[:, :, 0].argmax(1)
+
+    def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
+        """Learn from vectors that were shown, (n, d), and their rewards, (n,).
+
+        Raises
+        ------
+        ValueError : they do not fit, or are not finite.
+
+        Taught in: 06_thompson_sampling.
+        """
+        vectors, rewards = _rows(vectors, rewards, len(self.mean))
+        self.precision += vectors.T @ vectors
+        self._pull += vectors.T @ rewards
+        self._factor = np.linalg.cholesky(self.precision)
+        self.mean = cho_solve((self._factor, True), self._pull, check_finite=False)
+
+
+class LogisticTS(LinearTS):
+    """Thompson sampling with P(click) = sigmoid(vector . theta), and a normal posterior by Laplace's approximation.
+
+    Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0: greedy) the draws.
+    Source: Chapelle and Li (2011), algorithm 3, with the full precision in place of its diagonal.
+    Taught in: 06_thompson_sampling.
+    """
+
+    def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
+        """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and 1.
+
+        The posterior of the batches before is the prior of this one: theta moves to the most likely one, and the
+        precision gains the curvature there.
+
+        Raises
+        ------
+        ValueError : they do not fit, or a reward is not 0 or 1.
+
+        Taught in: 06_thompson_sampling.
+        """
+        vectors, clicks = _rows(vectors, rewards, len(self.mean))
+        if not np.isin(clicks, (0, 1)).all():
+            raise ValueError("a logistic model learns from clicks: rewards must be 0 or 1")
+        theta = self._most_likely(vectors, clicks)
+        p = _sigmoid(vectors @ theta)
+        self.mean, self.precision = theta, self.precision + (vectors.T * (p * (1 - p))) @ vectors
+        self._factor = np.linalg.cholesky(self.precision)
+
+    def _most_likely(self, vectors: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+        theta, loss = self.mean, self._loss(self.mean, vectors, clicks)
+        for _ in range(NEWTON):
+            p = _sigmoid(vectors @ theta)
+            slope = self.precision @ (theta - self.mean) + vectors.T @ (p - clicks)
+            step = np.linalg.solve(self.precision + (vectors.T * (p * (1 - p))) @ vectors, slope)
+            for _ in range(HALVINGS):
+                if (further := self._loss(theta - step, vectors, clicks)) <= loss:
+                    break
+                step = step / 2
+            if loss - further < CLOSE:
+                break
+            theta, loss = theta - step, further
+        return theta
+
+    def _loss(self, theta: np.ndarray, vectors: np.ndarray, clicks: np.ndarray) -> float:
+        logits, off = vectors @ theta, theta - self.mean
+        return np.logaddexp(0, logits).sum() - logits @ clicks + off @ self.precision @ off / 2
+
+
+class DisjointLinearTS:
+    """Thompson sampling with a theta of its own for each arm: reward = context . theta_k + noise.
+
+    For one context x the score x . theta_k is exactly normal, N(x . mean_k, noise^2 x^T A_k^-1 x), so one normal draw
+    an arm has the same law as a draw of theta_k. Of A_k only the inverse is kept, (K, d, d), updated by Sherman and
+    Morrison's formula.
+
+    Parameters
+    ----------
+    n_arms : K. width : d, numbers in a context.
+    ridge, noise, seed : as `LinearTS`.
+
+    Raises
+    ------
+    ValueError : ``ridge`` or ``noise`` is out of range.
+
+    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352.
+    Taught in: 06_thompson_sampling.
+    """
+
+    def __init__(self, n_arms: int, width: int, *, ridge: float = 1.0, noise: float = 1.0, seed: int = 0):
+        if not ridge > 0 or not noise >= 0:
+            raise ValueError(f"ridge must be above 0 and noise at least 0, got {ridge} and {noise}")
+        self.noise, self.rng = noise, np.random.default_rng(seed)
+        self.inverse = np.tile(np.eye(width) / ridge, (n_arms, 1, 1))
+        self.pull, self.mean = np.zeros((n_arms, width)), np.zeros((n_arms, width))
+
+    def draw(self, context: np.ndarray) -> np.ndarray:
+        """A score for each arm in a context (d,), drawn from its posterior: (K,).
+
+        Taught in: 06_thompson_sampling.
+        """
+        n_arms, width = self.mean.shape
+        context = np.asarray(context, float)
+        if context.shape != (width,):
+            raise ValueError(f"context must be {width} numbers, got shape {context.shape}")
+        # One product of a tall matrix with a vector: as fast as the inverses can be read.
+        variance = (self.inverse.reshape(-1, width) @ context).reshape(n_arms, width) @ context
+        return self.mean @ context + self.noise * np.sqrt(variance) * self.rng.standard_normal(n_arms)
+
+    def choose(self, context: np.ndarray) -> int:
+        """The arm with the largest drawn score in a context (d,).
+
+        Taught in: 06_thompson_sampling.
+        """
+        return int(self.draw(context).argmax())
+
+    def update(self, arm: int, context: np.ndarray, reward: float) -> None:
+        """Learn the reward of one arm in a context (d,).
+
+        Raises
+        ------
+        ValueError : no such arm, or the context does not fit.
+
+        Taught in: 06_thompson_sampling.
+        """
+        if not 0 <= arm < len(self.mean):
+            raise ValueError(f"arm must be in 0..{len(self.mean) - 1}, got {arm}")
+        (context,), (reward,) = _rows([context], [reward], self.mean.shape[1])
+        along = self.inverse[arm] @ context
+        self.inverse[arm] -= np.outer(along, along) / (1 + context @ along)
+        self.pull[arm] += reward * context
+        self.mean[arm] = self.inverse[arm] @ self.pull[arm]
+
+
+def _rows(vectors, rewards, width: int) -> tuple[np.ndarray, np.ndarray]:
+    vectors, rewards = np.asarray(vectors, float), np.asarray(rewards, float)
+    if vectors.ndim != 2 or vectors.shape[1] != width or rewards.shape != (len(vectors),):
+        raise ValueError(f"vectors must be (n, {width}) and rewards (n,), got {vectors.shape} and {rewards.shape}")
+    if not (np.isfinite(vectors).all() and np.isfinite(rewards).all()):
+        raise ValueError("vectors and rewards must be finite")
+    return vectors, rewards
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(logits / 2)) / 2
