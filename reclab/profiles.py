@@ -113,7 +113,6 @@ PROFILES = {
         replications=2_000,
         horizon=10_000,
         bootstrap=4_000,
-        micro_batches=2,
         mixed_precision="auto",
     ),
 }
