@@ -65,12 +65,19 @@ def source_hash() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of reclab, Python and the libraries that compute.
+    """The versions of reclab, Python and the libraries that compute; "not installed" for one that is missing.
 
     Taught in: 00_start_here.
     """
     found = {"reclab": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in LIBRARIES}
+    return found | {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # a run is not lost for a library that none of its notebooks needed
+        return "not installed"
 
 
 @cache

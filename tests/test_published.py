@@ -154,6 +154,11 @@ def test_the_caption_says_command_seeds_time_device_and_versions(shown):
     assert f"torch {found['torch']}, transformers {found['transformers']}" in shown.caption
 
 
+def test_a_missing_library_does_not_lose_a_receipt(monkeypatch):
+    monkeypatch.setattr(receipts, "LIBRARIES", ("numpy", "no-such-library"))
+    assert receipts.versions()["no-such-library"] == "not installed"
+
+
 @pytest.mark.parametrize(
     ("seeds", "said"),
     [([7], "with seed 7 in"), ([0, 2, 4], "with seeds 0, 2, 4 in"), ([], "with no seed in"), ([3, 4], "seeds 3 to 4")],

@@ -17,7 +17,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 from reclab import clicks, data, get_profile, published
 from reclab.assets import ASSETS
 from reclab.intervals import percentile_interval
-from reclab.profiles import Profile, cpu_has_bf16
+from reclab.profiles import cpu_has_bf16
 from reclab.results import write_atomically
 
 NONE = (np.nan, np.nan, np.nan)  # an interval where there is nothing to compare
@@ -181,25 +181,23 @@ SIZES = {500: (4, 3), 1_000: (2, 3), 2_000: (1, 3), 4_000: (1, 5), None: (1, 1)}
 earlier_seconds: list[float] = []  # of results that an earlier call left in runs/tables; a receipt counts them too
 
 
-def seeded(name: str, seeds: Iterable[int], function: Callable, *args, at_once: int = 1) -> list:
+def seeded(name: str, seeds: Iterable[int], function: Callable, *args) -> list:
     """``function(seed, *args)`` for each seed, in a fresh process each; finished ones are kept in runs/tables."""
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda seed: _kept(name, seed, function, *args), seeds))
-
-
-def _kept(name: str, seed: int, function: Callable, *args):
     from reclab.receipts import source_hash
 
-    file = Path("runs/tables", source_hash()[:12], f"{name}-{seed}.pkl")
-    if file.is_file():
-        result, seconds = pickle.loads(file.read_bytes())
-        earlier_seconds.append(seconds)
-        return result
-    start = time.perf_counter()
-    result = alone(function, seed, *args)
-    write_atomically(file, pickle.dumps((result, time.perf_counter() - start)))
-    print(f"{name}, seed {seed}: done", flush=True)
-    return result
+    kept = []
+    for seed in seeds:
+        file = Path("runs/tables", source_hash()[:12], f"{name}-{seed}.pkl")
+        if file.is_file():
+            result, seconds = pickle.loads(file.read_bytes())
+            earlier_seconds.append(seconds)
+        else:
+            start = time.perf_counter()
+            result = alone(function, seed, *args)
+            write_atomically(file, pickle.dumps((result, time.perf_counter() - start)))
+            print(f"{name}, seed {seed}: done", flush=True)
+        kept.append(result)
+    return kept
 
 
 def precision() -> str:
@@ -297,27 +295,12 @@ def auc_over_seeds(
 
 FEW, MANY, VALIDATION = 500, 2_000, 500  # labels of a fine-tune, and further ones that choose its learning rate
 PASSES = {FEW: 8, MANY: 4}
+PRETRAINING_PASSES, LOOKS_A_PASS = 6, 2
 RATES = (2e-4, 1e-3)
 READ_ON = 2_000  # reviews on which MiniLM goes on learning its language
 SEEDS_OF_MINILM = 2  # a pass of MiniLM costs several of the small BERT's
 RANDOM, PRETRAINED = "small BERT, random weights", "small BERT, pre-trained"
 DOWNLOADED, ADAPTED = "MiniLM as downloaded", "MiniLM, pre-trained further"
-
-
-class Pretraining(NamedTuple):
-    """Size of a small BERT, passes over the reviews, looks at its perplexity in each, and where it learns."""
-
-    layers: int
-    width: int
-    passes: int
-    looks: int
-    batch_size: int
-    profile: Profile
-
-
-LAPTOP = Pretraining(2, 128, 6, 2, 16, replace(get_profile("laptop"), mixed_precision=precision()))
-# Eight times the weights and seven times the passes; everything else is the laptop's.
-GPU = Pretraining(4, 256, 40, 1, 128, replace(get_profile("laptop"), name="gpu", mixed_precision="auto"))
 
 
 class Prepared(NamedTuple):
@@ -329,48 +312,46 @@ class Prepared(NamedTuple):
     curve: dict[float, float]  # perplexity after so many passes
 
 
-def small_berts(seed: int, train: pd.DataFrame, test: pd.DataFrame, how: Pretraining) -> dict[str, Prepared]:
-    """A small BERT with random weights, and the same one after some passes of masked language modelling.
+def small_berts(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Prepared]:
+    """A small BERT with random weights, and the same one after six passes of masked language modelling.
 
     It has read no text but the training reviews: its vocabulary is theirs too.
     """
     from reclab import masked_lm
 
-    profile = replace(how.profile, seed=seed)
+    profile = replace(get_profile("laptop", seed=seed), mixed_precision=precision())
     tokenizer, found = masked_lm.train_vocabulary(list(train["text"])), {}
     for start in (RANDOM, PRETRAINED):
-        heads = how.width // 64
-        encoder = masked_lm.small_bert(len(tokenizer), layers=how.layers, width=how.width, heads=heads, seed=seed)
+        encoder = masked_lm.small_bert(len(tokenizer), width=128, heads=2, seed=seed)
         model = masked_lm.MaskedLanguageModel(encoder, seed)
         curve = {0.0: masked_lm.perplexity(model, tokenizer, list(test["text"]))}
         seconds = 0.0
         if start == PRETRAINED:
-            learnt, seconds = learn_language(model, tokenizer, train, test, profile, how)
+            learnt, seconds = learn_language(model, tokenizer, train, test, profile)
             curve |= learnt
         p = {size: best_fit(encoder, tokenizer, train, size, profile).predict(list(test["text"])) for size in PASSES}
         found[start] = Prepared(p, curve[max(curve)], seconds, curve)
     return found
 
 
-def learn_language(model, tokenizer, train: pd.DataFrame, test: pd.DataFrame, profile, how) -> tuple[dict, float]:
+def learn_language(model, tokenizer, train: pd.DataFrame, test: pd.DataFrame, profile) -> tuple[dict, float]:
     """Pre-train a model in place; its perplexity by the number of passes, and CPU seconds without those looks."""
     from reclab import masked_lm
 
-    profile = replace(profile, batch_size=how.batch_size)
     steps = -(-len(train) // profile.batch_size)
     curve, looking = {}, 0.0
 
     def look(step: int) -> None:
         nonlocal looking
-        if step % (steps // how.looks) == 0:
+        if step % (steps // LOOKS_A_PASS) == 0:
             begin = time.process_time()
-            curve[round(step / steps * how.looks) / how.looks] = masked_lm.perplexity(
+            curve[round(step / steps * LOOKS_A_PASS) / LOOKS_A_PASS] = masked_lm.perplexity(
                 model, tokenizer, list(test["text"])
             )
             looking += time.process_time() - begin
 
     begin = time.process_time()
-    masked_lm.pretrain(model, tokenizer, list(train["text"]), profile, epochs=how.passes, after_step=look)
+    masked_lm.pretrain(model, tokenizer, list(train["text"]), profile, epochs=PRETRAINING_PASSES, after_step=look)
     return curve, time.process_time() - begin - looking
 
 
@@ -424,7 +405,7 @@ def pretraining(seeds: range) -> pd.DataFrame:
     cannot be compared: their vocabularies differ. Seconds are those of pre-training.
     """
     train, test = data.cold_items(data.clothing().interactions, folds=10).train, reviews().test
-    small = [found for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test, LAPTOP)]
+    small = [found for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test)]
     further = [found for found, _ in seeded("02_pretraining-minilm", seeds[:SEEDS_OF_MINILM], minilms, train, test)]
     kinds = ((small, RANDOM, PRETRAINED, PASSES), (further, DOWNLOADED, ADAPTED, (MANY,)))
     return pd.DataFrame(
@@ -437,14 +418,6 @@ def pretraining(seeds: range) -> pd.DataFrame:
     )
 
 
-def pretraining_on_a_gpu(seeds: range) -> pd.DataFrame:
-    """The same comparison at a size that a laptop cannot wait for; the seeds share the GPU, so no seconds are given."""
-    train, test = data.cold_items(data.clothing().interactions, folds=10).train, reviews().test
-    found = [of for of, _ in seeded("02_pretraining_gpu", seeds, small_berts, train, test, GPU, at_once=8)]
-    rows = [_pretraining_row(found, start, RANDOM, size, test) for size in PASSES for start in (RANDOM, PRETRAINED)]
-    return pd.DataFrame(rows).drop(columns="cpu_seconds")
-
-
 def perplexities(seeds: range) -> pd.DataFrame:
     """Perplexity of the small BERT on reviews of other items, by passes over the training reviews.
 
@@ -453,9 +426,7 @@ def perplexities(seeds: range) -> pd.DataFrame:
     from reclab import masked_lm, text
 
     train, test = data.cold_items(data.clothing().interactions, folds=10).train, reviews().test
-    curves = [
-        found[PRETRAINED].curve for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test, LAPTOP)
-    ]
+    curves = [found[PRETRAINED].curve for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test)]
     tokenizer = masked_lm.train_vocabulary(list(train["text"]))
     read, unseen = (np.concatenate(text.tokenise(part["text"], tokenizer)) for part in (train, test))
     counts = np.bincount(read, minlength=len(tokenizer)) + 0.5
@@ -495,7 +466,6 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_methods": (methods, 3),
     "02_perplexity": (perplexities, 3),
     "02_pretraining": (pretraining, 3),
-    "02_pretraining_gpu": (pretraining_on_a_gpu, 8),
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
 }
