@@ -269,7 +269,8 @@ def simple_key(title):
 
 def test_join_agrees_with_a_search_film_by_film(movies):
     with sqlite3.connect(fetch("wikidata-films")["movies.db"]) as database:
-        rows = database.execute('select ID, Title, Year, Director, "Cast", Country from omdb').fetchall()
+        columns = 'omdb.ID, Title, Year, Director, "Cast", Country, Production'
+        rows = database.execute(f"select {columns} from omdb, tomatoes where omdb.ID = tomatoes.ID").fetchall()
     database.close()
     by_key = collections.defaultdict(list)
     for row in rows:
@@ -284,8 +285,8 @@ def test_join_agrees_with_a_search_film_by_film(movies):
         best = min(near, key=lambda row: (abs(row[2] - item.year), row[0]), default=None)
         matched += best is not None
         assert item.matched == (best is not None), item.title
-        people = [split(text) for text in best[3:]] if best else [[], [], []]
-        assert [item.directors, item.cast, item.countries] == people, item.title
+        facts = [split(text) for text in best[3:]] if best else [[], [], [], []]
+        assert [item.directors, item.cast, item.countries, item.companies] == facts, item.title
     assert matched == movies.items["matched"].sum() == 1378
     known = movies.items.set_index("item_id")["matched"][movies.interactions["item_id"]]
     assert known.mean() == pytest.approx(0.93, abs=0.005)  # what is rated much is matched more often than 82%

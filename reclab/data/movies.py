@@ -25,6 +25,7 @@ FACTS = {
     "Cast": "cast",
     "Language": "languages",
     "Country": "countries",
+    "Production": "companies",
 }
 
 TRAPS = (
@@ -41,7 +42,7 @@ def movies() -> Dataset:
     ``items`` has ``title``, ``year`` (missing for two), ``genres`` (list of str), ``text`` ("Title (year). Genres";
     missing without a year),
     ``matched`` (found in Wikidata) and, as lists of str, ``directors, writers, cast, languages,
-    countries, wikidata_genres``.
+    countries, companies, wikidata_genres``.
     ``users`` has ``age`` (years), ``gender``, ``occupation``, ``zip_code`` (str).
 
     Raises
@@ -62,7 +63,7 @@ def movies() -> Dataset:
     users["age"] = users["age"].astype(int)
     card = Card(
         title="movies: MovieLens 100K with Wikidata's facts",
-        source="GroupLens (ratings, profiles, titles, genres); Wikidata (people, languages, countries)",
+        source="GroupLens (ratings, profiles, titles, genres); Wikidata (people, languages, countries, companies)",
         licence="ratings: research use, no redistribution; Wikidata: CC0",
         citation="Harper and Konstan (2015), doi 10.1145/2827872",
         sha256={
@@ -121,7 +122,7 @@ def read_wikidata(path: Path) -> pd.DataFrame:
     """
     columns = ", ".join(f'"{column}"' for column in FACTS)
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-        query = f"select ID as film_id, Title as title, Year as year, {columns} from omdb"
+        query = f"select ID as film_id, Title as title, Year as year, {columns} from omdb left join tomatoes using (ID)"
         films = pd.read_sql(query, database)
     for column, name in FACTS.items():
         films[name] = films.pop(column).fillna("").map(lambda text: [part for part in text.split(", ") if part])
