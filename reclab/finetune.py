@@ -89,7 +89,7 @@ def fit(
         return look(step) if look else None
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
-    run = _fingerprint(profile, (method, lr), batches, tokens, targets)
+    run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
     with efficient.quick_attention(whole, profile):
         history = training.train(
             trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
@@ -167,7 +167,10 @@ def _validator(module: TextClassifier, tokenizer, profile: Profile, steps: int, 
     return look
 
 
-def _fingerprint(profile: Profile, method: tuple[str, float], batches, tokens, targets) -> str:
-    """What makes two runs the same one: settings, order, texts and labels."""
+def _fingerprint(profile: Profile, method: tuple[str, float], batches, tokens, targets, encoder: nn.Module) -> str:
+    """What makes two runs the same one: settings, order, texts, labels, and the weights that they start from."""
     about = profile.model, profile.precision, profile.seed, profile.micro_batches, method, tokens, targets.tolist()
-    return hashlib.sha256(repr((about, [rows.tolist() for rows in batches])).encode()).hexdigest()
+    digest = hashlib.sha256(repr((about, [rows.tolist() for rows in batches])).encode())
+    for weights in encoder.parameters():
+        digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -300,6 +300,13 @@ def checkpoint(tmp_path_factory):
     return path.read_bytes()
 
 
+def another_encoder():
+    encoder = tiny_bert.encoder()
+    with torch.no_grad():
+        encoder.embeddings.word_embeddings.weight[0, 0] += 1
+    return encoder
+
+
 OTHER_RUNS = {
     "texts": {"texts": TEXTS[::-1]},
     "labels": {"labels": LABELS[::-1]},
@@ -310,6 +317,7 @@ OTHER_RUNS = {
     "seed": {"profile": dataclasses.replace(TOY, seed=1)},
     "method": {"method": "frozen"},
     "learning rate": {"lr": 1e-4},
+    "first weights": {"encoder": another_encoder()},
 }
 
 
