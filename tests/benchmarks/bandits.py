@@ -1,0 +1,268 @@
+"""Measure bandits: speed side by side with MABWiser, memory, cost by arms, exactness, regret, and common mistakes.
+
+    python -m pip install --no-deps mabwiser==2.7.4
+    python tests/benchmarks/bandits.py [--check]
+
+Times are CPU seconds of one thread; what is compared takes turns and the median counts. MABWiser plays one replication
+round by round, because it can play no more at once. The floor is the Beta draws alone, after the same counts. Prints
+one JSON object a line; ``bar`` is the least or the most that is asked. With ``--check`` the exit status is 1 where a
+bar is missed. It is 2 where MABWiser is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import bandit_mutants
+import numpy as np
+from measures import cpu_seconds, row
+
+from reclab import bandits, data
+from reclab.contextual import DisjointLinearTS, LinearTS
+
+INSTALL = "python -m pip install --no-deps mabwiser==2.7.4"
+ROUNDS = 5
+FASTER = {10: 150, 80: 60}  # times as fast as MABWiser, by arms
+ABOVE_FLOOR, LINEAR_FASTER, BYTES = 1.5, 30, 64
+TEN_ARMS = np.array([0.5] + [0.4] * 9)
+FALLING = np.array([0.1] + [0.05] * 3 + [0.02] * 3 + [0.01] * 3)
+EACH = 8  # rows that each arm of the linear models has learnt from
+SHOP, WORTH = np.array([0.3, 0.2, 0.1, 0.05]), np.array([1.0, 2.0, 5.0, 1.0])
+
+
+def take_turns(*ways: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median CPU seconds of one call of each way, all measured in turn."""
+    times = [[cpu_seconds(way) for way in ways] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*times, strict=True)]
+
+
+# Speed
+
+
+class Run:
+    """Thompson sampling over K arms: ours, MABWiser's, and the Beta draws alone after the counts of our run."""
+
+    def __init__(self, mab: ModuleType | None, n_arms: int, replications: int, horizon: int, peer_rounds: int = 100):
+        self.rates = np.random.default_rng(0).uniform(0.01, 0.1, n_arms)
+        self.replications, self.horizon, self.peer_rounds = replications, horizon, peer_rounds
+        self.seen: list[tuple[np.ndarray, np.ndarray]] = []
+        if mab is not None:
+            self.peer = mab.MAB(list(range(n_arms)), mab.LearningPolicy.ThompsonSampling())
+            self.peer.fit(np.arange(n_arms), np.zeros(n_arms))
+        self.rng = np.random.default_rng(1)
+
+    def ours(self) -> None:
+        options = {"horizon": self.horizon, "replications": self.replications}
+        bandits.simulate(bandits.thompson(), self.rates, **options)
+
+    def keep_counts(self, every: int) -> None:
+        """Counts of some rounds of our run, for the floor."""
+
+        def watch(clicks, misses, weights, rng):
+            rounds = int(clicks[0].sum() + misses[0].sum())
+            if rounds % every == 0:
+                self.seen.append((1 + clicks, 1 + misses))
+            return bandits.thompson()(clicks, misses, weights, rng)
+
+        bandits.simulate(watch, self.rates, horizon=self.horizon, replications=self.replications)
+
+    def floor(self) -> None:
+        """As many Beta draws as our run makes, after the counts that were kept."""
+        for _ in range(self.horizon // len(self.seen)):
+            for alpha, beta in self.seen:
+                self.rng.beta(alpha, beta)
+
+    def theirs(self) -> None:
+        for _ in range(self.peer_rounds):
+            arm = self.peer.predict()
+            self.peer.partial_fit([arm], [int(self.rng.random() < self.rates[arm])])
+
+
+def speed(mab: ModuleType) -> Iterator[dict]:
+    for n_arms, faster in FASTER.items():
+        run = Run(mab, n_arms, replications=500, horizon=2_400 // n_arms)
+        run.keep_counts(every=max(run.horizon // 10, 1))
+        ours, floor, theirs = take_turns(run.ours, run.floor, run.theirs)
+        rounds = run.horizon * run.replications
+        ours, floor, theirs = ours / rounds, floor / rounds, theirs / run.peer_rounds
+        yield row(f"Thompson sampling, K = {n_arms}, MABWiser", theirs * 1e6, "CPU us a round")
+        yield row(f"Thompson sampling, K = {n_arms}, ours", ours * 1e6, "CPU us a round and replication")
+        yield row(f"K = {n_arms}, times as fast as MABWiser", theirs / ours, "times", least=faster)
+        yield row(f"K = {n_arms}, over the Beta draws alone", ours / floor, "times", most=ABOVE_FLOOR)
+
+
+def linear_speed(mab: ModuleType) -> Iterator[dict]:
+    """Linear TS with disjoint arms: one choice and one update."""
+    for width in (32, 128):
+        for n_arms in (10, 1000):
+            rng = np.random.default_rng(0)
+            contexts = rng.standard_normal((20, width)) / np.sqrt(width)
+            model = DisjointLinearTS(n_arms, width)
+            peer = mab.MAB(list(range(n_arms)), mab.LearningPolicy.LinTS(alpha=1.0, l2_lambda=1.0))
+            known = rng.standard_normal((EACH * n_arms, width)) / np.sqrt(width)  # both have learnt from the same rows
+            arms, rewards = np.arange(len(known)) % n_arms, rng.standard_normal(len(known))
+            peer.fit(arms, rewards, known)
+            for arm, context, reward in zip(arms, known, rewards, strict=True):
+                model.update(int(arm), context, reward)
+
+            def ours(model=model, contexts=contexts):
+                for context in contexts:
+                    model.update(model.choose(context), context, 1.0)
+
+            def theirs(peer=peer, contexts=contexts):
+                peer.partial_fit([peer.predict([contexts[0]])], [1.0], [contexts[0]])
+
+            fast, slow = take_turns(ours, theirs, rounds=3)
+            fast /= len(contexts)
+            name = f"linear TS, d = {width}, K = {n_arms}"
+            yield row(f"{name}, MABWiser", slow * 1e6, "CPU us a round")
+            yield row(f"{name}, ours", fast * 1e6, "CPU us a round")
+            yield row(f"{name}, times as fast as MABWiser", slow / fast, "times", least=LINEAR_FASTER)
+
+
+def bytes_a_cell(replications: int = 200, n_arms: int = 1_000) -> float:
+    """Peak memory of a simulation, by replications times arms."""
+    tracemalloc.start()
+    try:
+        bandits.simulate(bandits.thompson(), np.full(n_arms, 0.1), horizon=5, replications=replications)
+        return tracemalloc.get_traced_memory()[1] / (replications * n_arms)
+    finally:
+        tracemalloc.stop()
+
+
+def cost_by_arms() -> Iterator[dict]:
+    yield row("a simulation's peak memory", bytes_a_cell(), "bytes a replication and arm", most=BYTES)
+    policies = {"Thompson": bandits.thompson(), "greedy": bandits.greedy(), "UCB1": bandits.ucb1()}
+    policies["KL-UCB"] = bandits.kl_ucb()
+    for n_arms in (10, 100, 1_000, 10_000):
+        rates, horizon = np.full(n_arms, 0.05), max(20_000 // n_arms, 4)
+        options = {"horizon": horizon, "replications": 100}
+        ways = [lambda p=p, o=options, r=rates: bandits.simulate(p, r, **o) for p in policies.values()]
+        for name, seconds in zip(policies, take_turns(*ways, rounds=3), strict=True):
+            yield row(f"{name}, K = {n_arms}", seconds / (horizon * 100) * 1e6, "CPU us a round and replication")
+        model, vectors = LinearTS(32), np.random.default_rng(0).standard_normal((n_arms, 32))
+        step = take_turns(lambda m=model, v=vectors: [m.update(v[m.choose(v)], [1.0]) for _ in range(50)], rounds=3)[0]
+        yield row(f"linear TS, one theta of 32 numbers, K = {n_arms}", step / 50 * 1e6, "CPU us a round")
+
+
+# Exactness
+
+
+def exactness() -> Iterator[dict]:
+    honest, most = bandits.thompson(), bandit_mutants.ALLOWED
+    yield row("choices against the closed form", bandit_mutants.worst_z_closed_form(honest), "largest |z|", most=most)
+    yield row("choices against quadrature", bandit_mutants.worst_z_quadrature(honest), "largest |z|", most=most)
+    found = bandit_mutants.worst_z_linear(DisjointLinearTS, bandit_mutants.DRAWS)
+    yield row("linear choices against the normal law", found, "|z|", most=most)
+    for name, rates, known in (("ten arms", TEN_ARMS, 44.70), ("falling rates", FALLING, 17.45)):
+        off = abs(bandits.lai_robbins(rates) - known)
+        yield row(f"Lai and Robbins' constant, {name}, off the known {known}", off, "clicks", most=0.005)
+    found = bandits.simulate(honest, TEN_ARMS, horizon=500, replications=100)
+    lost = int(abs(found.pulls.sum(1) - 500).max())
+    yield row("rounds that counts do not add up to", lost, "rounds", most=0)
+    alive, accused, total = bandit_mutants.survivors()
+    for _, _, mutants in bandit_mutants.GROUPS:
+        for name in mutants:
+            yield row(f"mistake caught: {name}", float(name not in alive), "", least=1)
+    yield row("mistakes caught", (total - len(alive)) / total, "share", least=1)
+    yield row("honest code accused", len(accused), "checks", most=0)
+
+
+# Regret
+
+
+# What was measured before: policy, rates, weights, rounds, replications, mean, half of its interval. Bands where the
+# mean is known between two bounds only.
+KNOWN = [
+    ("ten arms", bandits.thompson(), TEN_ARMS, None, 2_000, 2_000, 100.4, 2.7),
+    ("ten arms", bandits.uniform(), TEN_ARMS, None, 2_000, 500, 180.0, 0.5),
+    ("ten arms", bandits.greedy(), TEN_ARMS, None, 2_000, 2_000, 128.0, 8.0),
+    ("ten arms, long", bandits.thompson(), TEN_ARMS, None, 100_000, 200, 249.0, 7.0),
+    ("falling rates", bandits.thompson(), FALLING, None, 20_000, 500, 91.7, 1.5),
+    ("weights", bandits.thompson(), SHOP, WORTH, 20_000, 500, 96.0, 7.0),
+]
+NAMES = ["Thompson", "uniform", "greedy", "Thompson", "Thompson", "Thompson"]
+
+
+def forgetful(clicks, misses, weights, rng):
+    """Thompson sampling that forgets what a click is worth."""
+    return bandits.thompson()(clicks, misses, np.ones(len(weights)), rng)
+
+
+def regret() -> Iterator[dict]:
+    for name, (world, policy, rates, weights, horizon, replications, known, half) in zip(NAMES, KNOWN, strict=True):
+        found = bandits.simulate(policy, rates, weights, horizon=horizon, replications=replications)
+        mean, low, _ = found.interval()
+        # Both means have an error; 1.96 standard errors are half an interval.
+        off = abs(mean - known) / np.hypot(half, mean - low)
+        yield row(f"regret of {name}, {world}, {horizon:,} rounds", mean, "clicks")
+        yield row(f"regret of {name}, {world}, off the known {known}", off, "halves of the interval", most=1.5)
+        if horizon == 100_000:
+            slope = (found.curve[-1] - found.curve[horizon // 10 - 1]) / np.log(10)
+            yield row("slope over the last decade", slope, "clicks a unit of ln T")
+            ratio = slope / bandits.lai_robbins(rates)
+            yield row("slope over Lai and Robbins' constant, least", ratio, "times", least=0.5)
+            yield row("slope over Lai and Robbins' constant, most", ratio, "times", most=1.5)
+    for name, policy, known in (("weighted", bandits.thompson(), 0.486), ("forgetful", forgetful, 0.303)):
+        found = bandits.simulate(policy, SHOP, WORTH, horizon=2_000 if name == "forgetful" else 20_000)
+        earned = 0.5 - found.regret.mean() / len(found.curve)
+        yield row(f"earned a round, {name}, off the known {known}", abs(earned - known), "worth", most=0.01)
+        yield row(f"earned a round, {name}", earned, "worth")
+    yield from real_rates()
+
+
+def real_rates() -> Iterator[dict]:
+    """34 items with real click rates and 200,000 impressions: exploring has not paid off."""
+    alpha, beta = data.production_prior("men")
+    rates, found = alpha / (alpha + beta), {}
+    for name, policy in (("Thompson", bandits.thompson()), ("greedy", bandits.greedy())):
+        found[name] = bandits.simulate(policy, rates, horizon=200_000, replications=50).interval()
+        yield row(f"regret of {name}, 34 real rates, 200,000 impressions", found[name][0], "clicks")
+    expected = 200_000 * (rates.max() - rates.mean())
+    yield row("regret of uniform play, the same", expected, "clicks")
+    yield row("Thompson less greedy: interval apart by", found["Thompson"][1] - found["greedy"][2], "clicks", least=0)
+    yield row("uniform less Thompson: interval apart by", expected - found["Thompson"][2], "clicks", least=0)
+
+
+def measure(mab: ModuleType) -> Iterator[dict]:
+    """Everything, the quick parts first."""
+    yield from speed(mab)
+    yield from linear_speed(mab)
+    yield from cost_by_arms()
+    yield from exactness()
+    yield from regret()
+
+
+def peer() -> ModuleType | None:
+    """MABWiser's bandits; None where they are not installed."""
+    try:
+        import mabwiser.mab
+    except ImportError:
+        return None
+    return mabwiser.mab
+
+
+def main(argv: list[str]) -> int:
+    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
+    parser = argparse.ArgumentParser(description="Measure bandits against MABWiser, closed forms and known regrets.")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    check = parser.parse_args(argv).check
+    mab = peer()
+    if mab is None:
+        print(f"there is nothing to compare with: MABWiser is not installed; {INSTALL}", file=sys.stderr)
+        return 2
+    missed = 0
+    for line in measure(mab):
+        print(json.dumps(line), flush=True)
+        missed += not line["ok"]
+    return int(check and missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
