@@ -71,3 +71,10 @@ def test_links_within_the_page_lead_somewhere():
 def test_no_measurement_is_left_open():
     left = [line for line in README.splitlines() if "TIMINGS" in line or "BENCHMARKS" in line]
     assert not left, f"{len(left)} lines of the README wait for a measurement, first: {left[0]}"
+
+
+def test_every_module_has_its_place_in_the_list_of_topics():
+    section = README.split("## The package")[1].split("\n## ")[0]
+    named = re.findall(r"`(\w+)`", section.split("|---|---|")[1])
+    modules = [path.stem for folder in ("reclab", "reclab/data") for path in (ROOT / folder).glob("[!_]*.py")]
+    assert sorted(named) == sorted([*modules, "data"])
