@@ -32,7 +32,7 @@ def load_tokenizer(name: str):
     quiet()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(_folder(name), local_files_only=True)
+    return AutoTokenizer.from_pretrained(model_folder(name), local_files_only=True)
 
 
 def load_encoder(name: str, **config):
@@ -52,7 +52,7 @@ def load_encoder(name: str, **config):
     from transformers import AutoModel
 
     settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
-    encoder = AutoModel.from_pretrained(_folder(name), **settings, **config)
+    encoder = AutoModel.from_pretrained(model_folder(name), **settings, **config)
     encoder.config.use_cache = False  # keys and values kept for writing on would only cost memory
     return encoder
 
@@ -227,8 +227,11 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _folder(name: str) -> Path:
-    """Where transformers finds a model: as it was fetched, or converted from a GGUF file."""
+def model_folder(name: str) -> Path:
+    """Where transformers finds a model of `reclab.assets`: as it was fetched, or converted from a GGUF file.
+
+    Taught in: 02_bert_finetuning.
+    """
     files = assets.fetch(name)
     if "config.json" in files:
         return files["config.json"].parent
