@@ -67,14 +67,9 @@ class Judgements:
         Parameters
         ----------
         empty : replies to the same question with nothing to judge in it, such as "N/A" in the place of the text; the
-            mean of their logs is subtracted.
+            mean of their logs is subtracted. ReclabError where it was asked for other answers.
 
-        Raises
-        ------
-        ReclabError : ``empty`` was asked for other answers.
-
-        Source: Zhao et al., Calibrate Before Use, ICML 2021, arXiv 2102.09690, section 5.
-        Taught in: 09_llm_as_judge.
+        Source: Zhao et al., ICML 2021, arXiv 2102.09690, section 5. Taught in: 09_llm_as_judge.
         """
         if empty.answers != self.answers:
             raise ReclabError(f"asked for {self.answers}, but the content-free prompts for {empty.answers}; ask alike")
@@ -102,12 +97,11 @@ def ask(
 
     Raises
     ------
-    ValueError : no prompts but one text, an empty prompt, fewer than two answers, answers that begin with the same
-        token, or a prompt longer than the model can read; names the row.
+    ValueError : an empty prompt, a prompt longer than the model reads, fewer than two answers, or answers that begin
+        with the same token.
     ReclabError : the model has no chat template, or the store that comes with the notebooks is damaged.
 
-    Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench, NeurIPS 2023, arXiv 2306.05685.
-    Taught in: 09_llm_as_judge.
+    Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685. Taught in: 09_llm_as_judge.
     """
     answers = _checked(prompts, answers)
     name, identity = _identity(model)
