@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from reclab import clicks, data, finetune, get_profile
 from reclab.intervals import percentile_interval
 
-PAIRS, TESTED = 2_000, 5_000  # ratings to learn from, and ratings of the warm test of notebook 05 to predict
+PAIRS, PASSES, TESTED = 2_000, 3, 3_000  # ratings to learn from, how often, and ratings of the warm test of notebook 05
 LIKED, TOKENS = 5, 96  # films named of each user, and tokens read of a pair
 NUMBERS, READER, STRANGER = "four numbers", "cross-encoder", "cross-encoder, text of another user"
 
@@ -41,7 +41,7 @@ def one_seed(seed: int, movies: data.Dataset, train: pd.DataFrame, test: pd.Data
     pairs = train.sample(PAIRS, random_state=seed)
     numbers = LogisticRegression().fit(four_numbers(train, pairs), pairs["positive"])
     found = {NUMBERS: numbers.predict_proba(four_numbers(train, test))[:, 1]}
-    profile = replace(get_profile("laptop", seed=seed), max_length=TOKENS)
+    profile = replace(get_profile("laptop", seed=seed), max_length=TOKENS, epochs=PASSES)
     liked = train[train["positive"]]
     model = finetune.fit(pair_texts(movies, liked, pairs, seed), pairs["positive"], profile)
     found[READER] = model.predict(pair_texts(movies, liked, test, seed))
