@@ -25,7 +25,7 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
 
     Parameters
     ----------
-    alpha, beta : prior, one number or one an arm (K,), above 0.
+    alpha, beta : prior, above 0: one number, or one an arm (K,), or (R, K).
 
     Raises
     ------
@@ -192,5 +192,5 @@ def _check_prior(alpha, beta) -> None:
 
 def _check_prior_fits(alpha, beta, clicks: np.ndarray) -> None:
     for prior in (alpha, beta):
-        if np.ndim(prior) and np.shape(prior) != clicks.shape[-1:]:
+        if np.ndim(prior) and np.shape(prior)[-1:] != clicks.shape[-1:]:
             raise ValueError(f"the prior is for arms of shape {np.shape(prior)}, but {clicks.shape[-1]} are on offer")

@@ -253,3 +253,9 @@ def test_uniform_over_arms_on_offer_is_uniform():
     ).pulls.sum(0)
     assert found[1] == 0
     assert stats.chisquare(found[offered]).pvalue > 1e-3
+
+
+def test_replications_may_have_priors_of_their_own():
+    prior = np.array([[900.0, 1.0], [1.0, 900.0]])
+    found = bandits.simulate(bandits.thompson(prior, 901.0 - prior), [0.5, 0.5], horizon=20, replications=2)
+    assert found.pulls.tolist() == [[20, 0], [0, 20]]
