@@ -255,7 +255,7 @@ def test_a_store_that_cannot_be_written_is_said(model, derived):
         ({"answers": ["Yes", "Yep"]}, "'Yes' and 'Yep' begin with the same token"),
         (
             {"prompts": ["ok", "so long " * 40]},
-            "'so long so .*has 3.. tokens, over the model's 256",
+            "'so long so .*has 3.. tokens, the model reads 256; shorten it",
         ),
     ],
 )
