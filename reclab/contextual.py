@@ -217,7 +217,10 @@ class DisjointLinearTS:
         return self.mean @ context + self.noise * spread * self.rng.standard_normal(n_arms)
 
     def choose(self, context: np.ndarray) -> int:
-        """The arm with the largest drawn score in a context (d,). Taught in: 06_thompson_sampling."""
+        """The arm with the largest drawn score in a context (d,).
+
+        Taught in: 06_thompson_sampling.
+        """
         return int(self.draw(context).argmax())
 
     def update(self, arm: int, context: np.ndarray, reward: float) -> None:
