@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .errors import ReclabError, SchemaError
-from .intervals import CELLS, Interval, group_codes, percentile_interval, resamples
+from .intervals import CELLS, Interval, draw_counts, group_codes, percentile_interval, resamples
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -119,15 +119,9 @@ def resampled_aucs(labels, scores: list, groups=None, n: int = 1000, seed: int =
     found, step = [], max(1, CELLS // len(labels))
     for draws in resamples(codes.max() + 1, n, seed):
         for start in range(0, len(draws), step):
-            weights = _counts(draws[start : start + step])[:, codes]
+            weights = draw_counts(draws[start : start + step])[:, codes]
             found.append(np.stack([_weighted_aucs(labels, weights, *b) for b in blocks], axis=1))
     return np.concatenate(found)
-
-
-def _counts(draws: np.ndarray) -> np.ndarray:
-    rows, size = draws.shape
-    offsets = np.arange(rows)[:, None] * size
-    return np.bincount((draws + offsets).ravel(), minlength=rows * size).reshape(rows, size)
 
 
 def _tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

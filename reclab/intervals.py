@@ -57,6 +57,35 @@ def bootstrap_interval(values: np.ndarray, n: int = 1000, seed: int = 0, level: 
     return percentile_interval(values.mean(), means, level)
 
 
+def bootstrap_table(values: np.ndarray, n: int = 1000, seed: int = 0, level: float = 0.95) -> np.ndarray:
+    """`bootstrap_interval` of every column, by one product of matrices: value, low and high, ``(3, n_columns)``.
+
+    Columns whose values are missing for the same users share their resamples.
+
+    Parameters
+    ----------
+    values : ``(n_users, n_columns)``.
+    n, seed, level, Raises : as `bootstrap_interval`.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    values = np.asarray(values, dtype=float)
+    alike: dict[bytes, list[int]] = {}
+    for column, there in enumerate(~np.isnan(values).T):
+        alike.setdefault(there.tobytes(), []).append(column)
+    found = np.empty((3, values.shape[1]))
+    for columns in alike.values():
+        kept = values[~np.isnan(values[:, columns[0]])][:, columns]
+        if len(kept) < 2:
+            raise SchemaError(f"an interval over users needs a value for at least 2 of them, got {len(kept)}")
+        draws = resamples(len(kept), n, seed)
+        means = np.concatenate([draw_counts(part).astype(float) @ kept for part in draws]) / len(kept)
+        for column, samples in zip(columns, means.T, strict=True):
+            found[:, column] = percentile_interval(0.0, samples, level)
+        found[0, columns] = kept.mean(axis=0)
+    return found
+
+
 def interval_over(
     groups: Sequence, statistic: Callable[[np.ndarray], float] | np.ndarray, n: int = 300, seed: int = 0
 ) -> Interval:
@@ -154,6 +183,16 @@ def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
     chunk = max(1, CELLS // size)
     for done in range(0, n, chunk):
         yield rng.integers(size, size=(min(chunk, n - done), size))
+
+
+def draw_counts(draws: np.ndarray) -> np.ndarray:
+    """How often each index stands in each draw, ``(rows, size)`` like the draws themselves.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    rows, size = draws.shape
+    offsets = np.arange(rows)[:, None] * size
+    return np.bincount((draws + offsets).ravel(), minlength=rows * size).reshape(rows, size)
 
 
 def percentile_interval(value: float, samples: np.ndarray, level: float = 0.95) -> Interval:

@@ -1,9 +1,9 @@
-"""Ranking and beyond-accuracy metrics as functions of arrays, one value per user.
+"""Ranking metrics as functions of arrays, one value per user.
 
 Lists are integer arrays ``(n_users, k)``, best item first; -1 marks a place without an item, never a hit.
 A metric returns one value per user, so that intervals and paired comparisons can be taken over users; a user
 for whom it is not defined (nothing relevant, too short a list) gets NaN and is left out of every mean.
-Intervals and click metrics are at hand here too.
+Intervals, click metrics and those beyond accuracy are at hand here too.
 Taught in: 08_multidimensional_evaluation.
 """
 
@@ -12,6 +12,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from .beyond import cells_of, checked_lists
+from .beyond import coverage as coverage
+from .beyond import exposure as exposure
+from .beyond import gini as gini
+from .beyond import intra_list_distance as intra_list_distance
+from .beyond import miscalibration as miscalibration
+from .beyond import novelty as novelty
+from .beyond import overlap_at_k as overlap_at_k
+from .beyond import popularity_lift as popularity_lift
 from .clicks import auc as auc
 from .clicks import auc_interval as auc_interval
 from .clicks import expected_calibration_error as expected_calibration_error
@@ -46,10 +55,7 @@ def ndcg_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Source: Jarvelin and Kekalainen, ACM TOIS 2002, doi 10.1145/582415.582418.
     Taught in: 08_multidimensional_evaluation.
     """
-    hits, n_relevant = _hits(lists, relevant)
-    discount = 1 / np.log2(np.arange(hits.shape[1]) + 2)
-    ideal = np.concatenate([[np.nan], discount.cumsum()])
-    return hits @ discount / ideal[np.minimum(n_relevant, hits.shape[1])]
+    return _ndcg(*_hits(lists, relevant))
 
 
 def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -58,8 +64,7 @@ def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    hits, n_relevant = _hits(lists, relevant)
-    return hits.sum(axis=1) / _or_nan(n_relevant)
+    return _recall(*_hits(lists, relevant))
 
 
 def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -68,8 +73,7 @@ def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    hits, n_relevant = _hits(lists, relevant)
-    return np.where(n_relevant > 0, hits.mean(axis=1), np.nan)
+    return _precision(*_hits(lists, relevant))
 
 
 def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -78,9 +82,7 @@ def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    hits, n_relevant = _hits(lists, relevant)
-    reciprocal = np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0)
-    return np.where(n_relevant > 0, reciprocal, np.nan)
+    return _mrr(*_hits(lists, relevant))
 
 
 def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -89,109 +91,56 @@ def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
+    return _hit(*_hits(lists, relevant))
+
+
+def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.ndarray | None = None) -> dict:
+    """All of the above by name in one pass, and serendipity where ``expected`` is given.
+
+    Serendipity is the share of the k places with a relevant item that nobody would have expected.
+
+    Parameters
+    ----------
+    expected : ``(n_users, any)`` items that were to be expected, such as the most popular ones; -1 = no item.
+    lists, relevant : as `ndcg_at_k`, Raises too.
+
+    Source: Ge et al., RecSys 2010, doi 10.1145/1864708.1864761.
+    Taught in: 08_multidimensional_evaluation.
+    """
     hits, n_relevant = _hits(lists, relevant)
+    found = {name: metric(hits, n_relevant) for name, metric in _FROM_HITS.items()}
+    if expected is not None:
+        shown = _marked(checked_lists(lists, relevant.shape[1]), _as_matrix(expected, relevant.shape[1]))
+        found["serendipity"] = _precision(hits & ~shown, n_relevant)
+    return found
+
+
+def _ndcg(hits, n_relevant):
+    discount = 1 / np.log2(np.arange(hits.shape[1]) + 2)
+    ideal = np.concatenate([[np.nan], discount.cumsum()])
+    users, places = np.nonzero(hits)
+    gained = np.bincount(users, weights=discount[places], minlength=len(hits))
+    return gained / ideal[np.minimum(n_relevant, hits.shape[1])]
+
+
+def _recall(hits, n_relevant):
+    return np.count_nonzero(hits, axis=1) / _or_nan(n_relevant)
+
+
+def _precision(hits, n_relevant):
+    return np.where(n_relevant > 0, np.count_nonzero(hits, axis=1) / hits.shape[1], np.nan)
+
+
+def _mrr(hits, n_relevant):
+    reciprocal = np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0)
+    return np.where(n_relevant > 0, reciprocal, np.nan)
+
+
+def _hit(hits, n_relevant):
     return np.where(n_relevant > 0, hits.any(axis=1).astype(float), np.nan)
 
 
-def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
-    """Mean self-information of each user's items in bits: -log2 of an item's share of all interactions.
-
-    An item that has no interaction counts as having one, so that cold items stay finite.
-
-    Parameters
-    ----------
-    lists : as in `ndcg_at_k`.
-    popularity : ``(n_items,)`` interactions of each item in the training data.
-
-    Returns
-    -------
-    ``(n_users,)`` bits, NaN for an empty list.
-
-    Raises
-    ------
-    SchemaError : lists that do not fit the catalogue, or counts that are negative or all zero.
-
-    Source: Zhou et al., PNAS 2010, doi 10.1073/pnas.1000488107.
-    Taught in: 08_multidimensional_evaluation.
-    """
-    counts = np.asarray(popularity, dtype=float)
-    if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
-        raise SchemaError("popularity must be one count per item, none negative and not all zero")
-    lists = _checked(lists, len(counts))
-    bits = -np.log2(np.maximum(counts, 1) / counts.sum())
-    shown = lists >= 0
-    return (bits[lists] * shown).sum(axis=1) / _or_nan(shown.sum(axis=1))
-
-
-def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_array) -> np.ndarray:
-    """Diversity: mean cosine distance over all pairs of items in each user's list.
-
-    Items whose features are all zero have no direction: they are left out, not called distant. Use features
-    that the ranking was not made from.
-
-    Parameters
-    ----------
-    lists : ``(n_users, k)`` item indices, -1 = no item.
-    features : ``(n_items, n_features)`` dense or sparse.
-
-    Returns
-    -------
-    ``(n_users,)`` in 0..2 (0..1 for non-negative features), NaN with fewer than two items that have features.
-
-    Raises
-    ------
-    SchemaError : lists of one item, lists that do not fit the features, or features that are not finite.
-
-    Source: Ziegler et al., WWW 2005, doi 10.1145/1060745.1060754.
-    Taught in: 08_multidimensional_evaluation.
-    """
-    unit, known = _unit_rows(features)
-    lists = _checked(lists, len(known))
-    if lists.shape[1] < 2:
-        raise SchemaError("a list of one item has no pairs: intra_list_distance needs k of 2 or more")
-    used = (lists >= 0) & known[lists]
-    count = used.sum(axis=1)
-    rows, columns = np.nonzero(used)
-    shown = sparse.csr_array((np.ones(len(rows)), (rows, lists[rows, columns])), (len(lists), len(known)))
-    # for unit vectors all pairwise cosines add up to the squared length of their sum, less the ones of i = j
-    square = np.concatenate([_row_squares(shown[i : i + 4096] @ unit) for i in range(0, len(lists), 4096)])
-    return np.maximum(1 - (square - count) / _or_nan(count * (count - 1)), 0)
-
-
-def coverage(lists: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue that is shown to at least one user; it grows with the number of users.
-
-    Raises
-    ------
-    SchemaError : lists that do not fit a catalogue of ``n_items``.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    return float((exposure(lists, n_items) > 0).mean())
-
-
-def gini(lists: np.ndarray, n_items: int) -> float:
-    """Gini index of exposure over the whole catalogue: 0 when all items are shown alike, near 1 when few are.
-
-    Raises
-    ------
-    SchemaError : lists that do not fit a catalogue of ``n_items``, or no item shown at all.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    shown = np.sort(exposure(lists, n_items))
-    if shown.sum() == 0:
-        raise SchemaError("no item is shown in any list, so exposure has no Gini index")
-    return float((2 * np.arange(1, n_items + 1) - n_items - 1) @ shown / (n_items * shown.sum()))
-
-
-def exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Number of lists that show each item, ``(n_items,)``.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    lists = _checked(lists, n_items)
-    return np.bincount(lists[lists >= 0], minlength=n_items)
+_FROM_HITS = {"NDCG": _ndcg, "recall": _recall, "precision": _precision, "MRR": _mrr, "hit": _hit}
 
 
 def _hits(lists, relevant) -> tuple[np.ndarray, np.ndarray]:
@@ -199,48 +148,33 @@ def _hits(lists, relevant) -> tuple[np.ndarray, np.ndarray]:
     relevant = sparse.csr_array(relevant).astype(bool)
     relevant.sum_duplicates()
     relevant.eliminate_zeros()
-    lists = _checked(lists, relevant.shape[1])
+    lists = checked_lists(lists, relevant.shape[1])
     if len(lists) != relevant.shape[0]:
         raise SchemaError(f"lists are for {len(lists)} users, relevant for {relevant.shape[0]}; give the same")
     if relevant.nnz == 0:
         raise SchemaError("relevant is empty: no user has a relevant item, so there is nothing to measure")
-    rows, columns = relevant.nonzero()
-    n_items = relevant.shape[1]
-    keys = np.arange(len(lists), dtype=np.int64)[:, None] * n_items + lists
-    hits = np.isin(keys, rows.astype(np.int64) * n_items + columns) & (lists >= 0)
-    return hits, np.diff(relevant.indptr)
+    return _marked(lists, relevant), np.diff(relevant.indptr)
 
 
-def _checked(lists, n_items: int) -> np.ndarray:
-    lists = np.asarray(lists)
-    if lists.ndim != 2 or lists.shape[1] < 1 or not np.issubdtype(lists.dtype, np.integer):
-        raise SchemaError(f"lists must be integers (n_users, k) with k >= 1, got {lists.dtype} {lists.shape}")
-    if lists.size and (lists.min() < -1 or lists.max() >= n_items):
-        raise SchemaError(
-            f"lists hold item {lists.min()}..{lists.max()}; the catalogue has 0..{n_items - 1} (-1 = no item)"
-        )
-    ordered = np.sort(lists, axis=1)
-    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    if twice.any():
-        user, place = np.argwhere(twice)[0]
-        raise SchemaError(f"item {ordered[user, place]} stands twice in the list of user {user}: drop one")
-    return lists.astype(np.int64, copy=False)
+def _marked(lists: np.ndarray, matrix: sparse.csr_array) -> np.ndarray:
+    """Whether each place holds an item of the user's row of the matrix: looked up, some users at a time."""
+    marked, table = np.empty(lists.shape, dtype=bool), np.empty(0, dtype=bool)
+    for start, cells, width in cells_of(lists, matrix.shape[1]):
+        table = table if table.size else np.zeros(len(cells) * width, dtype=bool)
+        counts = np.diff(matrix.indptr[start : start + len(cells) + 1])
+        columns = matrix.indices[matrix.indptr[start] : matrix.indptr[start + len(cells)]]
+        there = columns + np.repeat(np.arange(len(cells), dtype=np.int64) * width, counts)
+        table[there] = True
+        table.take(cells, mode="wrap", out=marked[start : start + len(cells)])
+        table[there] = False
+    return marked
+
+
+def _as_matrix(lists, n_items: int) -> sparse.csr_array:
+    rows, places = np.nonzero(np.asarray(lists) >= 0)
+    there = (np.ones(len(rows), dtype=bool), (rows, np.asarray(lists)[rows, places]))
+    return sparse.csr_array(there, (len(lists), n_items))
 
 
 def _or_nan(count: np.ndarray) -> np.ndarray:
     return np.where(count > 0, count, np.nan)
-
-
-def _unit_rows(features) -> tuple[np.ndarray | sparse.csr_array, np.ndarray]:
-    """Rows of length 1, and which rows had a length at all."""
-    dense = not sparse.issparse(features)
-    features = np.asarray(features, dtype=float) if dense else sparse.csr_array(features).astype(float)
-    if features.ndim != 2 or not np.isfinite(features if dense else features.data).all():
-        raise SchemaError(f"features must be finite, of shape (n_items, n_features), got {features.shape}")
-    norm = np.sqrt(_row_squares(features))
-    scale = np.divide(1.0, norm, out=np.zeros_like(norm), where=norm > 0)
-    return (features * scale[:, None] if dense else sparse.diags_array(scale) @ features), norm > 0
-
-
-def _row_squares(rows) -> np.ndarray:
-    return (np.square(rows) if isinstance(rows, np.ndarray) else rows.power(2)).sum(axis=1)

@@ -1,241 +1,226 @@
-"""Systems side by side along several dimensions, with intervals over users and verdicts that a test backs.
+"""Systems side by side along many dimensions, with intervals over users and verdicts that a test backs.
 
 Taught in: 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import stats
 
 from . import metrics
+from .cards import Scorecard as Scorecard
+from .dimensions import Evidence as Evidence
+from .dimensions import measure
 from .errors import ReclabError, SchemaError, UnknownNameError
-from .tables import interaction_matrix, lists_from_table
+from .intervals import bootstrap_table
+from .jackknife import difference_values
 
-BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
-LOWER_IS_BETTER = ("Gini",)
-
-
-@dataclass(frozen=True)
-class Scorecard:
-    """The numbers of a comparison, and two tables of words made from them.
-
-    Attributes
-    ----------
-    values : one row for each system and metric: ``value, low, high, n_users``.
-    differences : one row for each system but the baseline and each metric: ``difference, low, high``, the
-        paired t-test's ``p_value``, ``p_holm`` corrected for all tests on the card, and ``verdict``.
-    note : what was measured on whom.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-
-    values: pd.DataFrame
-    differences: pd.DataFrame
-    note: str
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Systems by metrics, each cell like ``0.106 [0.091, 0.122]``."""
-        return _words(self.values, ["value", "low", "high"], "{:.3f} [{:.3f}, {:.3f}]")
-
-    @property
-    def verdicts(self) -> pd.DataFrame:
-        """Systems by metrics, each cell like ``+0.056 [0.043, 0.070] better``, against the baseline."""
-        return _words(self.differences, ["difference", "low", "high", "verdict"], "{:+.3f} [{:.3f}, {:.3f}] {}")
-
-    def __repr__(self) -> str:
-        tables = [self.table] if self.differences.empty else [self.table, self.verdicts]
-        return "\n\n".join([self.note, *(table.T.to_string() for table in tables)])
-
-    def _repr_html_(self) -> str:
-        tables = [self.table] if self.differences.empty else [self.table, self.verdicts]
-        return "".join([f"<p>{html.escape(self.note)}</p>", *(table.T.to_html() for table in tables)])
+BETTER, WORSE, HIGHER, LOWER, UNCLEAR = "better", "worse", "higher", "lower", "no clear difference"
+LOWER_IS_BETTER = ("Gini", "miscalibration", "provider gap", "calibration error")
+FOR_THE_READER = ("novelty (bits)", "popularity lift", "overlap with popularity", "intra-list distance")
+FEW = 20  # users with a value below which a group gets no row
+LEAP, FAR = 1.5, 3  # times the accuracy of every other system, and of popularity, that looks like a leak
+UNSTEADY, CROWD = 0.5, 0.5  # Jaccard overlap of runs below which, and with popularity above which, there is an alarm
 
 
 def scorecard(
-    systems: dict[str, np.ndarray | pd.DataFrame],
-    relevant: sparse.csr_array | pd.DataFrame,
+    systems: dict,
+    data: Evidence,
     *,
     k: int = 10,
-    users=None,
-    items=None,
-    popularity: np.ndarray | None = None,
-    features: np.ndarray | sparse.csr_array | None = None,
     baseline: str | None = None,
+    measured: Mapping[str, Mapping[str, float | np.ndarray]] | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Scorecard:
     """Compare systems by what they showed to the same users.
 
-    Accuracy is NDCG, recall and hit rate at k; diversity is the intra-list distance; then novelty, coverage
-    of the catalogue, and concentration (Gini). A system is called better where the paired interval excludes
-    zero and Holm's correction keeps the difference. Better means higher, for Gini lower: whether more novelty
-    or diversity is wanted is for the reader to say.
+    A system is called better where the paired interval excludes zero and Holm's correction keeps the difference. Where
+    more is not simply better (novelty, diversity, popularity) the verdict says higher or lower.
 
     Parameters
     ----------
-    systems : name -> lists ``(n_users, k or more)`` of item indices (-1 = no item), or a table with
-        ``user_id, item_id`` and ``rank`` or ``score``, as any library can write it. A user without a list
-        counts with an empty one.
-    relevant : ``(n_users, n_items)`` non-zero = relevant, or a table ``user_id, item_id``.
+    systems : name -> lists ``(n_users, k or more)`` of item indices (-1 = no item); or a table with user, item and rank
+        or score, as any library writes it (see `reclab.tables.with_our_names`); or a list of several runs of a
+        system, of which the first is measured and all are compared for stability. A table may also have ``clicked``,
+        ``probability`` and ``explanation``. A user without a list counts with an empty one.
+    data : the evidence; what it lacks is left out of the card. A bare matrix of held-out likes will do.
     k : length of the lists compared.
-    users, items : ids in the order of relevant's rows and columns; needed where a table is given.
-    popularity : ``(n_items,)`` training interactions of each item; without it novelty is left out.
-    features : ``(n_items, n_features)`` for diversity, best not those used for ranking; without it, left out.
     baseline : the system that the others are compared with; the first one if None.
+    measured : metric -> system -> what was measured elsewhere: seconds, memory, robustness, privacy. One number, which
+        gets no interval and no verdict, or ``(n_users,)`` values.
     n_bootstrap, seed, level : as `reclab.metrics.bootstrap_interval`.
 
     Raises
     ------
     ReclabError : no systems, or k below 1.
-    UnknownNameError : the baseline is none of the systems.
+    UnknownNameError : the baseline, or a system of ``measured``, is none of the systems.
     SchemaError : a table or an array that does not fit; names the system.
 
     Taught in: 08_multidimensional_evaluation.
     """
     if not systems or k < 1:
         raise ReclabError(f"a scorecard needs a system and k of 1 or more, got {len(systems)} and k = {k}")
+    data = data if isinstance(data, Evidence) else Evidence(data)
     baseline = next(iter(systems)) if baseline is None else baseline
-    if baseline not in systems:
-        raise UnknownNameError("system", baseline, systems)
-    if isinstance(relevant, pd.DataFrame):
-        _need_ids(users, items)
-        relevant = interaction_matrix(relevant, users, items)
+    expected = None if data.train is None else data.most_popular(k)
+    both = {name: _named(name, measure, given, data, k, expected) for name, given in systems.items()}
+    found, lists = (
+        {name: values for name, (_, values) in both.items()},
+        {name: shown for name, (shown, _) in both.items()},
+    )
+    for metric, values in (measured or {}).items():
+        for system, value in values.items():
+            _known(system, systems)
+            n_users = data.relevant.shape[0]
+            found[system][metric] = _named(system, _per_user, value, n_users, metric)
+    _known(baseline, systems)
     options = {"n": n_bootstrap, "seed": seed, "level": level}
-    lists, measured = {}, {}
-    for name, given in systems.items():
-        try:
-            lists[name] = _lists(given, users, items, k)
-            measured[name] = _measure(lists[name], relevant, popularity, features)
-        except SchemaError as error:
-            raise SchemaError(f"system {name!r}: {error}") from None
-    values = [_value_row(n, m, v, options) for n, found in measured.items() for m, v in found.items()]
-    note = _note(lists, relevant, baseline, level)
-    return Scorecard(pd.DataFrame(values), _differences(measured, baseline, options), note)
+    differences = _differences(found, baseline, options)
+    slices = _slices({name: values[f"NDCG@{k}"] for name, values in found.items()}, data.groups, options)
+    values = _values(found, options)
+    note = _note(lists, data, baseline, level)
+    popular = None if expected is None else metrics.ndcg_at_k(expected, data.relevant)
+    alarms = _alarms(found, slices, f"NDCG@{k}", popular, options)
+    return Scorecard(values, differences, slices, note, alarms)
 
 
-def _lists(given, users, items, k: int) -> np.ndarray:
-    if isinstance(given, pd.DataFrame):
-        _need_ids(users, items)
-        return lists_from_table(given, users, items, k)
-    given = np.asarray(given)
-    if given.ndim != 2 or given.shape[1] < k:
-        raise SchemaError(f"lists must have the shape (n_users, {k} or more), got {given.shape}")
-    return given[:, :k]
+def _named(name: str, work, *arguments):
+    try:
+        return work(*arguments)
+    except SchemaError as error:
+        raise SchemaError(f"system {name!r}: {error}") from None
 
 
-def _need_ids(users, items) -> None:
-    if users is None or items is None:
-        raise SchemaError("a table names ids: give users= and items=, the ids of relevant's rows and columns")
+def _known(name: str, systems) -> None:
+    if name not in systems:
+        raise UnknownNameError("system", name, systems)
 
 
-def _measure(lists, relevant, popularity, features) -> dict[str, np.ndarray]:
-    """Each metric's values per user; the mean over users is the metric."""
-    k, n_items = lists.shape[1], relevant.shape[1]
-    found = {
-        f"NDCG@{k}": metrics.ndcg_at_k(lists, relevant),
-        f"recall@{k}": metrics.recall_at_k(lists, relevant),
-        f"hit@{k}": metrics.hit_at_k(lists, relevant),
-    }
-    if features is not None:
-        found["intra-list distance"] = metrics.intra_list_distance(lists, features)
-    if popularity is not None:
-        found["novelty (bits)"] = metrics.novelty(lists, popularity)
-    return found | {"coverage": coverage_values(lists, n_items), "Gini": gini_values(lists, n_items)}
+def _per_user(value, n_users: int, metric: str) -> np.ndarray | float:
+    values = np.asarray(value, dtype=float)
+    if (values.ndim and values.shape != (n_users,)) or np.isinf(values).any():
+        raise SchemaError(f"{metric} must be one number, or finite numbers for {n_users} users, got {values.shape}")
+    return values if values.ndim else float(values)
 
 
-def coverage_values(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Values per user whose mean is the coverage and whose spread gives its interval over users.
-
-    Resampling users would show fewer different items than there are, so the bootstrap of coverage itself is
-    biased. These are jackknife values: what is lost without a user are the items that nobody else is shown.
-    Their spread is, if anything, too wide.
-
-    Source: Efron and Stein, Annals of Statistics 1981, doi 10.1214/aos/1176345462.
-    Taught in: 08_multidimensional_evaluation.
-    """
-    alone = metrics.exposure(lists, n_items) == 1
-    value = metrics.coverage(lists, n_items)
-    return _jackknife(value, value - _sum_over_list(lists, alone) / n_items)
+def _values(found: dict, options: dict) -> pd.DataFrame:
+    keys = [(system, metric) for system, values in found.items() for metric in values]
+    columns = [found[system][metric] for system, metric in keys]
+    rows = pd.DataFrame(keys, columns=["system", "metric"])
+    rows[["value", "low", "high"]] = _intervals(columns, options).T
+    rows["n_users"] = [0 if np.ndim(column) == 0 else int(np.isfinite(column).sum()) for column in columns]
+    return rows
 
 
-def gini_values(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Values per user whose mean is the Gini index and whose spread gives its interval, as `coverage_values`.
-
-    The index without a user has a closed form: with items sorted by exposure, it hangs on the sum of place
-    times exposure, and an item that loses one showing moves to the first place among its equals.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    shown, value = metrics.exposure(lists, n_items), metrics.gini(lists, n_items)
-    total, places = shown.sum(), np.arange(1, n_items + 1) @ np.sort(shown)
-    lost = _sum_over_list(lists, stats.rankdata(shown, method="min"))
-    exposures = np.where(lists >= 0, shown[lists], -1)
-    for step in range(1, lists.shape[1]):  # the second of two equals finds the first place taken
-        equal = exposures[:, step:] == exposures[:, :-step]
-        lost += (equal & (exposures[:, step:] >= 0)).sum(axis=1)
-    left = total - (lists >= 0).sum(axis=1)
-    ratio = np.divide(places - lost, left, out=np.full(len(lists), places / total), where=left > 0)
-    return _jackknife(value, 2 * ratio / n_items - (n_items + 1) / n_items)
+def _intervals(columns: list, options: dict) -> np.ndarray:
+    """Value, low and high of each column, ``(3, n_columns)``; one number, or one user, has no interval."""
+    found = np.full((3, len(columns)), np.nan)
+    found[0] = [
+        column if np.ndim(column) == 0 else np.nanmean(column) if np.isfinite(column).any() else np.nan
+        for column in columns
+    ]
+    many = [n for n, column in enumerate(columns) if np.ndim(column) and np.isfinite(column).sum() >= 2]
+    if many:
+        found[:, many] = bootstrap_table(np.stack([columns[n] for n in many], axis=1), **options)
+    return found
 
 
-def _jackknife(value: float, without: np.ndarray) -> np.ndarray:
-    """Pseudo-values around the measured value, from the values without each user."""
-    return value + (len(without) - 1) * (without.mean() - without)
+def _differences(found: dict, baseline: str, options: dict) -> pd.DataFrame:
+    names = ["system", "metric", "difference", "low", "high", "p_value", "p_holm", "verdict"]
+    base = found[baseline]
+    keys = [(s, m) for s, values in found.items() if s != baseline for m in values if _paired(values[m], base.get(m))]
+    if not keys:
+        return pd.DataFrame(columns=names)
+    columns = [found[system][metric] - base[metric] for system, metric in keys]
+    rows = pd.DataFrame(keys, columns=names[:2])
+    rows[["difference", "low", "high"]] = _intervals(columns, options).T
+    rows["p_value"] = [_p_value(column) for column in columns]
+    rows["p_holm"] = metrics.holm(rows["p_value"].to_numpy())
+    rows["verdict"] = [_verdict(*row, 1 - options["level"]) for row in rows[["metric", *names[2:5], "p_holm"]].values]
+    return rows
 
 
-def _sum_over_list(lists, per_item) -> np.ndarray:
-    return np.where(lists >= 0, per_item[lists], 0).sum(axis=1)
+def _paired(a, b) -> bool:
+    return bool(np.ndim(a) and np.ndim(b) and np.isfinite(a - b).sum() >= 2)
 
 
-def _value_row(system: str, metric: str, values: np.ndarray, options: dict) -> dict:
-    interval = metrics.bootstrap_interval(values, **options)
-    return {"system": system, "metric": metric} | interval._asdict() | {"n_users": int(np.isfinite(values).sum())}
-
-
-def _differences(measured: dict, baseline: str, options: dict) -> pd.DataFrame:
-    rows = []
-    for system, found in measured.items():
-        for metric, values in found.items() if system != baseline else ():
-            difference = values - measured[baseline][metric]
-            value, low, high = metrics.bootstrap_interval(difference, **options)
-            row = {"system": system, "metric": metric, "difference": value, "low": low, "high": high}
-            rows.append(row | {"p_value": _p_value(difference)})
-    table = pd.DataFrame(rows, columns=["system", "metric", "difference", "low", "high", "p_value"])
-    table["p_holm"] = metrics.holm(table["p_value"].to_numpy())
-    table["verdict"] = [_verdict(row, 1 - options["level"]) for row in table.itertuples()]
+def _slices(found: dict, groups: dict, options: dict) -> pd.DataFrame:
+    rows, own, gaps, p_values = [], [], [], []
+    for system, values in found.items():
+        for profile, labels in groups.items():
+            for group in sorted({label for label in labels if not pd.isna(label)}, key=str):
+                mask = labels == group
+                n_users, others = (int(np.isfinite(values[kept]).sum()) for kept in (mask, ~mask))
+                if min(n_users, others) >= FEW:
+                    rows.append((system, profile, str(group), n_users))
+                    own.append(np.where(mask, values, np.nan))
+                    gaps.append(difference_values(values, mask))
+                    p_values.append(_group_p_value(values, mask))
+    table = pd.DataFrame(rows, columns=["system", "profile", "group", "n_users"])
+    table[["value", "low", "high"]] = _intervals(own, options).T
+    table[["gap", "gap_low", "gap_high"]] = _intervals(gaps, options).T
+    table["p_holm"] = metrics.holm(np.array(p_values))
+    columns = ["gap", "gap_low", "gap_high", "p_holm"]
+    table["verdict"] = [_verdict("NDCG", *row, 1 - options["level"]) for row in table[columns].to_numpy()]
     return table
+
+
+def _group_p_value(values: np.ndarray, mask: np.ndarray) -> float:
+    """Student's t-test with the spread of all users: a small group without any hit has none of its own."""
+    a, b = (values[kept & np.isfinite(values)] for kept in (mask, ~mask))
+    freedom, difference = len(a) + len(b) - 2, abs(a.mean() - b.mean())
+    error = np.sqrt((a.var() * len(a) + b.var() * len(b)) / freedom * (1 / len(a) + 1 / len(b)))
+    if error < 1e-12:
+        return float(difference < 1e-12)
+    return float(2 * stats.t.sf(difference / error, freedom))
 
 
 def _p_value(difference: np.ndarray) -> float:
     difference = difference[~np.isnan(difference)]
-    if np.ptp(difference) == 0:  # the t-test divides by the spread
-        return float(difference[0] == 0)
+    if np.ptp(difference) < 1e-12:  # the t-test divides by the spread
+        return float(abs(difference[0]) < 1e-12)
     return float(stats.ttest_1samp(difference, 0).pvalue)
 
 
-def _verdict(row, alpha: float) -> str:
-    if row.low <= 0 <= row.high or row.p_holm >= alpha:
+def _verdict(metric: str, difference: float, low: float, high: float, p_holm: float, alpha: float) -> str:
+    if low <= 0 <= high or p_holm >= alpha:
         return UNCLEAR
-    return BETTER if (row.difference > 0) != (row.metric in LOWER_IS_BETTER) else WORSE
+    if metric in FOR_THE_READER:
+        return HIGHER if difference > 0 else LOWER
+    return BETTER if (difference > 0) != (metric in LOWER_IS_BETTER) else WORSE
 
 
-def _words(rows: pd.DataFrame, columns: list[str], form: str) -> pd.DataFrame:
-    cells = [form.format(*row) for row in rows[columns].itertuples(index=False)]
-    index = [rows["system"], rows["metric"]]
-    table = pd.Series(cells, index=index, dtype=object).unstack()
-    return table.loc[rows["system"].unique(), rows["metric"].unique()].rename_axis(index=None, columns=None)
+def _alarms(found: dict, slices: pd.DataFrame, accuracy: str, popular: np.ndarray | None, options) -> tuple[str, ...]:
+    """What looks like a leak, a copy of popularity, a system that serves a group worse, or chance."""
+    alarms, unfair = [], slices[(slices["verdict"] == WORSE) & (slices["profile"] != "activity")]
+    for name, values in found.items():
+        others = [other[accuracy] for system, other in found.items() if system != name]
+        rivals = [LEAP * other for other in others] + ([] if popular is None else [FAR * popular])
+        if popular is not None and all(_surely(values[accuracy] - rival, 0, options) for rival in rivals):
+            alarms.append(f"{name}: {accuracy} is far above all others and above popularity; has it seen the test set?")
+        if "overlap with popularity" in values and _surely(values["overlap with popularity"], CROWD, options):
+            alarms.append(f"{name}: most of what it shows is what is popular")
+        if "stability" in values and _surely(-values["stability"], -UNSTEADY, options):
+            alarms.append(f"{name}: its runs share less than half of their items")
+        groups = [f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()]
+        if groups:
+            alarms.append(f"{name}: serves some worse than all others: {', '.join(groups)}")
+    return tuple(alarms)
 
 
-def _note(lists: dict, relevant, baseline: str, level: float) -> str:
-    (n_users, n_items), k = relevant.shape, lists[baseline].shape[1]
-    judged = np.isfinite(metrics.hit_at_k(lists[baseline], relevant)).sum()
+def _surely(values: np.ndarray, bar: float, options: dict) -> bool:
+    return bool(_intervals([values], options)[1, 0] > bar)
+
+
+def _note(lists: dict, data: Evidence, baseline: str, level: float) -> str:
+    (n_users, n_items), k = data.relevant.shape, lists[baseline].shape[1]
+    judged = int((data.relevant.sum(axis=1) > 0).sum())
     empty = {name: int((array < 0).all(axis=1).sum()) for name, array in lists.items()}
     missing = "".join(f"; {name} has no list for {count} users" for name, count in empty.items() if count)
     return (

@@ -11,6 +11,37 @@ from scipy import sparse
 
 from .errors import ReclabError, SchemaError
 
+NAMES = {
+    "user_id": ("user", "userid", "users", "uid", "u", "query_id", "q_id"),
+    "item_id": ("item", "itemid", "items", "iid", "i", "movieid", "movie_id", "doc_id", "product_id"),
+    "rank": ("position", "place"),
+    "score": ("prediction", "pred", "predicted", "estimate", "est", "rating"),
+    "probability": ("p", "prob", "proba"),
+    "clicked": ("click", "clicks"),
+}
+
+
+def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of recommendations with ``user_id, item_id, rank, score`` for the names that other libraries write.
+
+    Capitals and RecBole's types (``user_id:token``) do not matter. A column with our name is kept before any other.
+
+    Raises
+    ------
+    SchemaError : two columns stand for the same thing.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    ours = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+    plain = {column: str(column).split(":")[0].strip().lower() for column in table.columns}
+    there = {column: name for column, name in plain.items() if name in NAMES}
+    free = {column: ours[name] for column, name in plain.items() if ours.get(name) not in {None, *there.values()}}
+    for name in NAMES:
+        both = [column for column, meant in (there | free).items() if meant == name]
+        if len(both) > 1:
+            raise SchemaError(f"columns {both[0]!r} and {both[1]!r} could both be the {name}: rename or drop one")
+    return table.rename(columns=there | free)
+
 
 def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_array:
     """Interactions as a sparse matrix of 0 and 1; a repeated (user, item) pair counts once.
@@ -98,13 +129,14 @@ def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
     Raises
     ------
     ReclabError : k is below 1.
-    SchemaError : a missing column, an unknown id, a rank or score that is no number, or the same item or
-        the same rank twice for one user.
+    SchemaError : a missing column, an unknown id, a rank or score that is no finite number, a rank below 0, or the
+        same item or the same rank twice for one user.
 
     Taught in: 08_multidimensional_evaluation.
     """
     if k < 1:
         raise ReclabError(f"k must be 1 or more, got {k}")
+    table = with_our_names(table)
     order = "rank" if "rank" in table else "score"
     rows, columns = _positions(table, "user_id", users), _positions(table, "item_id", items)
     best_first = _numbers(table, order) * (1 if order == "rank" else -1)
@@ -136,10 +168,13 @@ def _positions(table: pd.DataFrame, column: str, known) -> np.ndarray:
 
 def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
     values = pd.to_numeric(_column(table, column), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    if np.isnan(values).any():
-        row = int(np.isnan(values).argmax())
+    bad = ~np.isfinite(values) | ((values < 0) if column == "rank" else False)
+    if bad.any():
+        row = int(bad.argmax())
+        wanted = "a number" if np.isnan(values[row]) else "a finite number"
+        wanted = "a rank of 0 or more" if np.isfinite(values[row]) else wanted
         value = _said(table[column].iloc[row])
-        raise SchemaError(f"{column} in row {row} is {value}, not a number: drop or repair it")
+        raise SchemaError(f"{column} in row {row} is {value}, not {wanted}: drop or repair it")
     return values
 
 

@@ -62,7 +62,7 @@ def test_conda_ranges_are_pyprojects():
     specs = [re.fullmatch(r"([\w.-]+?)([<>=!].*)?", spec).groups() for spec in conda_specs()]
     conda = {name: SpecifierSet(range_ or "") for name, range_ in specs if name not in ("python", "hatchling")}
     wanted = {CONDA_NAMES.get(name, name): range_ for name, range_ in requirements().items()}
-    wanted |= {name: requirements("test")[name] for name in ("pytest", "nbval")}
+    wanted |= {name: requirements("test")[name] for name in ("pytest", "nbval", "hypothesis")}
     assert conda == wanted
     builder = Requirement(PROJECT["build-system"]["requires"][0])
     assert f"{builder.name}{builder.specifier}" in conda_specs()

@@ -45,9 +45,12 @@ def test_accuracy_agrees_with_ranx():
     [
         ("np.arange(hits.shape[1]) + 2)", "np.arange(hits.shape[1]) + 3)"),
         ("np.minimum(n_relevant, hits.shape[1])", "np.minimum(n_relevant, hits.shape[1] - 1)"),
-        ("hits.sum(axis=1) / _or_nan(n_relevant)", "hits.sum(axis=1) / np.minimum(n_relevant, 10)"),
+        (
+            "np.count_nonzero(hits, axis=1) / _or_nan(n_relevant)",
+            "np.count_nonzero(hits, axis=1) / np.minimum(n_relevant, 9)",
+        ),
         ("hits.argmax(axis=1) + 1", "hits.argmax(axis=1) + 2"),
-        (" & (lists >= 0)", ""),
+        ("axis=1) / hits.shape[1]", "axis=1) / 9"),
     ],
 )
 def test_a_wrong_formula_would_be_noticed(right, wrong):

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reclab import metrics, rank
+from reclab import cards, metrics, rank
 from reclab.errors import ReclabError, SchemaError, UnknownNameError
-from reclab.scorecard import BETTER, UNCLEAR, WORSE, coverage_values, gini_values, scorecard
+from reclab.jackknife import coverage_values, gini_values
+from reclab.scorecard import BETTER, UNCLEAR, WORSE, Evidence, scorecard
 
 USERS, ITEMS = [f"u{n}" for n in range(150)], [f"i{n}" for n in range(40)]
 rng = np.random.default_rng(0)
-POPULARITY = rng.integers(0, 50, 40)
+TRAIN = (rng.random((150, 40)) < rng.random(40) / 2).astype(float)
+POPULARITY = TRAIN.sum(axis=0)
 FEATURES = rng.random((40, 6))
 
 
@@ -32,7 +34,9 @@ def as_table(lists, *, column="rank"):
 
 
 def full(systems, relevant, **options):
-    return scorecard(systems, relevant, popularity=POPULARITY, features=FEATURES, **options)
+    known = {name: options.pop(name) for name in ("users", "items") if name in options}
+    data = Evidence(relevant, train=TRAIN, rated=np.zeros(TRAIN.shape), features=FEATURES, **known)
+    return scorecard(systems, data, **options)
 
 
 def cell(frame, system, metric):
@@ -52,13 +56,14 @@ def test_values_are_those_of_the_metrics():
     }
     for name, values in expected.items():
         row = cell(card.values, "good", name)
-        assert (row["value"], row["low"], row["high"]) == metrics.bootstrap_interval(values)
+        np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(values))
     assert cell(card.values, "good", "NDCG@10")["n_users"] == 149
     assert cell(card.values, "good", "coverage")["value"] == pytest.approx(metrics.coverage(lists, 40))
     assert cell(card.values, "good", "Gini")["value"] == pytest.approx(metrics.gini(lists, 40))
     paired = cell(card.differences, "good", "NDCG@10")
     other = metrics.ndcg_at_k(systems["guess"][:, :10], relevant)
-    assert tuple(paired[["difference", "low", "high"]]) == metrics.paired_difference(expected["NDCG@10"], other)
+    theirs = metrics.paired_difference(expected["NDCG@10"], other)
+    np.testing.assert_allclose(paired[["difference", "low", "high"]].astype(float), theirs)
 
 
 def test_verdicts_name_the_better_system_and_the_same_items_get_none():
@@ -142,7 +147,11 @@ def test_tables_of_words():
 def test_one_system_and_no_side_information_make_a_short_card():
     relevant, systems = world()
     card = scorecard({"guess": systems["guess"]}, relevant)
-    assert card.table.columns.tolist() == ["NDCG@10", "recall@10", "hit@10", "coverage", "Gini"]
+    assert card.table.columns.tolist() == [
+        *(f"{name}@10" for name in ("NDCG", "recall", "precision", "MRR", "hit")),
+        "coverage",
+        "Gini",
+    ]
     assert card.differences.empty and card.verdicts.empty
     assert "better" not in repr(card) + card._repr_html_()
 
@@ -200,6 +209,129 @@ def test_a_gini_that_hangs_on_one_user_has_no_spread():
     assert gini_values(np.array([[0, 1], [-1, -1]]), 4).tolist() == pytest.approx([0.5, 0.5])
 
 
+# Groups, alarms, files
+
+
+def planted(seed=0):
+    """Popular items first and a taste for a third of them; a system that knows it, and four with a fault."""
+    rng = np.random.default_rng(seed)
+    taste = rng.integers(3, size=(600, 1)) == np.arange(120) % 3
+    chance = (0.15 + 0.85 * taste) / (np.arange(120) + 10)
+    order = np.argsort(rng.exponential(size=chance.shape) / chance, axis=1)
+    train, relevant = np.zeros((2, *chance.shape))
+    np.put_along_axis(train, order[:, 1:16], 1.0, axis=1)
+    np.put_along_axis(relevant, order[:, :1], 1.0, axis=1)
+    women, noise, honest = rng.random(600) < 0.4, rng.random(chance.shape), np.log(chance)
+
+    def lists(scores):
+        return rank.top_k(scores, 10, exclude=train)
+
+    systems = {"honest": lists(honest), "leak": lists(honest + 9 * relevant), "gamer": lists(train.sum(axis=0) + noise)}
+    systems["unfair"] = lists(np.where(women[:, None], noise, honest))
+    systems["unstable"] = [lists(honest + rng.normal(0, 4, honest.shape)) for _ in range(3)]
+    return systems, Evidence(relevant, train=train, profile={"gender": np.where(women, "F", "M")})
+
+
+@pytest.fixture(scope="module")
+def suspects():
+    return scorecard(*planted())
+
+
+def test_each_planted_fault_is_pointed_at_and_the_honest_system_is_not(suspects):
+    said = {alarm.split(":")[0]: alarm for alarm in suspects.alarms}
+    assert set(said) == {"leak", "gamer", "unfair", "unstable"}
+    assert "test set" in said["leak"] and "popular" in said["gamer"]
+    assert "gender F" in said["unfair"] and "runs" in said["unstable"]
+    assert all(f"LOOK: {alarm}" in repr(suspects) for alarm in suspects.alarms)
+
+
+def test_groups_are_held_against_all_others(suspects):
+    row = suspects.slices.query("system == 'unfair' and group == 'F'").iloc[0]
+    systems, data = planted()
+    values, women = metrics.ndcg_at_k(systems["unfair"], data.relevant), data.groups["gender"] == "F"
+    assert row["gap"] == pytest.approx(values[women].mean() - values[~women].mean())
+    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(values[women]))
+    assert row["verdict"] == WORSE and suspects.groups.loc["unfair", "gender: F"].endswith("worse")
+    assert set(suspects.slices["profile"]) == {"gender"}  # all are alike in activity
+
+
+def test_a_small_group_without_hits_is_not_called_worse():
+    relevant = np.zeros((400, 50))
+    relevant[:, 0] = 1
+    lists = np.tile(np.arange(1, 11), (400, 1))
+    lists[:40] = np.arange(10)  # a tenth of the users has a hit, none of them among the 20 of the group
+    group = np.where(np.arange(400) >= 380, "few", "rest")
+    card = scorecard({"a": lists}, Evidence(relevant, profile={"size": group}))
+    row = card.slices.query("group == 'few'").iloc[0]
+    assert row["value"] == 0 and row["gap_high"] < 0 and row["verdict"] == UNCLEAR
+
+
+def test_groups_of_a_few_users_get_no_row():
+    relevant, systems = world()
+    profile = {"job": ["rare"] * 19 + ["usual"] * 131}
+    assert scorecard({"a": systems["good"]}, Evidence(relevant, profile=profile)).slices.empty
+
+
+def test_more_novelty_is_called_higher_not_better():
+    relevant, systems = world()
+    rare = np.tile(np.argsort(POPULARITY)[:10], (150, 1))
+    card = full({"guess": systems["guess"], "rare": rare}, relevant)
+    assert cell(card.differences, "rare", "novelty (bits)")["verdict"] == "higher"
+    assert cell(card.differences, "rare", "popularity lift")["verdict"] == "lower"
+
+
+def test_what_was_measured_elsewhere_joins_with_or_without_an_interval():
+    relevant, systems = world()
+    robust = {"guess": np.zeros(150), "good": np.linspace(0, 1, 150)}
+    card = full(systems, relevant, measured={"seconds": {"good": 2.5}, "kept under typos": robust})
+    assert card.table.loc["good", "seconds"] == "2.500" and card.table.loc["guess", "seconds"] == ""
+    assert cell(card.differences, "good", "kept under typos")["verdict"] == BETTER
+    assert "seconds" not in set(card.differences["metric"])
+    with pytest.raises(UnknownNameError, match="no system named 'godo'"):
+        full(systems, relevant, measured={"seconds": {"godo": 1}})
+    with pytest.raises(SchemaError, match="system 'good': seconds must be one number, or finite numbers for 150 users"):
+        full(systems, relevant, measured={"seconds": {"good": np.ones(3)}})
+
+
+def test_files_hold_the_numbers_and_names_are_escaped(tmp_path):
+    relevant, systems = world()
+    card = full({"guess": systems["guess"], "<b>50%_&": systems["good"]}, relevant)
+    numbers = pd.read_csv(card.save(tmp_path / "card.csv"))
+    row = cell(numbers, "<b>50%_&", "NDCG@10")
+    assert row["value"] == pytest.approx(cell(card.values, "<b>50%_&", "NDCG@10")["value"])
+    assert row["verdict"] == BETTER and row["low_of_difference"] > 0
+    page = card.save(tmp_path / "card.html").read_text("utf-8")
+    assert "&lt;b&gt;50%_&amp;" in page and "<b>" not in page
+    latex = card.save(tmp_path / "card.tex").read_text("utf-8")
+    assert r"<b>50\%\_\&" in latex and latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") >= 2
+    with pytest.raises(ReclabError, match=r"\.csv, \.tex or \.html, not as 'card.docx'"):
+        card.save(tmp_path / "card.docx")
+
+
+def test_a_trade_off_names_systems_and_follows_its_menus():
+    relevant, systems = world()
+    card = full(systems, relevant)
+    picture = cards.tradeoff(card, "coverage", "NDCG@10")
+    assert "good" in picture.alt and picture.png.startswith(b"\x89PNG")
+    explorer = cards.explore(card, "coverage", "NDCG@10")
+    before = explorer.image.value
+    explorer.controls["across"].value = "Gini"
+    assert explorer.image.value != before and "Gini" in explorer.words.value
+    with pytest.raises(UnknownNameError, match="no metric named 'fun'"):
+        cards.tradeoff(card, "fun", "NDCG@10")
+
+
+def test_systems_swapped_by_a_coin_are_seldom_called_different():
+    relevant, systems = world()
+    rng, different = np.random.default_rng(5), 0
+    for _ in range(120):
+        swap = rng.random((150, 1)) < 0.5
+        a, b = (np.where(swap == side, systems["good"], systems["guess"]) for side in (True, False))
+        card = scorecard({"a": a, "b": b}, relevant, n_bootstrap=200)
+        different += (card.differences["verdict"] != UNCLEAR).any()
+    assert stats.binomtest(different, 120, 0.05, alternative="greater").pvalue > 0.01
+
+
 # Bad input
 
 
@@ -225,7 +357,7 @@ def test_a_faulty_table_is_named_with_its_system():
     table = as_table(world()[1]["good"])
     table.loc[4, "item_id"] = "film"
     with pytest.raises(SchemaError, match="system 'theirs': item_id 'film' is none of the 40 known ids"):
-        scorecard({"theirs": table}, world()[0], users=USERS, items=ITEMS)
+        scorecard({"theirs": table}, Evidence(world()[0], USERS, ITEMS))
 
 
 def test_nothing_relevant_is_refused():
