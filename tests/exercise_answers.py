@@ -425,4 +425,26 @@ ANSWERS = {
         ],
         alternatives=[_ndcg],
     ),
+    "09.1": Exercise(
+        probes=[
+            [[2.0, 1.5, 3.0], [1.0, 2.5, 3.0]],
+            [[0.5, -0.25], [-1.5, 0.75]],
+            [[4.0, 0.0, -1.0, 2.0], [0.0, 4.0, 3.0, 2.5]],
+        ],
+        hint="when B stands first, log-odds for the first one speak against A: turn their sign, then take the mean",
+        wrong=[
+            (
+                lambda first_ab, first_ba: (first_ab + first_ba) / 2,
+                "that is the bias of the place itself; in the second row a large number speaks against A",
+            ),
+            (lambda first_ab, first_ba: first_ab - first_ba, "that is the sum of two replies; take their mean"),
+            (lambda first_ab, first_ba: (first_ba - first_ab) / 2, "that is how much the judge prefers B"),
+            (lambda first_ab, first_ba: first_ab, "the place is still in it; use the swapped duel too"),
+            (
+                lambda first_ab, first_ba: first_ab - first_ab.mean(),
+                "the mean over duels holds what the judge truly prefers as well; only the swap tells the two apart",
+            ),
+        ],
+        alternatives=[lambda first_ab, first_ba: first_ab - (first_ab + first_ba) / 2],
+    ),
 }
