@@ -202,7 +202,7 @@ def regret() -> Iterator[dict]:
         # Both means have an error; 1.96 standard errors are half an interval.
         off = abs(mean - known) / np.hypot(half, mean - low)
         yield row(f"regret of {name}, {world}, {horizon:,} rounds", mean, "clicks")
-        yield row(f"regret of {name}, {world}, off the known {known}", off, "halves of the interval", most=1.5)
+        yield row(f"regret of {name}, {world}, off the known {known}", off, "halves of the joint interval", most=1)
         if horizon == 100_000:
             slope = (found.curve[-1] - found.curve[horizon // 10 - 1]) / np.log(10)
             yield row("slope over the last decade", slope, "clicks a unit of ln T")
