@@ -1,6 +1,6 @@
 """Baselines against brute force and golden values of other libraries; top-k against a full sort."""
 
-import json
+import sys
 import types
 from pathlib import Path
 
@@ -15,14 +15,9 @@ from reclab.assets import fetch
 from reclab.errors import ReclabError, SchemaError
 from reclab.tables import interaction_matrix, lists_from_table
 
-GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("golden.json").read_text("utf-8"))
-MODELS = {
-    "popularity": rank.Popularity(),
-    "item_knn": rank.ItemKNN(k=GOLDEN["settings"]["neighbours"]),
-    "user_knn": rank.UserKNN(k=GOLDEN["settings"]["neighbours"]),
-    "ease": rank.EASE(l2=GOLDEN["settings"]["l2"]),
-    "als": rank.ALS(**GOLDEN["als"]),
-}
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+from ranking import GOLDEN, MODELS
 
 
 def example(n_users=80, n_items=30, seed=0):

@@ -12,7 +12,6 @@ bar is missed. It is 2 where MABWiser is not installed.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tracemalloc
@@ -21,7 +20,7 @@ from types import ModuleType
 
 import bandit_mutants
 import numpy as np
-from measures import cpu_seconds, row
+from measures import cpu_seconds, report, row
 
 from reclab import bandits, data
 from reclab.contextual import DisjointLinearTS, LinearTS
@@ -257,11 +256,7 @@ def main(argv: list[str]) -> int:
     if mab is None:
         print(f"there is nothing to compare with: MABWiser is not installed; {INSTALL}", file=sys.stderr)
         return 2
-    missed = 0
-    for line in measure(mab):
-        print(json.dumps(line), flush=True)
-        missed += not line["ok"]
-    return int(check and missed > 0)
+    return report(measure(mab), check)
 
 
 if __name__ == "__main__":

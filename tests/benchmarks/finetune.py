@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import copy
 import dataclasses
-import json
 import os
 import statistics
 import sys
@@ -29,7 +28,7 @@ import pandas as pd
 import quality
 import torch
 from accelerate.tracking import GeneralTracker
-from measures import forward_flops, gemm_peak, operators, row
+from measures import forward_flops, gemm_peak, operators, report, row
 
 from reclab import data, finetune, get_profile, text
 from reclab.profiles import Profile, cpu_has_bf16
@@ -271,11 +270,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     check = parser.parse_args(argv).check
     torch.set_num_threads(1)
-    missed = 0
-    for line in measure():
-        print(json.dumps(line), flush=True)
-        missed += not line["ok"]
-    return int(check and missed > 0)
+    return report(measure(), check)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +16,15 @@ def row(name: str, value: float | None, unit: str, *, least: float | None = None
     missed = value is not None and ((least is not None and value < least) or (most is not None and value > most))
     rounded = None if value is None else float(f"{value:.4g}")
     return {"name": name, "value": rounded, "unit": unit, "bar": bar, "ok": not missed}
+
+
+def report(lines: Iterable[dict], check: bool) -> int:
+    """Print each measurement as a JSON object; returns 1 where ``check`` is asked for and a bar is missed, else 0."""
+    missed = 0
+    for line in lines:
+        print(json.dumps(line), flush=True)
+        missed += not line["ok"]
+    return int(check and missed > 0)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

@@ -12,7 +12,6 @@ is missed. It is 2 where ranx is not installed.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tracemalloc
@@ -24,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from measures import cpu_seconds, row
+from measures import cpu_seconds, report, row
 from scipy import sparse
 
 from reclab import metrics, rank
@@ -232,11 +231,7 @@ def main(argv: list[str]) -> int:
     if ranx is None:
         print(f"there is nothing to compare with: ranx is not installed; {INSTALL}", file=sys.stderr)
         return 2
-    missed = 0
-    for line in measure(ranx):
-        print(json.dumps(line), flush=True)
-        missed += not line["ok"]
-    return int(check and missed > 0)
+    return report(measure(ranx), check)
 
 
 if __name__ == "__main__":

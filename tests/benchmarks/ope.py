@@ -12,7 +12,6 @@ status is 1 where a bar is missed. It is 2 where obp is not installed.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tracemalloc
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
-from measures import cpu_seconds, row
+from measures import cpu_seconds, report, row
 
 from reclab import ope
 from reclab.logged import Case, Log
@@ -138,11 +137,7 @@ def main(argv: list[str]) -> int:
     if obp is None:
         print(f"there is nothing to compare with: obp is not installed; {INSTALL}", file=sys.stderr)
         return 2
-    missed = 0
-    for line in measure(obp):
-        print(json.dumps(line), flush=True)
-        missed += not line["ok"]
-    return int(check and missed > 0)
+    return report(measure(obp), check)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from measures import cpu_seconds, row
+from measures import cpu_seconds, report, row
 from scipy import sparse
 
 from reclab import data, metrics, rank
@@ -256,11 +256,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--items", type=int, default=EASE_ITEMS, help="EASE's largest catalogue")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    missed = 0
-    for line in tune(data.movies()) if args.tune else measure(args.items):
-        print(json.dumps(line), flush=True)
-        missed += not line["ok"]
-    return int(args.check and missed > 0)
+    return report(tune(data.movies()) if args.tune else measure(args.items), args.check)
 
 
 if __name__ == "__main__":
