@@ -11,8 +11,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .assets import derived_folder
+from . import assets
 from .errors import ReclabError
+
+
+def model_folder(name: str) -> Path:
+    """Where transformers finds a model of `reclab.assets`: as it was fetched, or converted from a GGUF file.
+
+    Taught in: 02_bert_finetuning.
+    """
+    files = assets.fetch(name)
+    if "config.json" in files:
+        return files["config.json"].parent
+    for short, path in files.items():
+        if path.suffix == ".gguf":
+            return converted(path, assets.ASSETS[name].members[short].sha256)
+    raise ReclabError(f"asset {name!r} is no model, it holds {', '.join(files)}; try 'minilm-l6'")
 
 
 def converted(gguf: Path, sha256: str) -> Path:
@@ -33,7 +47,7 @@ def converted(gguf: Path, sha256: str) -> Path:
     """
     import filelock
 
-    target = derived_folder() / f"{gguf.stem}-{sha256[:16]}"
+    target = assets.derived_folder() / f"{gguf.stem}-{sha256[:16]}"
     part = target.with_name(target.name + ".part")
     if target.is_dir():
         return target

@@ -1,8 +1,7 @@
 """A language model as judge: the chance that it begins its reply with each of a few words, kept for ever.
 
-Reading the chances of the answers, instead of letting the model write, gives a graded score, and the same one each
-time. Every judgement is kept under a hash of the model, the prompt and the answers: first looked for in a store that
-comes with the notebooks, then in the derived cache. The store holds hashes and numbers only, no text.
+Reading the chances of the answers gives a graded score, and the same one each time. Every judgement is kept under a
+hash of model, prompt and answers, in a store that comes with the notebooks or in the derived cache, without any text.
 Taught in: 09_llm_as_judge.
 """
 
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from . import assets
+from .convert import model_folder
 from .errors import ReclabError
 from .results import expected_folder, write_atomically
 
@@ -154,12 +154,12 @@ def _folder_hash(folder: Path) -> str:
 
 def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: str | None, path: Path) -> dict:
     """Judge prompts that are in no store, a batch of like length at a time, and keep each batch."""
+    tokenizer, module = _load(model)
     import torch
     from tqdm.auto import tqdm
 
     from .text import length_groups, pad
 
-    tokenizer, module = _load(model)
     first, keys = _first_tokens(answers, tokenizer), list(new)
     tokens = [_tokens(prompt, system, tokenizer) for prompt in new.values()]
     _refuse_long(tokens, new, getattr(module.config, "max_position_embeddings", None))
@@ -180,14 +180,14 @@ def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: st
 
 @lru_cache(maxsize=1)
 def _load(model: str):
+    folder = Path(model) if Path(model).is_dir() else model_folder(model)  # may convert it: before torch takes memory
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from .profiles import get_profile
-    from .text import model_folder, quiet
+    from .text import quiet
 
     quiet()
-    folder = Path(model) if Path(model).is_dir() else model_folder(model)
     settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
     module = AutoModelForCausalLM.from_pretrained(folder, **settings).eval()
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), module.to(get_profile().device)

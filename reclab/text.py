@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from . import assets
-from .convert import converted
-from .errors import ReclabError
+from .convert import model_folder
 from .profiles import get_profile
 from .results import write_atomically
 
@@ -225,20 +224,6 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def model_folder(name: str) -> Path:
-    """Where transformers finds a model of `reclab.assets`: as it was fetched, or converted from a GGUF file.
-
-    Taught in: 02_bert_finetuning.
-    """
-    files = assets.fetch(name)
-    if "config.json" in files:
-        return files["config.json"].parent
-    for short, path in files.items():
-        if path.suffix == ".gguf":
-            return converted(path, assets.ASSETS[name].members[short].sha256)
-    raise ReclabError(f"asset {name!r} is no model, it holds {', '.join(files)}; try 'minilm-l6'")
 
 
 def _read(path: Path) -> np.ndarray | None:
