@@ -23,7 +23,7 @@ from .profiles import Profile
 __all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer", "valid_labels"]
 
 HEAD_LR, WEIGHT_DECAY = 1e-3, 0.01
-LOOKS = 5  # how often a fit looks at its validation texts
+LOOKS = 3  # how often a fit looks at its validation texts
 
 
 def fit(
