@@ -11,7 +11,7 @@ from scipy import sparse
 
 from .errors import SchemaError
 
-_PLACES = 1_000_000  # cells of a table of users by items held at once: one byte each stays in a core's cache
+_PLACES = 1_000_000  # cells of a table of users by items that is held at once: one byte each stays in a core's cache
 
 
 def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
@@ -191,35 +191,59 @@ def checked_lists(lists, n_items: int) -> np.ndarray:
 
     Taught in: 08_multidimensional_evaluation.
     """
-    lists = np.asarray(lists)
-    if lists.ndim != 2 or lists.shape[1] < 1 or not np.issubdtype(lists.dtype, np.integer):
-        raise SchemaError(f"lists must be integers (n_users, k) with k >= 1, got {lists.dtype} {lists.shape}")
-    if lists.size and (lists.min() < -1 or lists.max() >= n_items):
-        raise SchemaError(
-            f"lists hold item {lists.min()}..{lists.max()}; the catalogue has 0..{n_items - 1} (-1 = no item)"
-        )
-    places = np.arange(lists.shape[1], dtype=np.min_scalar_type(lists.shape[1]))
-    last = places[:0]
-    for start, cells, width in cells_of(lists, n_items):
-        last = last if last.size else np.empty(len(cells) * width, dtype=places.dtype)
-        last[cells] = places  # of two equal items, the later place remains
-        twice = last.take(cells, mode="wrap") != places
-        if twice.any() and (twice := twice & (lists[start : start + len(cells)] >= 0)).any():
-            user, place = np.argwhere(twice)[0] + [start, 0]
-            raise SchemaError(f"item {lists[user, place]} stands twice in the list of user {user}: drop one")
+    lists = integer_lists(lists)
+    for _ in tables_of_places(lists, n_items):
+        pass  # each user's list is checked on the way
     return lists
 
 
-def cells_of(lists: np.ndarray, n_items: int):
-    """The first of some users, ``(users, k)`` places in a flat table of them by items, and its width: one more, for -1.
+def integer_lists(lists) -> np.ndarray:
+    """The lists as an array of integers ``(n_users, k)``.
+
+    Raises
+    ------
+    SchemaError : they are something else.
 
     Taught in: 08_multidimensional_evaluation.
     """
+    lists = np.asarray(lists)
+    if lists.ndim != 2 or lists.shape[1] < 1 or not np.issubdtype(lists.dtype, np.integer):
+        raise SchemaError(f"lists must be integers (n_users, k) with k >= 1, got {lists.dtype} {lists.shape}")
+    return lists
+
+
+def tables_of_places(lists: np.ndarray, n_items: int):
+    """Some users at a time: where they start, and a flat table of them by items with each item's place in the list.
+
+    A row has ``n_items + 1`` cells, the last of them for -1. An item that is in no place has ``k``.
+
+    Raises
+    ------
+    SchemaError : an item outside the catalogue, or an item twice in one list.
+
+    Taught in: 08_multidimensional_evaluation.
+    """
+    n_users, k = lists.shape
     width = n_items + 1
-    step = max(1, min(_PLACES // width, len(lists)))
-    for start in range(0, len(lists), step):
-        part = lists[start : start + step]
-        yield start, part + np.arange(len(part), dtype=np.int64)[:, None] * width, width
+    step = max(1, min(_PLACES // width, n_users))
+    starts = np.arange(step, dtype=np.int64)[:, None] * width
+    places = np.tile(np.arange(k, dtype=np.min_scalar_type(k)), (step, 1))
+    nowhere = np.full_like(places, k)  # NumPy is quicker where nothing has to be broadcast
+    table = np.full(step * width, k, dtype=places.dtype)
+    for first in range(0, n_users, step):
+        part = np.ascontiguousarray(lists[first : first + step])  # to read it thrice from the cache
+        if part.min() < -1 or part.max() >= n_items:
+            raise SchemaError(
+                f"lists hold item {lists.min()}..{lists.max()}; the catalogue has 0..{n_items - 1} (-1 = no item)"
+            )
+        cells = part + starts[: len(part)]
+        table[cells] = places[: len(part)]  # of two equal items, the later place remains
+        twice = table.take(cells, mode="wrap") != places[: len(part)]
+        if twice.any() and (twice := twice & (part >= 0)).any():
+            user, place = np.argwhere(twice)[0]
+            raise SchemaError(f"item {part[user, place]} stands twice in the list of user {first + user}: drop one")
+        yield first, table[: len(part) * width]
+        table[cells] = nowhere[: len(part)]
 
 
 def _shown(lists, n_items: int) -> sparse.csr_array:

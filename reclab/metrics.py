@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from .beyond import cells_of, checked_lists
+from .beyond import integer_lists, tables_of_places
 from .beyond import coverage as coverage
 from .beyond import exposure as exposure
 from .beyond import gini as gini
@@ -55,7 +55,7 @@ def ndcg_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Source: Jarvelin and Kekalainen, ACM TOIS 2002, doi 10.1145/582415.582418.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _ndcg(*_hits(lists, relevant))
+    return _ndcg(*_places(lists, relevant))
 
 
 def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -64,7 +64,7 @@ def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _recall(*_hits(lists, relevant))
+    return _recall(*_places(lists, relevant))
 
 
 def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -73,7 +73,7 @@ def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _precision(*_hits(lists, relevant))
+    return _precision(*_places(lists, relevant))
 
 
 def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -82,7 +82,7 @@ def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _mrr(*_hits(lists, relevant))
+    return _mrr(*_places(lists, relevant))
 
 
 def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -91,7 +91,7 @@ def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _hit(*_hits(lists, relevant))
+    return _hit(*_places(lists, relevant))
 
 
 def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.ndarray | None = None) -> dict:
@@ -107,73 +107,67 @@ def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.nd
     Source: Ge et al., RecSys 2010, doi 10.1145/1864708.1864761.
     Taught in: 08_multidimensional_evaluation.
     """
-    hits, n_relevant = _hits(lists, relevant)
-    found = {name: metric(hits, n_relevant) for name, metric in _FROM_HITS.items()}
+    places, relevant, k = _places(lists, relevant)
+    found = {name: metric(places, relevant, k) for name, metric in _FROM_PLACES.items()}
     if expected is not None:
-        shown = _marked(checked_lists(lists, relevant.shape[1]), _as_matrix(expected, relevant.shape[1]))
-        found["serendipity"] = _precision(hits & ~shown, n_relevant)
+        shown, n_items = np.asarray(expected), relevant.shape[1]
+        rows, columns = np.nonzero(shown >= 0)
+        users = np.repeat(np.arange(len(shown), dtype=np.int64), np.diff(relevant.indptr))
+        known = np.isin(users * n_items + relevant.indices, rows * n_items + shown[rows, columns])
+        found["serendipity"] = _precision(np.where(known, k, places), relevant, k)
     return found
 
 
-def _ndcg(hits, n_relevant):
-    discount = 1 / np.log2(np.arange(hits.shape[1]) + 2)
-    ideal = np.concatenate([[np.nan], discount.cumsum()])
-    users, places = np.nonzero(hits)
-    gained = np.bincount(users, weights=discount[places], minlength=len(hits))
-    return gained / ideal[np.minimum(n_relevant, hits.shape[1])]
+def _ndcg(places, relevant, k):
+    gain = 1 / np.log2(np.arange(k) + 2)
+    ideal = np.append(np.nan, gain.cumsum())
+    return _over_users(np.add, np.append(gain, 0.0)[places], relevant) / ideal[np.minimum(np.diff(relevant.indptr), k)]
 
 
-def _recall(hits, n_relevant):
-    return np.count_nonzero(hits, axis=1) / _or_nan(n_relevant)
+def _recall(places, relevant, k):
+    return _over_users(np.add, (places < k).astype(float), relevant) / _or_nan(np.diff(relevant.indptr))
 
 
-def _precision(hits, n_relevant):
-    return np.where(n_relevant > 0, np.count_nonzero(hits, axis=1) / hits.shape[1], np.nan)
+def _precision(places, relevant, k):
+    return _over_users(np.add, (places < k).astype(float), relevant) / k
 
 
-def _mrr(hits, n_relevant):
-    reciprocal = np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0)
-    return np.where(n_relevant > 0, reciprocal, np.nan)
+def _mrr(places, relevant, k):
+    first = _over_users(np.minimum, places, relevant)
+    return np.where(first == k, 0.0, 1 / (first + 1))
 
 
-def _hit(hits, n_relevant):
-    return np.where(n_relevant > 0, hits.any(axis=1).astype(float), np.nan)
+def _hit(places, relevant, k):
+    return np.sign(_mrr(places, relevant, k))
 
 
-_FROM_HITS = {"NDCG": _ndcg, "recall": _recall, "precision": _precision, "MRR": _mrr, "hit": _hit}
+_FROM_PLACES = {"NDCG": _ndcg, "recall": _recall, "precision": _precision, "MRR": _mrr, "hit": _hit}
 
 
-def _hits(lists, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """Which places hold a relevant item ``(n_users, k)``, and how many items are relevant to each user."""
+def _over_users(reduce: np.ufunc, values: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
+    """A value of each relevant item, ``(relevant.nnz,)``, brought together for each user; NaN without any."""
+    there = np.diff(relevant.indptr) > 0
+    total = np.full(len(there), np.nan)
+    total[there] = reduce.reduceat(values, relevant.indptr[:-1][there])
+    return total
+
+
+def _places(lists, relevant) -> tuple[np.ndarray, sparse.csr_array, int]:
+    """Where each relevant item stands in its user's list, ``(relevant.nnz,)`` from 0, k where it does not; both, k."""
     relevant = sparse.csr_array(relevant).astype(bool)
     relevant.sum_duplicates()
     relevant.eliminate_zeros()
-    lists = checked_lists(lists, relevant.shape[1])
+    lists = integer_lists(lists)
     if len(lists) != relevant.shape[0]:
         raise SchemaError(f"lists are for {len(lists)} users, relevant for {relevant.shape[0]}; give the same")
     if relevant.nnz == 0:
         raise SchemaError("relevant is empty: no user has a relevant item, so there is nothing to measure")
-    return _marked(lists, relevant), np.diff(relevant.indptr)
-
-
-def _marked(lists: np.ndarray, matrix: sparse.csr_array) -> np.ndarray:
-    """Whether each place holds an item of the user's row of the matrix: looked up, some users at a time."""
-    marked, table = np.empty(lists.shape, dtype=bool), np.empty(0, dtype=bool)
-    for start, cells, width in cells_of(lists, matrix.shape[1]):
-        table = table if table.size else np.zeros(len(cells) * width, dtype=bool)
-        counts = np.diff(matrix.indptr[start : start + len(cells) + 1])
-        columns = matrix.indices[matrix.indptr[start] : matrix.indptr[start + len(cells)]]
-        there = columns + np.repeat(np.arange(len(cells), dtype=np.int64) * width, counts)
-        table[there] = True
-        table.take(cells, mode="wrap", out=marked[start : start + len(cells)])
-        table[there] = False
-    return marked
-
-
-def _as_matrix(lists, n_items: int) -> sparse.csr_array:
-    rows, places = np.nonzero(np.asarray(lists) >= 0)
-    there = (np.ones(len(rows), dtype=bool), (rows, np.asarray(lists)[rows, places]))
-    return sparse.csr_array(there, (len(lists), n_items))
+    parts, starts, width = [], relevant.indptr, relevant.shape[1] + 1
+    for first, table in tables_of_places(lists, relevant.shape[1]):
+        mine = starts[first : first + len(table) // width + 1]
+        rows = np.repeat(np.arange(len(mine) - 1, dtype=np.int64) * width, np.diff(mine))
+        parts.append(table.take(rows + relevant.indices[mine[0] : mine[-1]]))
+    return np.concatenate(parts), relevant, lists.shape[1]
 
 
 def _or_nan(count: np.ndarray) -> np.ndarray:

@@ -43,14 +43,12 @@ def test_accuracy_agrees_with_ranx():
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("np.arange(hits.shape[1]) + 2)", "np.arange(hits.shape[1]) + 3)"),
-        ("np.minimum(n_relevant, hits.shape[1])", "np.minimum(n_relevant, hits.shape[1] - 1)"),
-        (
-            "np.count_nonzero(hits, axis=1) / _or_nan(n_relevant)",
-            "np.count_nonzero(hits, axis=1) / np.minimum(n_relevant, 9)",
-        ),
-        ("hits.argmax(axis=1) + 1", "hits.argmax(axis=1) + 2"),
-        ("axis=1) / hits.shape[1]", "axis=1) / 9"),
+        ("np.log2(np.arange(k) + 2)", "np.log2(np.arange(k) + 3)"),
+        ("np.minimum(np.diff(relevant.indptr), k)", "np.minimum(np.diff(relevant.indptr), k - 1)"),
+        ("/ _or_nan(np.diff(relevant.indptr))", "/ np.minimum(np.diff(relevant.indptr), 9)"),
+        ("0.0, 1 / (first + 1))", "0.0, 1 / (first + 2))"),
+        ("np.sign(_mrr(places, relevant, k))", "_mrr(places, relevant, k)"),
+        ("float), relevant) / k", "float), relevant) / 9"),
     ],
 )
 def test_a_wrong_formula_would_be_noticed(right, wrong):
