@@ -140,11 +140,12 @@ def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
     order = "rank" if "rank" in table else "score"
     rows, columns = _positions(table, "user_id", users), _positions(table, "item_id", items)
     best_first = _numbers(table, order) * (1 if order == "rank" else -1)
-    _refuse_repeats(table, ["user_id", "item_id"], "it would count twice: keep its best row")
+    _refuse_repeats(table, "item_id", rows, columns, "it would count twice: keep its best row")
     if order == "rank":
-        _refuse_repeats(table, ["user_id", "rank"], "which comes first? Number the ranks from 1 up")
-    sorting = np.lexsort((columns, best_first, rows))
-    rows, columns = rows[sorting], columns[sorting]
+        _refuse_repeats(table, "rank", rows, best_first, "which comes first? Number the ranks from 1 up")
+    if not _sorted(rows, best_first, columns):  # most libraries write their tables in this order
+        sorting = np.lexsort((columns, best_first, rows))
+        rows, columns = rows[sorting], columns[sorting]
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     lists = np.full((len(users), k), -1, dtype=np.int64)
     kept = place < k
@@ -184,11 +185,19 @@ def _column(table: pd.DataFrame, column: str) -> pd.Series:
     return table[column]
 
 
-def _refuse_repeats(table: pd.DataFrame, columns: list[str], remedy: str) -> None:
-    repeated = table.duplicated(columns).to_numpy()
+def _refuse_repeats(table: pd.DataFrame, column: str, users: np.ndarray, values: np.ndarray, remedy: str) -> None:
+    repeated = pd.DataFrame({"user": users, "value": values}).duplicated().to_numpy()
     if repeated.any():
-        user, other = (_said(table[column].iloc[int(repeated.argmax())]) for column in columns)
-        raise SchemaError(f"{columns[1]} {other} stands twice for user_id {user}; {remedy}")
+        user, other = (_said(table[name].iloc[int(repeated.argmax())]) for name in ("user_id", column))
+        raise SchemaError(f"{column} {other} stands twice for user_id {user}; {remedy}")
+
+
+def _sorted(*keys: np.ndarray) -> bool:
+    """Whether rows stand in the order of the first key, equal ones in that of the next, and so on."""
+    rising, equal = False, True
+    for key in keys:
+        rising, equal = rising | equal & (key[1:] > key[:-1]), equal & (key[1:] == key[:-1])
+    return bool(np.all(rising | equal))
 
 
 def _said(value) -> str:
