@@ -1,0 +1,420 @@
+"""Plant faults in the package or in a notebook, rerun the cells that are affected, and see which bands catch them.
+
+    python tests/benchmarks/mutants.py [--check] [--only WORD] [--jobs 2]
+
+A fault is a replacement of source text, in a copy: nothing here is changed. It is caught where a result lies outside
+its band. First the same cells run without a fault, and every result has to lie within. Prints one JSON object a line,
+for each fault the bands that caught it, and the share that was caught at the end. With ``--check`` the exit status
+is 1 where the share is below nine in ten, or where a band accuses cells without a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the kernels inherit it; two of them run side by side
+
+from measures import report, row
+from slices import cells_for
+
+from reclab import profiles, results, series
+from reclab.runner import kernel_environment, run_notebook
+
+HERE = Path(__file__).resolve().parents[2]
+CAUGHT = 0.9
+NOTEBOOK = "the notebook"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault.
+
+    Attributes
+    ----------
+    name : what goes wrong. notebook : its number.
+    keys : results that it should move; the cells that they rest on are run.
+    where : file of the package, or `NOTEBOOK`. old, new : source text, which must be there exactly once.
+    why : for one that no band can catch, the reason.
+    """
+
+    name: str
+    notebook: str
+    keys: tuple[str, ...]
+    where: str
+    old: str
+    new: str
+    why: str = ""
+
+
+MUTANTS = [
+    Mutant(
+        "labels are shuffled before the fine-tune",
+        "00",
+        ("00.auc_reviews",),
+        NOTEBOOK,
+        'finetune.fit(list(train["text"]), train["positive"], profile)',
+        'finetune.fit(list(train["text"]), train["positive"].sample(frac=1, random_state=1).to_numpy(), profile)',
+    ),
+    Mutant(
+        "greedy is sold as Thompson sampling",
+        "00",
+        ("00.regret_thompson",),
+        NOTEBOOK,
+        "bandits.simulate(bandits.thompson(), rates",
+        "bandits.simulate(bandits.greedy(), rates",
+    ),
+    Mutant(
+        "features are counted after the test begins",
+        "01",
+        ("01.auc_item_rate", "01.leak_of_*"),
+        NOTEBOOK,
+        'columns(test["timestamp"].min()), columns(',
+        'columns(pd.Timestamp("2100-01-01", tz="UTC")), columns(',
+    ),
+    Mutant(
+        "robots stay among the reviewers",
+        "01",
+        ("01.mean_stars_without",),
+        NOTEBOOK,
+        "kept = ~cut & (pace <= 20)",
+        "kept = ~cut & (pace <= 2000)",
+    ),
+    Mutant(
+        "titles keep their article at the end",
+        "01",
+        ("01.matched_items",),
+        "data/movies.py",
+        'title = f"{article} {head}"',
+        "title = title",
+    ),
+    Mutant(
+        "films are joined without regard to the year",
+        "01",
+        ("01.matched_*", "01.genres_agree_joined"),
+        "data/movies.py",
+        'pairs["apart"] <= 1',
+        'pairs["apart"] <= 99',
+    ),
+    Mutant(
+        "length groups hold texts of any length",
+        "02",
+        ("02.padding_length_groups",),
+        "text.py",
+        'rows = rows[np.argsort(rounded[rows], kind="stable")]',
+        "rows = rows",
+    ),
+    Mutant(
+        "the optimiser never steps",
+        "02",
+        ("02.perplexity_after",),
+        "training.py",
+        "        optimizer.step()\n",
+        "",
+    ),
+    Mutant(
+        "gradients are never cleared",
+        "02",
+        ("02.perplexity_after",),
+        "training.py",
+        "        optimizer.zero_grad()\n",
+        "",
+    ),
+    Mutant(
+        "praise and blame change places",
+        "03",
+        ("03.auc_zero_shot",),
+        NOTEBOOK,
+        "direction = unit(praise).mean(axis=0) - unit(blame).mean(axis=0)",
+        "direction = unit(blame).mean(axis=0) - unit(praise).mean(axis=0)",
+    ),
+    Mutant(
+        "departments are read off another review",
+        "03",
+        ("03.department_*",),
+        NOTEBOOK,
+        "right[name] = (guess == department).astype(float)",
+        "right[name] = (guess == np.roll(department, 1)).astype(float)",
+    ),
+    Mutant(
+        "the text modality is dropped",
+        "04",
+        ("04.ndcg_with_text", "04.gain_of_step_text"),
+        NOTEBOOK,
+        '"text": 5 * np.exp(4 * (alike(vectors) - 1)),',
+        '"text": np.zeros((len(items), len(items))),',
+    ),
+    Mutant(
+        "the facts of one film stand in the row of another",
+        "04",
+        ("04.gain_of_step_people", "04.wikidata_minus_shuffled"),
+        "data/movies.py",
+        'joined["matched"] = joined.pop("film_id").notna()',
+        'joined["matched"] = joined.pop("film_id").notna()\n'
+        "    joined[list(FACTS.values())] = joined[list(FACTS.values())].sample(frac=1, random_state=0).to_numpy()",
+    ),
+    Mutant(
+        "a rating stands in its own statistics",
+        "05",
+        ("05.auc_warm_*", "05.log_loss_warm_*"),
+        NOTEBOOK,
+        "history(train[fold != f], train[fold == f])",
+        "history(train, train[fold == f])",
+    ),
+    Mutant(
+        "the film's content is dropped",
+        "05",
+        ("05.auc_cold_tower", "05.gain_cold_tower"),
+        NOTEBOOK,
+        '"content": content[i]}',
+        '"content": np.zeros_like(content[i])}',
+    ),
+    Mutant(
+        "worths are ignored",
+        "06",
+        ("06.earned_a_round_weighted",),
+        "policies.py",
+        "return (weights * rng.beta(alpha + clicks, beta + misses)).argmax(1)",
+        "return rng.beta(alpha + clicks, beta + misses).argmax(1)",
+    ),
+    Mutant(
+        "places that nobody looked at count as refusals",
+        "06",
+        ("06.regret_places_known", "06.places_ignored_minus_known"),
+        "slates.py",
+        "        looks[row, slate] += believed\n",
+        "        looks[row, slate] += 1\n",
+    ),
+    Mutant(
+        "regret is counted where no click came",
+        "06",
+        ("06.regret_unchanging_all", "06.regret_changing_all"),
+        "bandits.py",
+        "        regret += world.of(world.loss, arms)\n",
+        "        regret += world.of(world.loss, arms) * ~clicked\n",
+    ),
+    Mutant(
+        "propensities are inverted",
+        "07",
+        ("07.snips_over_click_rate_women", "07.effective_rows_women"),
+        "logged.py",
+        "self.weights = self.policy_of_shown / log.propensities",
+        "self.weights = self.policy_of_shown * log.propensities",
+    ),
+    Mutant(
+        "importance weights are ignored",
+        "07",
+        ("07.coverage_10000_IPS",),
+        "ope.py",
+        "return Estimate(case.zeros, case.weights * case.log.rewards, case.ones)",
+        "return Estimate(case.zeros, case.log.rewards * 1.0, case.ones)",
+    ),
+    Mutant(
+        "the covariate is measured after the treatment",
+        "07",
+        ("07.mean_effect_cuped", "07.sd_effect_cuped"),
+        NOTEBOOK,
+        "cuped(clicks, before)",
+        "cuped(clicks, views)",
+    ),
+    Mutant(
+        "an A/B test is read at every look",
+        "07",
+        ("07.false_alarms_one_look",),
+        NOTEBOOK,
+        "same[:, -1] > norm.isf(0.025)",
+        "same.max(axis=1) > norm.isf(0.025)",
+    ),
+    Mutant(
+        "NDCG discounts by one place too few",
+        "08",
+        ("08.ndcg_*",),
+        "metrics.py",
+        "gain = 1 / np.log2(np.arange(k) + 2)",
+        "gain = 1 / np.log2(np.maximum(np.arange(k) + 1, 2))",
+    ),
+    Mutant(
+        "lists are drawn at random",
+        "08",
+        ("08.ndcg_*",),
+        "topk.py",
+        "    scores = np.asarray(scores, dtype=float)\n    if scores.ndim != 2:",
+        "    scores = np.random.default_rng(0).random(np.shape(scores))\n    if scores.ndim != 2:",
+    ),
+    Mutant(
+        "what users know already is recommended again",
+        "08",
+        ("08.ndcg_*",),
+        NOTEBOOK,
+        "lists = {name: rank.top_k(score, 10, exclude=rated) for name, score in scores.items()}",
+        "lists = {name: rank.top_k(score, 10) for name, score in scores.items()}",
+    ),
+    Mutant(
+        "test likes are leaked into training",
+        "08",
+        ("08.ndcg_*",),
+        NOTEBOOK,
+        "scores = score_all(X)",
+        "scores = score_all(X + relevant)",
+    ),
+    Mutant(
+        "EASE keeps its diagonal",
+        "08",
+        ("08.ndcg_EASE", "08.ease_minus_popularity"),
+        "rank.py",
+        "        np.fill_diagonal(self.weights_, 0.0)\n        return self\n\n    def score(self, X: sparse.csr_array)"
+        ' -> np.ndarray:\n        """Scores ``(n_users, n_items)``; they may be negative.',
+        "        return self\n\n    def score(self, X: sparse.csr_array)"
+        ' -> np.ndarray:\n        """Scores ``(n_users, n_items)``; they may be negative.',
+    ),
+    Mutant(
+        "the first like is held out, not the last",
+        "08",
+        ("08.ndcg_*",),
+        "data/splits.py",
+        '.sort_values("timestamp", kind="stable").groupby("user_id").tail(1)',
+        '.sort_values("timestamp", kind="stable").groupby("user_id").head(1)',
+    ),
+    Mutant(
+        "novelty is counted in nats",
+        "08",
+        ("08.novelty_*",),
+        "beyond.py",
+        "bits = -np.log2(",
+        "bits = -np.log(",
+    ),
+    Mutant(
+        "the judge's answers change places",
+        "09",
+        ("09.review_auc_few_shot",),
+        "judge.py",
+        "return self.log_p[:, 0] - np.logaddexp.reduce(self.log_p[:, 1:], axis=1)",
+        "return np.logaddexp.reduce(self.log_p[:, 1:], axis=1) - self.log_p[:, 0]",
+    ),
+    Mutant(
+        "the judge reads the film that was disliked as the liked one",
+        "09",
+        ("09.taste_auc_popularity", "09.taste_auc_genres"),
+        NOTEBOOK,
+        "for film, y in ((up[user][0], 1), (down[user][0], 0))",
+        "for film, y in ((up[user][0], 0), (down[user][0], 1))",
+    ),
+    Mutant(
+        "a re-ranked film is counted one place too high",
+        "09",
+        ("09.rerank_ndcg_EASE", "09.rerank_ndcg_chance"),
+        NOTEBOOK,
+        "return 1 / np.log2(ranks + 1)",
+        "return 1 / np.log2(np.maximum(ranks, 1.5))",
+    ),
+]
+
+
+def mutated(mutant: Mutant | None, folder: Path) -> Path:
+    """A copy of the package with the fault in it, beside the bands; the folder to put on the path."""
+    folder.mkdir()
+    shutil.copytree(HERE / "reclab", folder / "reclab", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "notebooks").symlink_to(HERE / "notebooks", target_is_directory=True)
+    if mutant and mutant.where != NOTEBOOK:
+        path = folder / "reclab" / mutant.where
+        path.write_text(replaced(path.read_text("utf-8"), mutant), "utf-8")
+    return folder
+
+
+def replaced(source: str, mutant: Mutant) -> str:
+    """The source with the fault.
+
+    Raises
+    ------
+    ValueError : what is to be replaced is not there exactly once.
+    """
+    if (times := source.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name!r}: its text stands {times} times in {mutant.where}, not once: {mutant.old!r}")
+    return source.replace(mutant.old, mutant.new)
+
+
+def planted(mutant: Mutant, node):
+    """The cells that its results rest on, with the fault where it is one of the notebook."""
+    node = cells_for(node, list(mutant.keys))
+    if mutant.where == NOTEBOOK:
+        holding = [cell for cell in node.cells if mutant.old in cell.source]
+        if len(holding) != 1:
+            raise ValueError(f"{mutant.name!r}: its text stands in {len(holding)} cells, not in one: {mutant.old!r}")
+        holding[0].source = replaced(holding[0].source, mutant)
+    return node
+
+
+def run(number: str, node, mutant: Mutant | None, folder: Path, derived: Path) -> dict[str, results.Result]:
+    """Run some cells of a notebook in a copy; returns their results.
+
+    Raises
+    ------
+    ValueError : they stopped with an error, so no band was tried.
+    """
+    (path,) = series.find_notebooks([number], HERE / "notebooks")
+    place = mutated(mutant, folder)
+    env = kernel_environment(profiles.get_profile("laptop"), derived=derived, ledger=folder / "ledger")
+    done = run_notebook(path, env=env | {"PYTHONPATH": str(place)}, node=node)
+    if done.error:
+        raise ValueError(f"{mutant.name if mutant else 'without a fault'}, notebook {number}: {done.error}")
+    return done.results
+
+
+def honest(number: str, mutants: list[Mutant], folder: Path) -> dict:
+    """The cells of all faults of a notebook without any of them: how many results lie outside."""
+    node = cells_for(notebook(number), [key for mutant in mutants for key in mutant.keys])
+    found = run(number, node, None, folder / f"honest-{number}", folder / "derived")
+    outside = [key for key, result in found.items() if result.verdict == results.OUTSIDE]
+    name = f"{number} without a fault, of {len(found)} results outside"
+    return row(name, len(outside), "results", most=0) | {"bands": outside}
+
+
+def caught(mutant: Mutant, folder: Path, place: int) -> dict:
+    """A fault, and the bands that caught it."""
+    # what is kept was made of the texts and tables as they should be: a fault in them gets a cache of its own
+    own = mutant.where.startswith(("data/", "text.py"))
+    derived = folder / (f"derived-{place}" if own else "derived")
+    node = planted(mutant, notebook(mutant.notebook))
+    found = run(mutant.notebook, node, mutant, folder / f"fault-{place}", derived)
+    bands = [key for key, result in found.items() if result.verdict == results.OUTSIDE]
+    line = row(f"{mutant.notebook}: {mutant.name}", len(bands), "bands")
+    return line | {"bands": bands} | ({"why": mutant.why} if mutant.why else {})
+
+
+def notebook(number: str):
+    return series.read_notebook(*series.find_notebooks([number], HERE / "notebooks"))
+
+
+def measure(mutants: list[Mutant], jobs: int) -> Iterator[dict]:
+    """The cells without a fault, then each fault, then the share that was caught."""
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(jobs) as pool:
+        folder, numbers = Path(name), sorted({mutant.notebook for mutant in mutants})
+        groups = [[mutant for mutant in mutants if mutant.notebook == number] for number in numbers]
+        yield from pool.map(honest, numbers, groups, [folder] * len(numbers))
+        n_caught = 0
+        for line in pool.map(caught, mutants, [folder] * len(mutants), range(len(mutants))):
+            n_caught += line["value"] > 0
+            yield line
+    yield row(f"share of {len(mutants)} faults that a band caught", n_caught / len(mutants), "", least=CAUGHT)
+
+
+def main(argv: list[str]) -> int:
+    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
+    parser = argparse.ArgumentParser(description="Plant faults and see which bands catch them.")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    parser.add_argument("--only", default="", metavar="WORD", help="only faults with this word, or of this notebook")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks that run side by side")
+    args = parser.parse_args(argv)
+    chosen = [m for m in MUTANTS if args.only in m.name or args.only == m.notebook]
+    return report(measure(chosen, args.jobs), args.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
