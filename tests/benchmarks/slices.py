@@ -41,7 +41,7 @@ def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.Note
     """
     code = [cell for cell in node.cells if cell.cell_type == "code"]
     known = [names_of(cell.source) for cell in code]
-    wanted = {n for n, names in enumerate(known) if any(_meet(key, want) for key in names.keys for want in patterns)}
+    wanted = {n for n, names in enumerate(known) if any(meet(key, want) for key in names.keys for want in patterns)}
     if not wanted:
         raise ValueError(f"no cell checks a result like {', '.join(patterns)}")
     last, kept, open_ = max(wanted), set(), sorted(wanted)
@@ -70,7 +70,8 @@ def _makers(name: str, before: int, known: list[Names]) -> list[int]:
     return makers
 
 
-def _meet(key: str, wanted: str) -> bool:
+def meet(key: str, wanted: str) -> bool:
+    """Whether a key, or the pattern of a cell, is the one that is wanted."""
     return fnmatch.fnmatch(wanted, key) or fnmatch.fnmatch(key, wanted)
 
 
