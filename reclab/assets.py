@@ -20,6 +20,7 @@ import platformdirs
 from . import sources
 from .catalogue import ASSETS, MISSING, Asset, Member, expected, faults
 from .errors import AssetError, UnknownNameError
+from .official import OFFICIAL
 
 __all__ = [
     "ASSETS",
@@ -44,7 +45,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
     Parameters
     ----------
-    name : a key of `ASSETS`.
+    name : a key of `ASSETS`, or of `reclab.official.OFFICIAL` for a full-size file.
     verbose : print name, size, licence and source, and show progress; otherwise nothing is printed.
 
     Returns
@@ -120,7 +121,7 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
 
     Parameters
     ----------
-    names : keys of `ASSETS`; without any, every asset of which a file is here.
+    names : as in `fetch`; without any, every asset of which a file is here.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     Taught in: 00_start_here.
     """
     rows = []
-    for asset in [_asset(name) for name in names or ASSETS]:
+    for asset in [_asset(name) for name in names or [*ASSETS, *OFFICIAL]]:
         found = faults(asset, assets_folder() / asset.name, rehash=True)
         absent = len(found) == len(asset.members) and _status(found) == MISSING
         if names or not absent:
@@ -185,9 +186,11 @@ def _print_verified(rows: list[tuple[str, str, bool, str]]) -> int:
 
 
 def _asset(name: str) -> Asset:
-    if name not in ASSETS:
-        raise UnknownNameError("asset", name, ASSETS)
-    return ASSETS[name]
+    if name in ASSETS or name in OFFICIAL:
+        return ASSETS.get(name) or OFFICIAL[name]
+    if name.startswith("amazon-"):
+        raise UnknownNameError("category", name, [known for known in OFFICIAL if known.startswith(name[:11])])
+    raise UnknownNameError("asset", name, [*ASSETS, *(known for known in OFFICIAL if not known.startswith("amazon-"))])
 
 
 def _refuse_user_files(name: str, folder: Path, found: dict[str, str]) -> None:
