@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import SchemaError
-from .lines import json_rows, keep
+from .lines import json_tables, keep
 
 TRAPS = (
     "No licence is stated: never pass the files on, nor rows made from them.",
@@ -65,14 +65,15 @@ def reviews(source: str | Path, *, positive_from: float = 4, bad: Counter | None
 
     Taught in: 11_efficiency_and_scale.
     """
-    name, edition = Path(source).name, None
-    for rows, numbers in json_rows(source, bad):
-        if not rows:
-            continue
-        edition = edition or _edition(rows[0], name)
-        table = _review_table(rows, edition)
-        table.index = pd.Index(numbers, name="line")
-        yield _checked(table, edition, positive_from, name, bad)
+    name, editions = Path(source).name, []
+
+    def make(rows: list[dict]) -> pd.DataFrame:
+        if not editions:
+            editions.append(_edition(rows[0], name))
+        return _review_table(rows, editions[0])
+
+    for table in json_tables(source, make, bad):
+        yield _checked(table, editions[0], positive_from, name, bad)
 
 
 def _edition(row: dict, name: str) -> int:
@@ -211,13 +212,9 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
     Taught in: 11_efficiency_and_scale.
     """
     name = Path(source).name
-    for rows, numbers in json_rows(source, bad):
-        if not rows:
-            continue
-        table = pd.DataFrame([_item(row) for row in rows], index=pd.Index(numbers, name="line"))
-        yield keep(
-            table, table["item_id"].notna(), name, "item_id", lambda row: "neither parent_asin nor asin is an id", bad
-        )
+    for table in json_tables(source, lambda rows: pd.DataFrame(list(map(_item, rows))), bad):
+        ok = table["item_id"].notna()
+        yield keep(table, ok, name, "item_id", lambda row: "neither parent_asin nor asin is an id", bad)
 
 
 def _item(row: dict) -> dict:
