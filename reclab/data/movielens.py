@@ -162,7 +162,7 @@ def tags(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
 
 
 def _present(source: str | Path) -> set[str]:
-    return {name.rsplit("/", 1)[-1] for name in members(source)}
+    return {name.rsplit("/", 1)[-1].removesuffix(".gz") for name in members(source)}
 
 
 def _tables(source: str | Path, candidates: tuple[str, ...], bad: Counter | None) -> Iterator[tuple]:
