@@ -6,11 +6,9 @@ Taught in: 11_efficiency_and_scale.
 
 from __future__ import annotations
 
-import html
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 
@@ -19,7 +17,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import SchemaError
-from .lines import json_tables, keep
+from .fields import as_number, as_text, as_whole, column_of, unmarked
+from .files import keep
+from .lines import json_tables
 
 TRAPS = (
     "No licence is stated: never pass the files on, nor rows made from them.",
@@ -40,7 +40,6 @@ _REVIEW = {
     "text": ("reviewText", "text", pa.string()),
     "verified": ("verified", "verified_purchase", pa.bool_()),
 }
-_TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 _AMOUNT = r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _PRICE = re.compile(rf"\s*(?:from\s+)?{_AMOUNT}(?:\s*-\s*{_AMOUNT})?\s*", re.IGNORECASE)
 
@@ -61,7 +60,7 @@ def reviews(source: str | Path, *, positive_from: float = 4, bad: Counter | None
 
     Raises
     ------
-    AssetError, SchemaError : as in `lines.opened`; a line is no review; names the line and the field.
+    AssetError, SchemaError : as in `files.opened`; a line is no review; names the line and the field.
 
     Taught in: 11_efficiency_and_scale.
     """
@@ -91,9 +90,11 @@ def _review_table(rows: list[dict], edition: int) -> pd.DataFrame:
     *fields, votes, images = _values(rows, [*fields, *(("vote", "image") if old else ("helpful_vote", "images"))])
     columns = {}
     for (column, (*_, kind)), values in zip(_REVIEW.items(), fields, strict=True):
-        columns[column] = _column([_plain(value) for value in values] if column in ("title", "text") else values, kind)
-    columns["helpful_vote"] = _column([_count(vote) if isinstance(vote, str) else vote or 0 for vote in votes], _INT)
-    columns["n_images"] = pa.array([len(value) if isinstance(value, list) else 0 for value in images], _INT)
+        said = list(map(_plain, values)) if column in ("title", "text") else values
+        columns[column] = column_of(said, kind)
+    counts = [_count(vote) if isinstance(vote, str) else vote or 0 for vote in votes]
+    columns["helpful_vote"] = column_of(counts, pa.int64())
+    columns["n_images"] = pa.array([len(value) if isinstance(value, list) else 0 for value in images], pa.int64())
     if old:
         columns["style"] = pa.array([_style(row.get("style")) for row in rows], pa.string())
     table = pa.table(columns).to_pandas()
@@ -134,67 +135,20 @@ def _checked(table: pd.DataFrame, edition: int, positive_from: float, name: str,
     return table
 
 
-_INT = pa.int64()
-
-
-def _column(values: list, kind: pa.DataType) -> pa.Array:
-    """Values as one type; where some are of another, those that say the same in it, and the rest missing."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        mend: Callable = {pa.string(): _text, pa.bool_(): _flag, _INT: _whole}.get(kind, _number)
-        return pa.array([mend(value) for value in values], kind)
-
-
-def _text(value) -> str | None:
-    if isinstance(value, str):  # half of a surrogate pair is no character
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def _flag(value) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _number(value) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(value) -> int | None:
-    number = _number(value)
-    return int(number) if number is not None and number == int(number) and abs(number) < 2**63 else None
-
-
 def _count(text: str) -> int:
     """A number of votes as 2018 writes it: "1,234"."""
-    return _whole(text.replace(",", "")) or 0
+    return as_whole(text.replace(",", "")) or 0
 
 
 def _style(value) -> str | None:
     """{"Color:": " red"} as "Color: red"."""
     if not isinstance(value, dict):
         return None
-    return _text("; ".join(f"{key.strip().rstrip(':')}: {str(said).strip()}" for key, said in value.items())) or None
+    return as_text("; ".join(f"{key.strip().rstrip(':')}: {str(said).strip()}" for key, said in value.items())) or None
 
 
 def _plain(value) -> str | None:
     return (unmarked(value) or None) if isinstance(value, str) else None
-
-
-def unmarked(text: str) -> str:
-    """A text without tags and entities: "Tea<br />&amp; cake" gives "Tea & cake".
-
-    Taught in: 11_efficiency_and_scale.
-    """
-    if "<" not in text and "&" not in text:
-        return text
-    return " ".join(html.unescape(_TAG.sub(" ", text)).split())
 
 
 def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
@@ -218,24 +172,24 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
 
 
 def _item(row: dict) -> dict:
-    title = unmarked(_text(row.get("title")) or "") or None
+    title = unmarked(as_text(row.get("title")) or "") or None
     about = [title or "", *_texts(row.get("features") or row.get("feature")), *_texts(row.get("description"))]
     low, high = price(row.get("price"))
     details = row.get("details")
     return {
-        "item_id": _text(row.get("parent_asin")) or _text(row.get("asin")) or None,
+        "item_id": as_text(row.get("parent_asin")) or as_text(row.get("asin")) or None,
         "title": title,
         "text": "\n".join(filter(None, about)) or None,
         "price": low,
         "price_to": high,
-        "main_category": unmarked(_text(row.get("main_category") or row.get("main_cat")) or "") or None,
-        "brand": unmarked(_text(row.get("store") or row.get("brand")) or "") or None,
+        "main_category": unmarked(as_text(row.get("main_category") or row.get("main_cat")) or "") or None,
+        "brand": unmarked(as_text(row.get("store") or row.get("brand")) or "") or None,
         "categories": _texts(row.get("categories") or row.get("category")),
         "rank": _texts(row.get("rank")),
-        "average_rating": np.nan if (mean := _number(row.get("average_rating"))) is None else mean,
-        "rating_number": _whole(row.get("rating_number")) or 0,
+        "average_rating": np.nan if (mean := as_number(row.get("average_rating"))) is None else mean,
+        "rating_number": as_whole(row.get("rating_number")) or 0,
         "n_images": len(pictures) if isinstance(pictures := row.get("images") or row.get("image"), list) else 0,
-        "details": {unmarked(key).rstrip(": "): unmarked(str(said)) for key, said in details.items()}
+        "details": {unmarked(as_text(key)).rstrip(": "): unmarked(as_text(str(said))) for key, said in details.items()}
         if isinstance(details, dict)
         else {},
     }
@@ -244,7 +198,7 @@ def _item(row: dict) -> dict:
 def _texts(value) -> list[str]:
     """A str, a list of str or nothing, as a list of plain texts."""
     values = value if isinstance(value, list) else [value]
-    return [said for text in values if isinstance(text, str) and (said := unmarked(_text(text)))]
+    return [said for text in values if isinstance(text, str) and (said := unmarked(as_text(text)))]
 
 
 def price(value) -> tuple[float, float]:
@@ -256,6 +210,6 @@ def price(value) -> tuple[float, float]:
         found = _PRICE.fullmatch(value) if len(value) < 60 else None
         ends = [float(end.replace(",", "")) for end in found.groups() if end] if found else []
     else:
-        number = _number(value)
+        number = as_number(value)
         ends = [] if number is None else [number]
     return (ends[0], ends[-1]) if ends else (np.nan, np.nan)

@@ -16,7 +16,8 @@ import yaml
 
 from .. import assets
 from ..errors import UnknownNameError
-from .lines import delimited, keep
+from .files import keep
+from .lines import delimited
 from .schema import Card, Dataset
 
 CAMPAIGNS = ("all", "men", "women")
@@ -91,7 +92,7 @@ def open_bandit_log(
     Raises
     ------
     UnknownNameError : no such campaign or policy.
-    AssetError, SchemaError : as in `lines.opened`; a value is none of those above; names the row and the column.
+    AssetError, SchemaError : as in `files.opened`; a value is none of those above; names the row and the column.
 
     Source: Saito et al. (2020), arXiv 2008.07146.
     Taught in: 11_efficiency_and_scale.

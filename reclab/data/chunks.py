@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ReclabError, SchemaError
-from .lines import named
+from .files import named
 from .schema import Card, Dataset, require_columns
 
 GROUP = 2 << 20  # bytes of a part that wait in memory before they are written

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .lines import delimited, keep
+from .files import keep
+from .lines import delimited
 
 _NEWS = ["item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities"]
 _BEHAVIORS = ["impression_id", "user_id", "timestamp", "history", "shown"]
@@ -38,7 +39,7 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
 
     Raises
     ------
-    AssetError, SchemaError : as in `lines.opened`.
+    AssetError, SchemaError : as in `files.opened`.
 
     Taught in: 11_efficiency_and_scale.
     """
@@ -49,12 +50,12 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
 
 
 def impressions(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
-    """What was shown, a row each: ``impression_id, user_id, item_id, timestamp`` (UTC), ``place`` (from 1), ``positive``
-    (clicked; in the test file all missing), ``history`` (list of item ids, shared by the rows of an impression).
+    """What was shown, a row each: ``impression_id, user_id, item_id``, ``timestamp`` (UTC), ``place`` (from 1),
+    ``positive`` (clicked; in the test file all missing), ``history`` (list of item ids, shared by the rows of an impression).
 
     Raises
     ------
-    AssetError, SchemaError : as in `lines.opened`; a time is none, an impression is empty, or only some have a label.
+    AssetError, SchemaError : as in `files.opened`; a time is none, an impression is empty, or only some have a label.
 
     Taught in: 11_efficiency_and_scale.
     """

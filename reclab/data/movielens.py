@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import AssetError, SchemaError
-from .lines import delimited, keep, members
+from .files import keep, members
+from .lines import delimited
 from .movies import item_texts
 
 ROWS = {"1m": 1_000_209, "20m": 20_000_263, "25m": 25_000_095, "32m": 32_000_204}
@@ -90,7 +91,7 @@ def ratings(
 
     Raises
     ------
-    AssetError, SchemaError : as in `lines.opened`; a rating or a time is none; another number of rows.
+    AssetError, SchemaError : as in `files.opened`; a rating or a time is none; another number of rows.
 
     Taught in: 11_efficiency_and_scale.
     """

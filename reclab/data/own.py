@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ..errors import AssetError, SchemaError
-from . import lines
+from . import files
 from .schema import Card, Dataset, require_columns
 
 FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
@@ -82,7 +82,7 @@ def stream_csv(
     path, first = Path(interactions), 0
     if not path.is_file():
         raise AssetError(f"there is no file {path}; give the path of a CSV or Parquet file")
-    with lines.named(path):
+    with files.named(path):
         for table in _parquet_batches(path) if path.suffix == ".parquet" else _csv_batches(path):
             table = _with_names(table.set_axis(range(first, first + len(table))), rename or {}, path.name)
             table = _with_ids(table, ("user_id", "item_id"), path.name)
@@ -99,18 +99,18 @@ def _parquet_batches(path: Path) -> Iterator[pd.DataFrame]:
         raise AssetError(f"{path} is empty; fetch it anew")
     _refuse_stand_in(path)
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(lines.BLOCK >> 8):
+        for batch in file.iter_batches(files.BLOCK >> 8):
             if batch.num_rows:
                 yield batch.to_pandas()
 
 
 def _csv_batches(path: Path) -> Iterator[pd.DataFrame]:
-    with lines.opened(path) as file:
-        head = file.peek(lines.BLOCK).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].decode("utf-8")
+    with files.opened(path) as file:
+        head = file.peek(files.BLOCK).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].decode("utf-8")
         names = next(csv.reader([head]), [])
         reader = pyarrow.csv.open_csv(
             file,
-            pyarrow.csv.ReadOptions(use_threads=False, block_size=lines.BLOCK),
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=files.BLOCK),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True),
         )
