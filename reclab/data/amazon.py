@@ -172,8 +172,8 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
 
 
 def _item(row: dict) -> dict:
-    title = unmarked(as_text(row.get("title")) or "") or None
-    about = [title or "", *_texts(row.get("features") or row.get("feature")), *_texts(row.get("description"))]
+    title = _line(row.get("title"))
+    about = [title, *_texts(row.get("features") or row.get("feature")), *_texts(row.get("description"))]
     low, high = price(row.get("price"))
     details = row.get("details")
     return {
@@ -182,23 +182,32 @@ def _item(row: dict) -> dict:
         "text": "\n".join(filter(None, about)) or None,
         "price": low,
         "price_to": high,
-        "main_category": unmarked(as_text(row.get("main_category") or row.get("main_cat")) or "") or None,
-        "brand": unmarked(as_text(row.get("store") or row.get("brand")) or "") or None,
+        "main_category": _line(row.get("main_category") or row.get("main_cat")),
+        "brand": _line(row.get("store") or row.get("brand")),
         "categories": _texts(row.get("categories") or row.get("category")),
         "rank": _texts(row.get("rank")),
         "average_rating": np.nan if (mean := as_number(row.get("average_rating"))) is None else mean,
         "rating_number": as_whole(row.get("rating_number")) or 0,
         "n_images": len(pictures) if isinstance(pictures := row.get("images") or row.get("image"), list) else 0,
-        "details": {unmarked(as_text(key)).rstrip(": "): unmarked(as_text(str(said))) for key, said in details.items()}
-        if isinstance(details, dict)
-        else {},
+        "details": _details(row.get("details")),
     }
+
+
+def _line(value) -> str | None:
+    return unmarked(as_text(value) or "").strip() or None
+
+
+def _details(value) -> dict[str, str]:
+    """2018 has line breaks around its keys, and a colon behind them."""
+    if not isinstance(value, dict):
+        return {}
+    return {unmarked(as_text(key)).strip().rstrip(": "): unmarked(as_text(str(said))) for key, said in value.items()}
 
 
 def _texts(value) -> list[str]:
     """A str, a list of str or nothing, as a list of plain texts."""
     values = value if isinstance(value, list) else [value]
-    return [said for text in values if isinstance(text, str) and (said := unmarked(as_text(text)))]
+    return [said for text in values if isinstance(text, str) and (said := _line(text))]
 
 
 def price(value) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def as_text(value) -> str | None:
     Taught in: 11_efficiency_and_scale.
     """
     if isinstance(value, str):  # half of a surrogate pair is no character
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 

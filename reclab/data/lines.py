@@ -97,7 +97,7 @@ def _line_by_line(block: bytes, name: str, first: int, bad: Counter | None) -> t
             row = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             row, why = None, f"not JSON ({first_line(error)})"
-            if line.startswith((b"{'", b'{"')) and b"': " in line:
+            if line.startswith((b"{'", b"{u'")):
                 why = "not JSON but a Python literal, as in the metadata of 2014; take the files of 2018 or 2023"
         else:
             why = f"{type(row).__name__} in place of an object"

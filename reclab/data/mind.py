@@ -51,7 +51,8 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
 
 def impressions(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
     """What was shown, a row each: ``impression_id, user_id, item_id``, ``timestamp`` (UTC), ``place`` (from 1),
-    ``positive`` (clicked; in the test file all missing), ``history`` (list of item ids, shared by the rows of an impression).
+    ``positive`` (clicked; in the test file all missing), ``history`` (list of item ids, one for
+    all rows of an impression).
 
     Raises
     ------
