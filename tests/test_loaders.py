@@ -92,8 +92,9 @@ def test_items_of_2023():
     assert table["price"].tolist()[::2] == [14.99, 12.0]
     assert np.isnan(second["price"])
     assert first["details"] == {"Package Dimensions": "7 x 5 in", "UPC": "617390882781"}
-    assert (first["main_category"], first["categories"], second["main_category"]) == (None, [], "All Beauty")
-    assert (third["item_id"], third["title"], third["text"]) == ("0007", None, None)
+    assert (first["categories"], second["main_category"]) == ([], "All Beauty")
+    assert third["item_id"] == "0007"
+    assert all(map(pd.isna, (first["main_category"], third["title"], third["text"])))
 
 
 def test_items_of_2018():
@@ -139,6 +140,9 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
         pd.testing.assert_frame_equal(found, want, check_index_type=False)
 
 
+DEEP = b"[" * 90_000
+
+
 def broken(**changes) -> bytes:
     rows = list(raw_files.reviews_2023(3))
     rows[1] |= changes
@@ -154,25 +158,13 @@ def broken(**changes) -> bytes:
         (broken(user_id=None), "user_id", "r.jsonl: line 2: user_id is not an id; "),
         (broken(user_id=""), "user_id", "r.jsonl: line 2: user_id is not an id; "),
         (broken(parent_asin="drop"), "item_id", "r.jsonl: line 2: item_id is not an id; "),
-        (
-            broken(timestamp=1588687728),
-            "timestamp",
-            "r.jsonl: line 2: timestamp is not a time from 1990 to 2100 in milli",
-        ),
-        (b'{"a": \n'.join(broken().split(b"\n", 1)), "not JSON", "r.jsonl: line 2: not JSON"),
+        (broken(timestamp=1588687728), "timestamp", "r.jsonl: line 2: timestamp is not a time from 1990 to 2100 in "),
+        (broken().replace(b"}\n", b'}\n{"a":\n', 1), "not JSON", "r.jsonl: line 2: not JSON"),
         (broken().replace(b"}\n", b"}\n[1]\n", 1), "not JSON", "r.jsonl: line 2: list in place of an object; "),
         (broken().replace(b"}\n", b"}\nnull\n", 1), "not JSON", "r.jsonl: line 2: NoneType in place of an object; "),
-        (
-            broken().replace(b"}\n", b"}\n\xff\n", 1),
-            "not JSON",
-            "r.jsonl: line 2: not JSON ('utf-8' codec can't decode",
-        ),
-        (
-            broken().replace(b"}\n", b"}" + b"[" * 90_000 + b"\n", 1),
-            "not JSON",
-            "r.jsonl: line 1: not JSON (Extra data",
-        ),
-        (broken().replace(b"}\n", b"}\n" + b"[" * 90_000 + b"\n", 1), "not JSON", "r.jsonl: line 2: not JSON ("),
+        (broken().replace(b"}\n", b"}\n\xff\n", 1), "not JSON", "r.jsonl: line 2: not JSON ('utf-8' codec"),
+        (broken().replace(b"}\n", b"} " + DEEP + b"\n", 1), "not JSON", "r.jsonl: line 1: not JSON (Extra data"),
+        (broken().replace(b"}\n", b"}\n" + DEEP + b"\n", 1), "not JSON", "r.jsonl: line 2: not JSON ("),
     ],
 )
 def test_a_bad_line_is_named_or_counted(content, kind, message):
@@ -190,7 +182,7 @@ def test_a_bad_line_is_named_or_counted(content, kind, message):
 def test_numbers_as_text_and_half_characters_are_read():
     path = write(broken(user_id=12, text="\ud83d!", timestamp=1.5e12, helpful_vote=None, verified_purchase="yes"), "r")
     row = whole(amazon.reviews(path)).iloc[1]
-    assert (row["user_id"], row["text"], row["helpful_vote"]) == ("12", "???!" if row["text"][0] == "?" else "�!", 0)
+    assert (row["user_id"], row["text"], row["helpful_vote"]) == ("12", "\ufffd!", 0)
     assert row["timestamp"] == pd.Timestamp(1.5e12, unit="ms", tz="UTC")
     assert pd.isna(row["verified"])
 
@@ -259,7 +251,7 @@ def test_ids_that_look_like_an_error_message_are_data():
 def test_a_file_that_is_cut_off_says_so(keep):
     content = gzip.compress(raw_files.lines(raw_files.reviews_2023(400)))
     path = write(content[: int(len(content) * keep)], "r.jsonl.gz")
-    with pytest.raises(AssetError, match="r.jsonl.gz is cut off or damaged"):
+    with pytest.raises(AssetError, match=r"r\.jsonl\.gz is cut off or damaged"):
         whole(amazon.reviews(path, bad=Counter()))
 
 
@@ -299,7 +291,7 @@ def test_movielens_100k(kind):
     assert log["timestamp"].tolist() == utc("1997-12-04 15:55:49", "1998-04-04 19:22:22")
     films = movielens.items(source)
     assert films["title"].tolist() == ["Misérables, Les", "unknown"]
-    assert films["genres"].tolist() == [["Action", "Comedy"][:1] + ["Drama"], ["unknown"]]
+    assert films["genres"].tolist() == [["Action", "Drama"], ["unknown"]]
     assert films["text"].tolist()[0] == "Misérables, Les (1995). Action, Drama"
     assert pd.isna(films["text"][1]) and pd.isna(films["year"][1])
     assert movielens.users(source)["zip_code"].tolist() == ["05201", "V0R2M"]
@@ -473,9 +465,8 @@ def test_the_stream_of_the_small_log_is_the_small_log():
 def test_a_stream_of_own_rows_is_what_load_csv_gives(name, monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 1 << 12)
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {"who": rng.integers(99, size=900).astype(str), "what": rng.integers(50, size=900).astype(str)}
-    )
+    who, what = rng.integers(99, size=900).astype(str), rng.integers(50, size=900).astype(str)
+    table = pd.DataFrame({"who": who, "what": what})
     table = table.assign(stars=rng.integers(1, 6, 900), timestamp=rng.integers(1e9, size=900))
     text = table.to_csv(index=False).encode()
     if name.endswith("parquet"):

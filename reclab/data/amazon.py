@@ -175,7 +175,6 @@ def _item(row: dict) -> dict:
     title = _line(row.get("title"))
     about = [title, *_texts(row.get("features") or row.get("feature")), *_texts(row.get("description"))]
     low, high = price(row.get("price"))
-    details = row.get("details")
     return {
         "item_id": as_text(row.get("parent_asin")) or as_text(row.get("asin")) or None,
         "title": title,

@@ -164,7 +164,7 @@ MOVIELENS = {
         '3,"City of Lost Children, The (Cité des enfants perdus, La) (1995)",Drama\r\n'
         '9,"Say ""Anything""",(no genres listed)\r\n'.encode(),
         "links.csv": b"movieId,imdbId,tmdbId\r\n1,0114709,862\r\n3,0112682,\r\n9,0000012,7\r\n",
-        "tags.csv": b'userId,movieId,tag,timestamp\r\n2,1,NA,1445714994\r\n2,3,null,1445714996\r\n2,3,"a, b",1445714992\r\n',
+        "tags.csv": b'userId,movieId,tag,timestamp\r\n2,1,NA,1445714994\r\n2,3,null,14457\r\n2,3,"a, b",14457\r\n',
     },
 }
 MIND = {
