@@ -146,6 +146,8 @@ def delimited(
                 names, block = _header(block, single, name, need)
             if not block.strip():
                 continue
+            if encoding == "utf-8":
+                _check_text(block, name, first)
             table, count = _fields(block, names, single, quotes, encoding, name, first, bad)
             yield table
             first += count
@@ -159,6 +161,14 @@ def _header(block: bytes, separator: str, name: str, need: Sequence[str]) -> tup
     for twice in {part for part in names if names.count(part) > 1}:
         raise SchemaError(f"{name}: two columns are named {twice!r}; rename or drop one of them")
     return names, rest
+
+
+def _check_text(block: bytes, name: str, first: int) -> None:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = first + block.count(b"\n", 0, error.start)
+        raise SchemaError(f"{name}: row {row} is not UTF-8; save the file as UTF-8, or fetch it anew") from None
 
 
 def _fields(block, names, separator, quotes, encoding, name, first, bad) -> tuple[pd.DataFrame, int]:
