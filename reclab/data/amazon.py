@@ -20,6 +20,7 @@ from ..errors import SchemaError
 from .fields import as_number, as_text, as_whole, column_of, unmarked
 from .files import keep
 from .lines import json_tables
+from .schema import listed
 
 TRAPS = (
     "No licence is stated: never pass the files on, nor rows made from them.",
@@ -79,9 +80,7 @@ def _edition(row: dict, name: str) -> int:
     for year, keys in ((2018, {"reviewerID", "asin"}), (2023, {"user_id", "parent_asin"})):
         if keys <= row.keys():
             return year
-    raise SchemaError(
-        f"{name}: the first row is no review of the 2018 or the 2023 edition; it has {', '.join(list(row)[:8])}"
-    )
+    raise SchemaError(f"{name}: the first row is no review of the 2018 or the 2023 edition; it has {listed(row, 8)}")
 
 
 def _review_table(rows: list[dict], edition: int) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from ..catalogue import stand_in
 from ..errors import AssetError, ReclabError, SchemaError
+from .schema import listed
 
 BLOCK = 4 << 20  # bytes of text that are parsed at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
@@ -90,7 +91,7 @@ def find(source: str | Path, member: str) -> str:
     for name in names:
         if name == member or name.endswith(f"/{member}"):
             return name
-    raise AssetError(f"{source} holds no {member}; it holds {', '.join(names[:5]) or 'nothing'}")
+    raise AssetError(f"{source} holds no {member}; it holds {listed(names, 5)}")
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
 def _only(path: Path) -> str:
     names = members(path)
     if len(names) != 1:
-        raise AssetError(f"{path} holds {len(names)} files: {', '.join(names[:5])}; unpack it and give one of them")
+        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; unpack it and give one of them")
     return names[0]
 
 
