@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,8 +92,12 @@ def _chosen_folder(variable: str, default: str) -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("reclab") / default
 
 
-def listing() -> list[dict]:
-    """A row for each asset: name, title, size (bytes), licence, source; status cached, missing or damaged.
+def listing(names: Iterable[str] = ()) -> list[dict]:
+    """A row for each asset: name, title, size (bytes; 0: unknown), licence, source; status cached, missing or damaged.
+
+    Parameters
+    ----------
+    names : as in `fetch`; without any, the assets of the series and the full-size files that have a folder here.
 
     Taught in: 00_start_here.
     """
@@ -106,7 +110,7 @@ def listing() -> list[dict]:
             "source": asset.source,
             "status": _status(faults(asset, assets_folder() / asset.name)),
         }
-        for asset in ASSETS.values()
+        for asset in map(_asset, names or [*ASSETS, *(n for n in OFFICIAL if (assets_folder() / n).is_dir())])
     ]
 
 
@@ -157,11 +161,9 @@ def command(action: str, names: list[str]) -> int:
     """
     assets = [_asset(name) for name in names]
     if action == "list":
-        chosen = names or list(ASSETS)
-        for row in listing():
-            if row["name"] in chosen:
-                print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
-                print(f"{'':18} {row['licence']}; {row['source']}")
+        for row in listing(names):
+            print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
+            print(f"{'':18} {row['licence']}; {row['source']}")
         print(f"in {assets_folder()}")
         return 0
     if action == "fetch":
@@ -245,4 +247,4 @@ def _announce(asset: Asset, found: dict[str, str]) -> None:
 
 
 def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.1f} MB"
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes else "size ?"
