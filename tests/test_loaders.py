@@ -4,6 +4,7 @@ import codecs
 import gzip
 import json
 import sys
+import time
 import warnings
 import zipfile
 from collections import Counter
@@ -18,7 +19,7 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import raw_files
 
 from reclab import data
-from reclab.data import amazon, files, mind, movielens
+from reclab.data import amazon, fields, files, mind, movielens
 from reclab.errors import AssetError, ReclabError, SchemaError, UnknownNameError
 
 
@@ -198,6 +199,29 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
     monkeypatch.setattr(files, "LONGEST", 1 << 20)
     with pytest.raises(SchemaError, match="a line is longer than 1 MiB"):
         whole(amazon.reviews(write(gzip.compress(b"a" * (30 << 20)), "bomb.gz")))
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a &#233;<p class='x'>b</p>", "a é b"),
+        ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+        ("&#" + "9" * 5000 + ";", "&#" + "9" * 5000 + ";"),
+        ("<a" * 200_000, "<a" * 200_000),
+        ("&" * 200_000, "&" * 200_000),
+    ],
+    ids=["entities", "signs", "digits", "tags", "ands"],
+)
+def test_texts_of_any_kind_lose_their_markup_in_a_moment(text, want):
+    start = time.process_time()
+    assert fields.unmarked(text) == want
+    assert time.process_time() - start < 2
+
+
+def test_a_title_of_a_million_blanks_takes_no_time():
+    title = b"a" + b" " * 1_000_000 + b"b (1999)"
+    films = movielens.items(write(b"movieId,title,genres\n1," + title + b",Drama\n", "movies.csv"))
+    assert films["year"].tolist() == [1999]
 
 
 # What stands in a file's place

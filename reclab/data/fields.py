@@ -9,6 +9,7 @@ import html
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -75,4 +76,7 @@ def unmarked(text: str) -> str:
     """
     if "<" not in text and "&" not in text:
         return text
-    return " ".join(html.unescape(_TAG.sub(" ", text)).split())
+    bare = _TAG.sub(" ", text)
+    with suppress(ValueError):  # a numbered entity of thousands of digits
+        bare = html.unescape(bare)
+    return " ".join(bare.split())

@@ -124,8 +124,9 @@ def items(source: str | Path) -> pd.DataFrame:
         films["genres"] = genres.map(lambda names: [name for name in names if name != "(no genres listed)"])
     else:
         films["genres"] = [[genre for genre in _OLD_GENRES if row[genre] == "1"] for _, row in films.iterrows()]
-    parts = films["title"].str.strip().str.extract(r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})\))?$", expand=True)
-    films["title"], films["year"] = parts["title"], pd.to_numeric(parts["year"])
+    titles = films["title"].str.strip()
+    films["year"] = pd.to_numeric(titles.str.extract(r"\((\d{4})\)$")[0])
+    films["title"] = titles.where(films["year"].isna(), titles.str[:-6].str.strip())
     films["text"] = pd.Series(item_texts(films), index=films.index).where(films["year"].notna(), None)
     table = films[["item_id", "title", "year", "genres", "text"]]
     if "links.csv" in _present(source):
