@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import platformdirs
 from . import sources
 from .catalogue import ASSETS, MISSING, Asset, Member, expected, faults
 from .errors import AssetError, UnknownNameError
+from .official import OFFICIAL
 
 __all__ = [
     "ASSETS",
@@ -44,7 +45,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
     Parameters
     ----------
-    name : a key of `ASSETS`.
+    name : a key of `ASSETS`, or of `reclab.official.OFFICIAL` for a full-size file.
     verbose : print name, size, licence and source, and show progress; otherwise nothing is printed.
 
     Returns
@@ -91,8 +92,12 @@ def _chosen_folder(variable: str, default: str) -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("reclab") / default
 
 
-def listing() -> list[dict]:
-    """A row for each asset: name, title, size (bytes), licence, source; status cached, missing or damaged.
+def listing(names: Iterable[str] = ()) -> list[dict]:
+    """A row for each asset: name, title, size (bytes; 0: unknown), licence, source; status cached, missing or damaged.
+
+    Parameters
+    ----------
+    names : as in `fetch`; without any, the assets of the series and the full-size files that have a folder here.
 
     Taught in: 00_start_here.
     """
@@ -105,7 +110,7 @@ def listing() -> list[dict]:
             "source": asset.source,
             "status": _status(faults(asset, assets_folder() / asset.name)),
         }
-        for asset in ASSETS.values()
+        for asset in map(_asset, names or [*ASSETS, *(n for n in OFFICIAL if (assets_folder() / n).is_dir())])
     ]
 
 
@@ -120,7 +125,7 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
 
     Parameters
     ----------
-    names : keys of `ASSETS`; without any, every asset of which a file is here.
+    names : as in `fetch`; without any, every asset of which a file is here.
 
     Returns
     -------
@@ -133,7 +138,7 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     Taught in: 00_start_here.
     """
     rows = []
-    for asset in [_asset(name) for name in names or ASSETS]:
+    for asset in [_asset(name) for name in names or [*ASSETS, *OFFICIAL]]:
         found = faults(asset, assets_folder() / asset.name, rehash=True)
         absent = len(found) == len(asset.members) and _status(found) == MISSING
         if names or not absent:
@@ -156,11 +161,9 @@ def command(action: str, names: list[str]) -> int:
     """
     assets = [_asset(name) for name in names]
     if action == "list":
-        chosen = names or list(ASSETS)
-        for row in listing():
-            if row["name"] in chosen:
-                print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
-                print(f"{'':18} {row['licence']}; {row['source']}")
+        for row in listing(names):
+            print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
+            print(f"{'':18} {row['licence']}; {row['source']}")
         print(f"in {assets_folder()}")
         return 0
     if action == "fetch":
@@ -185,9 +188,11 @@ def _print_verified(rows: list[tuple[str, str, bool, str]]) -> int:
 
 
 def _asset(name: str) -> Asset:
-    if name not in ASSETS:
-        raise UnknownNameError("asset", name, ASSETS)
-    return ASSETS[name]
+    if name in ASSETS or name in OFFICIAL:
+        return ASSETS.get(name) or OFFICIAL[name]
+    if name.startswith("amazon-"):
+        raise UnknownNameError("category", name, [known for known in OFFICIAL if known.startswith(name[:11])])
+    raise UnknownNameError("asset", name, [*ASSETS, *(known for known in OFFICIAL if not known.startswith("amazon-"))])
 
 
 def _refuse_user_files(name: str, folder: Path, found: dict[str, str]) -> None:
@@ -242,4 +247,4 @@ def _announce(asset: Asset, found: dict[str, str]) -> None:
 
 
 def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.1f} MB"
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes else "size ?"

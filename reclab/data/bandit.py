@@ -1,10 +1,14 @@
-"""The small Open Bandit Dataset: a real log of what a fashion shop showed, with its propensities and clicks.
+"""The Open Bandit Dataset, small and full: a real log of what a fashion shop showed, with its propensities and clicks.
 
 Source: Saito et al., Open Bandit Dataset and Pipeline (2020), arXiv 2008.07146; CC BY 4.0.
-Taught in: 01_dataset_construction and 06_thompson_sampling.
+Taught in: 01_dataset_construction, 06_thompson_sampling and 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +16,13 @@ import yaml
 
 from .. import assets
 from ..errors import UnknownNameError
+from .files import keep
+from .lines import delimited
 from .schema import Card, Dataset
 
 CAMPAIGNS = ("all", "men", "women")
 POLICIES = ("random", "bts")
+_FEATURES = [f"user_feature_{number}" for number in range(4)]
 
 TRAPS = (
     "No user id and no slate id: a user here is a combination of four hashed features, not a person.",
@@ -39,20 +46,17 @@ def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
     Source: Saito et al. (2020), arXiv 2008.07146.
     Taught in: 01_dataset_construction.
     """
-    for kind, name, known in (("campaign", campaign, CAMPAIGNS), ("policy", policy, POLICIES)):
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
+    _known(campaign, policy)
     files = assets.fetch("open-bandit-small")
     member = f"{policy}/{campaign}.csv"
-    features = [f"user_feature_{number}" for number in range(4)]
-    keep = ["timestamp", "item_id", "position", "click", "propensity_score", *features]
-    log = pd.read_csv(files[member], usecols=keep, dtype={"item_id": str})
+    wanted = ["timestamp", "item_id", "position", "click", "propensity_score", *_FEATURES]
+    log = pd.read_csv(files[member], usecols=wanted, dtype={"item_id": str})
     log["timestamp"] = pd.to_datetime(log["timestamp"], utc=True, format="ISO8601")
     log["positive"] = log.pop("click") == 1
     log = log.rename(columns={"propensity_score": "propensity"})
-    users = log[features].drop_duplicates(ignore_index=True)
+    users = log[_FEATURES].drop_duplicates(ignore_index=True)
     users.insert(0, "user_id", [f"segment-{row}" for row in range(len(users))])
-    log = log.merge(users, on=features, how="left").drop(columns=features)
+    log = log.merge(users, on=_FEATURES, how="left").drop(columns=_FEATURES)
     items = pd.read_csv(files[f"{policy}/{campaign}/item_context.csv"], index_col=0, dtype={"item_id": str})
     items["text"] = None
     card = Card(
@@ -64,6 +68,77 @@ def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
         traps=TRAPS,
     )
     return Dataset(users, items, log, card)
+
+
+def _known(campaign: str, policy: str) -> None:
+    for kind, name, known in (("campaign", campaign, CAMPAIGNS), ("policy", policy, POLICIES)):
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+
+
+def open_bandit_log(
+    source: str | Path, campaign: str = "all", policy: str = "random", *, bad: Counter | None = None
+) -> Iterator[pd.DataFrame]:
+    """The log of the full data set, some 10,000 impressions at a time, from its zip file or its folder.
+
+    Each table has ``user_id`` (the four hashed features, joined by "-"), ``item_id``, ``positive`` (a click),
+    ``timestamp`` (UTC), ``position`` (1 to 3), ``propensity`` (in (0, 1]) and, where the file has them,
+    ``affinity`` (that of the item shown with this user).
+
+    Parameters
+    ----------
+    bad : counts what is left out, by its kind; without it the first bad row stops the reading.
+
+    Raises
+    ------
+    UnknownNameError : no such campaign or policy.
+    AssetError, SchemaError : as in `files.opened`; a value is none of those above; names the row and the column.
+
+    Source: Saito et al. (2020), arXiv 2008.07146.
+    Taught in: 11_efficiency_and_scale.
+    """
+    _known(campaign, policy)
+    member = f"{policy}/{campaign}/{campaign}.csv"
+    need = ("timestamp", "item_id", "position", "click", "propensity_score", *_FEATURES)
+    for table in delimited(source, member, need=need, bad=bad):
+        yield _logged(table, member, bad)
+
+
+def _logged(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame:
+    number = {key: pd.to_numeric(table[key], errors="coerce") for key in ("position", "click", "propensity_score")}
+    times = pd.to_datetime(table["timestamp"], utc=True, format="ISO8601", errors="coerce")
+    log = pd.DataFrame(
+        {
+            "user_id": table[_FEATURES[0]].str.cat(table[_FEATURES[1:]], sep="-"),
+            "item_id": table["item_id"],
+            "positive": number["click"] == 1,
+            "timestamp": times,
+            "position": number["position"],
+            "propensity": number["propensity_score"],
+        }
+    )
+    if (affinities := _affinity(table)) is not None:
+        log["affinity"] = affinities
+    rules = {
+        "item_id": (table["item_id"] != "", "an id"),
+        "click": (number["click"].isin([0, 1]), "0 or 1"),
+        "timestamp": (times.notna(), "a time such as 2019-11-24 00:00:00+00:00"),
+        "position": (number["position"].isin([1, 2, 3]), "1, 2 or 3"),
+        "propensity_score": ((number["propensity_score"] > 0) & (number["propensity_score"] <= 1), "in (0, 1]"),
+    }
+    for column, (ok, wanted) in rules.items():
+        log = keep(log, ok.loc[log.index], name, column, lambda row, c=column, w=wanted: f"{c} is not {w}", bad)
+    return log.astype({"position": "int64"})
+
+
+def _affinity(table: pd.DataFrame) -> np.ndarray | None:
+    """The value of the column ``user-item_affinity_k`` whose k is the row's item; NaN where there is none."""
+    columns = [column for column in table.columns if column.startswith("user-item_affinity_")]
+    if not columns:
+        return None
+    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    place = pd.Index(columns).get_indexer("user-item_affinity_" + table["item_id"])
+    return np.where(place >= 0, values[np.arange(len(values)), place], np.nan)
 
 
 def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:

@@ -1,17 +1,23 @@
-"""Your own data: one to three CSV or Parquet files become a `Dataset`.
+"""Your own data: one to three CSV or Parquet files become a `Dataset`, or one of any size a stream of tables.
 
-Taught in: 01_dataset_construction.
+Taught in: 01_dataset_construction and 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from ..errors import AssetError, SchemaError
+from . import files
 from .schema import Card, Dataset, require_columns
 
 FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
@@ -56,6 +62,63 @@ def load_csv(
     return Dataset(user_table, item_table, table, Card(title="your data", source=names, licence=licence))
 
 
+def stream_csv(
+    interactions: str | Path, *, rename: dict[str, str] | None = None, positive_from: float = 4
+) -> Iterator[pd.DataFrame]:
+    """Interactions of any size, some 10,000 at a time: the columns and the checks of `load_csv`.
+
+    Of a CSV file (plain, gzip or zip), columns that the schema does not know come as text.
+
+    Parameters
+    ----------
+    interactions, rename, positive_from : as in `load_csv`.
+
+    Raises
+    ------
+    AssetError, SchemaError : as in `load_csv`; the row is counted over the whole file.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    path, first = Path(interactions), 0
+    if not path.is_file():
+        raise AssetError(f"there is no file {path}; give the path of a CSV or Parquet file")
+    with files.named(path):
+        for table in _parquet_batches(path) if path.suffix == ".parquet" else _csv_batches(path):
+            table = _with_names(table.set_axis(range(first, first + len(table))), rename or {}, path.name)
+            table = _with_ids(table, ("user_id", "item_id"), path.name)
+            table["positive"] = _positive(table, path, positive_from)
+            table["timestamp"] = _timestamp(table, path)
+            first += len(table)
+            yield table
+    if not first:
+        raise SchemaError(f"{path.name}: there are no rows below the header; give a file with data")
+
+
+def _parquet_batches(path: Path) -> Iterator[pd.DataFrame]:
+    if not path.stat().st_size:
+        raise AssetError(f"{path} is empty; fetch it anew")
+    _refuse_stand_in(path)
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(files.BLOCK >> 8):
+            if batch.num_rows:
+                yield batch.to_pandas()
+
+
+def _csv_batches(path: Path) -> Iterator[pd.DataFrame]:
+    with files.opened(path) as file:
+        head = file.peek(files.BLOCK).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].decode("utf-8")
+        names = next(csv.reader([head]), [])
+        reader = pyarrow.csv.open_csv(
+            file,
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=files.BLOCK),
+            pyarrow.csv.ParseOptions(newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True),
+        )
+        for batch in reader:
+            if batch.num_rows:
+                yield batch.to_pandas()
+
+
 def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
@@ -66,18 +129,27 @@ def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) ->
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise SchemaError(f"{path} cannot be read as a table: {reason}; give a CSV (UTF-8) or Parquet file") from None
-    table = table.reset_index(drop=True).rename(columns=rename)
-    for column in table.columns[table.columns.duplicated()]:
-        raise SchemaError(f"{path.name}: with `rename` two columns are named {column!r}; rename or drop one of them")
+    table = _with_names(table.reset_index(drop=True), rename, path.name)
     require_columns(table, columns, path.name)
     if table.empty:
         raise SchemaError(f"{path.name}: there are no rows below the header; give a file with data")
+    return _with_ids(table, columns, path.name)
+
+
+def _with_names(table: pd.DataFrame, rename: dict[str, str], name: str) -> pd.DataFrame:
+    table = table.rename(columns=rename)
+    for column in table.columns[table.columns.duplicated()]:
+        raise SchemaError(f"{name}: with `rename` two columns are named {column!r}; rename or drop one of them")
+    return table
+
+
+def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.DataFrame:
+    require_columns(table, columns, name)
     for column in columns:
         missing = table[column].isna().to_numpy()
         if missing.any():
-            raise SchemaError(
-                f"{path.name}: {column} is missing in row {missing.argmax()}; drop that row or give it an id"
-            )
+            row = table.index[missing.argmax()]
+            raise SchemaError(f"{name}: {column} is missing in row {row}; drop that row or give it an id")
         table[column] = table[column].astype(str)
     return table
 
@@ -120,9 +192,9 @@ def _positive(table: pd.DataFrame, path, positive_from: float) -> pd.Series:
         values, kind = pd.to_numeric(table["rating"], errors="coerce"), "rating"
         bad = values.isna().to_numpy()
     if bad.any():
-        row = bad.argmax()
+        row = table.index[bad.argmax()]
         wanted = "0 or 1" if kind == "positive" else "a number"
-        raise SchemaError(f"{name}: {kind} in row {row} is {_shown(table[kind].iloc[row])}, not {wanted}")
+        raise SchemaError(f"{name}: {kind} in row {row} is {_shown(table[kind].loc[row])}, not {wanted}")
     return values == 1 if kind == "positive" else values >= positive_from
 
 
@@ -131,9 +203,9 @@ def _timestamp(table: pd.DataFrame, path) -> pd.Series:
         return pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns, UTC]")
     stamps = _moments(table["timestamp"])
     if stamps.isna().any():
-        row = stamps.isna().to_numpy().argmax()
+        row = table.index[stamps.isna().to_numpy().argmax()]
         raise SchemaError(
-            f"{Path(path).name}: timestamp in row {row} is {_shown(table['timestamp'].iloc[row])}; "
+            f"{Path(path).name}: timestamp in row {row} is {_shown(table['timestamp'].loc[row])}; "
             "give seconds since 1970 or a date such as 2024-05-31 12:00"
         )
     return stamps

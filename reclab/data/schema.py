@@ -108,6 +108,15 @@ class Dataset:
         return f'<table><caption style="text-align:left">{html.escape(self.card.title)}</caption>{rows}</table>'
 
 
+def listed(names, most: int = 40) -> str:
+    """Names of a file's own on one line, for a message.
+
+    Taught in: 01_dataset_construction.
+    """
+    names = [" ".join(str(name).split())[:60] for name in names]
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])]) or "nothing"
+
+
 def require_columns(table: pd.DataFrame, columns, name: str) -> None:
     """Raise `SchemaError` naming the table and the missing columns, and what it has instead.
 
@@ -116,8 +125,7 @@ def require_columns(table: pd.DataFrame, columns, name: str) -> None:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise SchemaError(
-            f"{name}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}; "
-            "rename one or add it"
+            f"{name}: no column {', '.join(map(repr, missing))}; it has {listed(table.columns)}; rename one or add it"
         )
 
 

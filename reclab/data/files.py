@@ -1,0 +1,186 @@
+"""Opening files of any size: plain, gzip or zip, with what stands in their place refused by name.
+
+Nothing is ever unpacked to the disk.
+Taught in: 11_efficiency_and_scale.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..catalogue import stand_in
+from ..errors import AssetError, ReclabError, SchemaError
+from .schema import listed
+
+BLOCK = 4 << 20  # bytes of text that are parsed at once
+LONGEST = 16 << 20  # bytes of the longest line that is read
+BOM = b"\xef\xbb\xbf"
+_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, pa.ArrowException)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn what a damaged or foreign file sets off into one line that names the file.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    try:
+        yield
+    except ReclabError:
+        raise
+    except FileNotFoundError:
+        raise AssetError(f"there is no file {path}; give its path, or fetch it with `reclab data fetch`") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise AssetError(f"{path} is cut off or damaged: {first_line(error)}; fetch it anew") from None
+    except _BROKEN as error:
+        raise SchemaError(f"{path} cannot be read: {first_line(error)}; look at it, or fetch it anew") from None
+
+
+def first_line(error: BaseException) -> str:
+    """The reason in one short line.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def members(source: str | Path) -> list[str]:
+    """Names of the files in a folder or a zip file, shortest first; of any other file its own name.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    path = Path(source)
+    with named(path):
+        if path.is_dir():
+            names = [str(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file()]
+        elif _is_zip(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+        else:
+            names = [path.name]
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def find(source: str | Path, member: str) -> str:
+    """The full name of a member, wherever the folder or the zip file holds it.
+
+    Raises
+    ------
+    AssetError : it holds no such file.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    names = members(source)
+    for name in names:
+        if name == member or name.endswith(f"/{member}"):
+            return name
+    raise AssetError(f"{source} holds no {member}; it holds {listed(names, 5)}")
+
+
+@contextmanager
+def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
+    """A readable stream of a plain, gzip or zip file, or of a member of a zip file or a folder.
+
+    Raises
+    ------
+    AssetError : the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a server's error message.
+    SchemaError : what reads it finds another format.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path, member = path / find(path, member or "a file: name one of the folder's"), ""
+    with named(path), ExitStack() as stack:
+        stream = stack.enter_context(path.open("rb"))
+        if _is_zip(path):
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+            stream = stack.enter_context(archive.open(find(path, member or _only(path))))
+        elif stream.peek(2)[:2] == b"\x1f\x8b":
+            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        start = stream.peek(512)[:512]
+        if not start:
+            raise AssetError(f"{path} is empty; fetch it anew")
+        if found := stand_in(start):
+            raise AssetError(f"{path} is not the data: {found}; download the file itself")
+        yield stream
+
+
+def _only(path: Path) -> str:
+    names = members(path)
+    if len(names) != 1:
+        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; unpack it and give one of them")
+    return names[0]
+
+
+def blocks(stream: BinaryIO, name: str, size: int | None = None) -> Iterator[bytes]:
+    """Blocks of whole lines, each ending in a newline; without a byte order mark.
+
+    Raises
+    ------
+    SchemaError : a line is longer than `LONGEST`.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    rest = stream.read(len(BOM)).removeprefix(BOM)
+    while more := stream.read(size or BLOCK):
+        cut = more.rfind(b"\n") + 1
+        if cut:
+            yield rest + more[:cut]
+            rest = more[cut:]
+        else:
+            rest += more
+        if len(rest) > LONGEST:
+            raise SchemaError(f"{name}: a line is longer than {LONGEST >> 20} MiB; is this a file of lines?")
+    if rest:
+        yield rest + b"\n"
+
+
+def refuse(bad: Counter | None, name: str, where: str, why: str, kind: str) -> None:
+    """Count a bad row where the caller counts them, else stop at it.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    if bad is None:
+        raise SchemaError(f"{name}: {where}: {why}; mend it, or count and drop such rows with `bad=Counter()`")
+    bad[kind] += 1
+
+
+def keep(
+    table: pd.DataFrame, ok: np.ndarray, name: str, kind: str, said: Callable[[int], str], bad: Counter | None
+) -> pd.DataFrame:
+    """The rows that are ok; the first other one stops the reading, or all are counted.
+
+    Parameters
+    ----------
+    table : its index says where each row stands in the file.
+    ok : bool (n_rows,).
+    said : from a position in the table to what is wrong there.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    ok = np.asarray(ok, bool)
+    if ok.all():
+        return table
+    first = int((~ok).argmax())
+    refuse(bad, name, f"{table.index.name or 'row'} {table.index[first]}", said(first), kind)
+    if bad is not None:
+        bad[kind] += int((~ok).sum()) - 1
+    return table[ok]

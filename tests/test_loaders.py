@@ -1,0 +1,613 @@
+"""Full-size files, in small: each format with its quirks, what stands in a file's place, and what a stream keeps."""
+
+import codecs
+import gzip
+import json
+import sys
+import time
+import warnings
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+import raw_files
+
+from reclab import data
+from reclab.data import amazon, fields, files, mind, movielens
+from reclab.errors import AssetError, ReclabError, SchemaError, UnknownNameError
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_and_warnings_are_errors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(action="error"):
+        yield
+
+
+def write(content: bytes, name: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def whole(tables) -> pd.DataFrame:
+    return pd.concat(list(tables))
+
+
+def utc(*texts) -> list:
+    return [pd.Timestamp(text, tz="UTC") for text in texts]
+
+
+# Amazon
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.zip"])
+def test_reviews_of_2023(name):
+    rows = list(raw_files.reviews_2023(50))
+    rows[0] |= {"text": "Lovely<br /><br />Tea &amp; cake, 2 < 3", "timestamp": 1588687728923, "title": ""}
+    content = raw_files.lines(rows)
+    wrapped = {
+        "r.jsonl": content,
+        "r.jsonl.gz": gzip.compress(content),
+        "r.zip": raw_files.zipped({"r.jsonl": content}),
+    }
+    table = whole(amazon.reviews(write(wrapped[name], name)))
+    assert table["item_id"].tolist() == [row["parent_asin"] for row in rows]  # the join to items is on parent_asin
+    assert table["variant"].tolist() == [row["asin"] for row in rows]
+    assert table["user_id"].tolist() == [row["user_id"] for row in rows]
+    assert table["positive"].tolist() == [row["rating"] >= 4 for row in rows]
+    assert table["helpful_vote"].tolist() == [row["helpful_vote"] for row in rows]
+    assert table["n_images"].tolist() == [len(row["images"]) for row in rows]
+    assert table["timestamp"].iloc[0] == pd.Timestamp("2020-05-05 14:08:48.923", tz="UTC")
+    assert table["text"].iloc[0] == "Lovely Tea & cake, 2 < 3"
+    assert pd.isna(table["title"].iloc[0])
+    assert table.index.tolist() == list(range(1, 51))
+
+
+def test_reviews_of_2018():
+    table = whole(amazon.reviews(write(raw_files.lines(raw_files.REVIEWS_2018), "r.json")))
+    first, second = table.to_dict("records")
+    assert (first["user_id"], first["item_id"], first["rating"]) == ("A3CIUOJXQ5VDQ2", "B0000530HU", 5.0)
+    assert (first["helpful_vote"], second["helpful_vote"]) == (1234, 0)
+    assert first["style"] == "Size: 7.0 oz; Flavor: Classic"
+    assert first["text"] == "As advertised. Tea & cake <3"
+    assert first["n_images"] == 2
+    assert table["timestamp"].tolist() == utc("2016-09-01", "2013-11-14")  # the second has only its reviewTime
+    assert second["item_id"] == "0005019281"
+    assert pd.isna(second["text"]) and pd.isna(second["title"]) and pd.isna(second["style"])
+    assert table["positive"].tolist() == [True, False]
+
+
+def test_items_of_2023():
+    table = whole(amazon.items(write(gzip.compress(raw_files.lines(raw_files.ITEMS_2023)), "m.jsonl.gz")))
+    first, second, third = table.to_dict("records")
+    assert first["title"] == "Howard LC0008 & more"
+    assert first["text"] == "Howard LC0008 & more\nSoft\nClean\nA leather cleaner."
+    assert table["price"].tolist()[::2] == [14.99, 12.0]
+    assert np.isnan(second["price"])
+    assert first["details"] == {"Package Dimensions": "7 x 5 in", "UPC": "617390882781"}
+    assert (first["categories"], second["main_category"]) == ([], "All Beauty")
+    assert third["item_id"] == "0007"
+    assert all(map(pd.isna, (first["main_category"], third["title"], third["text"])))
+
+
+def test_items_of_2018():
+    table = whole(amazon.items(write(raw_files.lines(raw_files.ITEMS_2018), "m.json")))
+    assert table["price"].tolist()[0] == 9.99
+    assert table["price_to"].tolist()[0] == 1019.99
+    assert table["price"].isna().tolist() == [False, True, True]
+    assert table["rank"].tolist() == [["2,938,573 in Beauty & Personal Care ("], [], [">#1 in Toys", "#2 in Games"]]
+    assert table["details"].iloc[0] == {"Package Dimensions": "8 x 7 in", "ASIN": "6546546450"}
+    assert table["text"].iloc[0] == "Loud\nLoud 'N Clear"
+
+
+@pytest.mark.parametrize(
+    ("said", "low", "high"),
+    [
+        (25, 25, 25),
+        (9.5, 9.5, 9.5),
+        ("$25.00", 25, 25),
+        ("$1,299.00", 1299, 1299),
+        ("$9.99 - $19.99", 9.99, 19.99),
+        ("from 5.99", 5.99, 5.99),
+        *((junk, np.nan, np.nan) for junk in ("", "—", None, True, [], ".a{color:#fff}", "$5 off", "1,2", "9" * 400)),
+    ],
+)
+def test_prices(said, low, high):
+    assert np.array_equal(amazon.price(said), (low, high), equal_nan=True)
+
+
+def test_a_slow_line_gives_what_a_fast_one_gives():
+    rows = raw_files.lines(raw_files.reviews_2023(40))
+    fast = whole(amazon.reviews(write(rows, "fast.jsonl")))
+    odd = rows.replace(b"\n", b" \r\n", 3)  # three lines end otherwise, so the block is read line by line
+    pd.testing.assert_frame_equal(whole(amazon.reviews(write(odd, "slow.jsonl"))), fast)
+
+
+def test_blocks_of_any_size_give_the_same(monkeypatch):
+    path = write(codecs.BOM_UTF8 + raw_files.lines(raw_files.reviews_2023(60)).rstrip(b"\n"), "r.jsonl")
+    want = whole(amazon.reviews(path))
+    assert len(want) == 60
+    for size in (100, 1000, 7919):
+        monkeypatch.setattr(files, "BLOCK", size)
+        found = whole(amazon.reviews(path))
+        pd.testing.assert_frame_equal(found, want, check_index_type=False)
+
+
+DEEP = b"[" * 90_000
+
+
+def broken(**changes) -> bytes:
+    rows = list(raw_files.reviews_2023(3))
+    rows[1] |= changes
+    return raw_files.lines({key: value for key, value in row.items() if value != "drop"} for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (broken(rating="good"), "rating", "r.jsonl: line 2: rating is not a number from 0 to 5; "),
+        (broken(rating=50), "rating", "r.jsonl: line 2: rating is not a number from 0 to 5; "),
+        (broken(rating=float("nan")), "rating", "r.jsonl: line 2: rating is not a number from 0 to 5; "),
+        (broken(user_id=None), "user_id", "r.jsonl: line 2: user_id is not an id; "),
+        (broken(user_id=""), "user_id", "r.jsonl: line 2: user_id is not an id; "),
+        (broken(parent_asin="drop"), "item_id", "r.jsonl: line 2: item_id is not an id; "),
+        (broken(timestamp=1588687728), "timestamp", "r.jsonl: line 2: timestamp is not a time from 1990 to 2100 in "),
+        (broken().replace(b"}\n", b'}\n{"a":\n', 1), "not JSON", "r.jsonl: line 2: not JSON"),
+        (broken().replace(b"}\n", b"}\n[1]\n", 1), "not JSON", "r.jsonl: line 2: list in place of an object; "),
+        (broken().replace(b"}\n", b"}\nnull\n", 1), "not JSON", "r.jsonl: line 2: NoneType in place of an object; "),
+        (broken().replace(b"}\n", b"}\n\xff\n", 1), "not JSON", "r.jsonl: line 2: not JSON ('utf-8' codec"),
+        (broken().replace(b"}\n", b"} " + DEEP + b"\n", 1), "not JSON", "r.jsonl: line 1: not JSON (Extra data"),
+        (broken().replace(b"}\n", b"}\n" + DEEP + b"\n", 1), "not JSON", "r.jsonl: line 2: not JSON ("),
+    ],
+)
+def test_a_bad_line_is_named_or_counted(content, kind, message):
+    path = write(content, "r.jsonl")
+    with pytest.raises(SchemaError) as caught:
+        whole(amazon.reviews(path))
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("mend it, or count and drop such rows with `bad=Counter()`")
+    assert "\n" not in str(caught.value)
+    table = whole(amazon.reviews(path, bad=(bad := Counter())))
+    assert bad == {kind: 1}
+    assert len(table) == len(content.strip().split(b"\n")) - 1
+
+
+def test_numbers_as_text_and_half_characters_are_read():
+    path = write(broken(user_id=12, text="\ud83d!", timestamp=1.5e12, helpful_vote=None, verified_purchase="yes"), "r")
+    row = whole(amazon.reviews(path)).iloc[1]
+    assert (row["user_id"], row["text"], row["helpful_vote"]) == ("12", "\ufffd!", 0)
+    assert row["timestamp"] == pd.Timestamp(1.5e12, unit="ms", tz="UTC")
+    assert pd.isna(row["verified"])
+
+
+def test_metadata_of_2014_and_files_of_another_kind_are_told_apart():
+    with pytest.raises(SchemaError, match="Python literal, as in the metadata of 2014"):
+        whole(amazon.items(write(raw_files.OLD_ITEM, "m.json")))
+    with pytest.raises(SchemaError, match="no review of the 2018 or the 2023 edition; it has main_category, title"):
+        whole(amazon.reviews(write(raw_files.lines(raw_files.ITEMS_2023), "m.jsonl")))
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(files, "LONGEST", 1 << 20)
+    with pytest.raises(SchemaError, match="a line is longer than 1 MiB"):
+        whole(amazon.reviews(write(gzip.compress(b"a" * (30 << 20)), "bomb.gz")))
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a &#233;<p class='x'>b</p>", "a é b"),
+        ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+        ("&#" + "9" * 5000 + ";", "&#" + "9" * 5000 + ";"),
+        ("<a" * 200_000, "<a" * 200_000),
+        ("&" * 200_000, "&" * 200_000),
+    ],
+    ids=["entities", "signs", "digits", "tags", "ands"],
+)
+def test_texts_of_any_kind_lose_their_markup_in_a_moment(text, want):
+    start = time.process_time()
+    assert fields.unmarked(text) == want
+    assert time.process_time() - start < 2
+
+
+def test_a_title_of_a_million_blanks_takes_no_time():
+    title = b"a" + b" " * 1_000_000 + b"b (1999)"
+    films = movielens.items(write(b"movieId,title,genres\n1," + title + b",Drama\n", "movies.csv"))
+    assert films["year"].tolist() == [1999]
+
+
+# What stands in a file's place
+
+PAGE, POINTER = b"<!DOCTYPE html><html>Sign in</html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+LOADERS = [
+    amazon.reviews,
+    amazon.items,
+    movielens.ratings,
+    movielens.tags,
+    mind.news,
+    mind.impressions,
+    data.open_bandit_log,
+    data.stream_csv,
+]
+
+
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (PAGE, "an HTML page"),
+        (b"\n " + PAGE.lower(), "an HTML page"),
+        (POINTER, "a Git-LFS pointer"),
+        (b"404: Not Found", "a server's error message"),
+        (b"Not Found\n", "a server's error message"),
+        (b'<?xml version="1.0"?><Error><Code>PublicAccessNotPermitted</Code></Error>', "a server's error message"),
+        (b"", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [bytes, gzip.compress])
+def test_a_stand_in_is_refused_by_name(loader, content, fault, wrap):
+    path = write(wrap(content), "ratings.csv" if loader is not movielens.tags else "tags.csv")
+    with pytest.raises(AssetError, match=fault):
+        list(loader(path))
+
+
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)
+def test_a_missing_file_is_one_line(loader):
+    with pytest.raises(AssetError, match="there is no file"):
+        list(loader(Path("nowhere.zip")))
+
+
+def test_ids_that_look_like_an_error_message_are_data():
+    table = whole(data.stream_csv(write(b"user_id,item_id,rating\n404,404,5\n", "log.csv")))
+    assert table["user_id"].tolist() == ["404"]
+    assert len(whole(movielens.ratings(write(b"404\t403\t3\t881250949\n", "u.data")))) == 1
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
+def test_a_file_that_is_cut_off_says_so(keep):
+    content = gzip.compress(raw_files.lines(raw_files.reviews_2023(400)))
+    path = write(content[: int(len(content) * keep)], "r.jsonl.gz")
+    with pytest.raises(AssetError, match=r"r\.jsonl\.gz is cut off or damaged"):
+        whole(amazon.reviews(path, bad=Counter()))
+
+
+def test_a_zip_file_is_read_where_it_lies(tmp_path):
+    evil = {"../../evil.txt": b"x", "ml-1m/ratings.dat": raw_files.MOVIELENS["ml-1m"]["ratings.dat"]}
+    assert len(whole(movielens.ratings(write(raw_files.zipped(evil), "a.zip")))) == 3
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
+    with pytest.raises(AssetError, match=r"a\.zip holds none of movies\.csv, movies\.dat, u\.item"):
+        movielens.items("a.zip")
+    with pytest.raises(AssetError, match="holds 2 files"):
+        whole(amazon.reviews("a.zip"))
+    damaged = bytearray(raw_files.zipped(raw_files.MOVIELENS["ml-1m"], "ml-1m"))
+    damaged[60] ^= 255
+    with pytest.raises(AssetError, match=r"b\.zip is cut off or damaged"):
+        whole(movielens.ratings(write(bytes(damaged), "b.zip")))
+    with pytest.raises(AssetError, match="is cut off or damaged"):
+        whole(movielens.ratings(write(bytes(damaged[:200]), "c.zip")))
+
+
+# MovieLens
+
+
+def movielens_source(size: str, kind: str) -> Path:
+    content = raw_files.MOVIELENS[size]
+    if kind == "zip":
+        return write(raw_files.zipped(content, size), f"{size}.zip")
+    for name, text in content.items():
+        write(text, f"{size}/{name}")
+    return Path(size)
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_movielens_100k(kind):
+    source = movielens_source("ml-100k", kind)
+    log = whole(movielens.ratings(source))
+    assert log[["user_id", "item_id", "rating"]].values.tolist() == [["196", "242", 3.0], ["186", "302", 5.0]]
+    assert log["timestamp"].tolist() == utc("1997-12-04 15:55:49", "1998-04-04 19:22:22")
+    films = movielens.items(source)
+    assert films["title"].tolist() == ["Misérables, Les", "unknown"]
+    assert films["genres"].tolist() == [["Action", "Drama"], ["unknown"]]
+    assert films["text"].tolist()[0] == "Misérables, Les (1995). Action, Drama"
+    assert pd.isna(films["text"][1]) and pd.isna(films["year"][1])
+    assert movielens.users(source)["zip_code"].tolist() == ["05201", "V0R2M"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_movielens_1m(kind):
+    source = movielens_source("ml-1m", kind)
+    log = whole(movielens.ratings(source, rows=3))
+    assert log["item_id"].tolist() == ["1193", "661", "3952"]
+    assert log["positive"].tolist() == [True, False, True]
+    assert movielens.items(source)["title"].tolist() == ["Toy Story", "Misérables, Les"]
+    assert movielens.items(source)["genres"][0] == ["Animation", "Children's", "Comedy"]
+    assert movielens.users(source)["zip_code"].tolist() == ["48067", "01002"]
+    with pytest.raises(SchemaError, match="3 ratings, not 1,000,209"):
+        whole(movielens.ratings(source, rows=movielens.ROWS["1m"]))
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_movielens_with_headers(kind):
+    source = movielens_source("ml-latest-small", kind)
+    log = whole(movielens.ratings(source))
+    assert log[["user_id", "item_id", "rating"]].values.tolist() == [["1", "1", 4.0], ["1", "3", 0.5]]
+    films = movielens.items(source)
+    assert films["title"].tolist()[1:] == ["City of Lost Children, The (Cité des enfants perdus, La)", 'Say "Anything"']
+    assert films["imdb_id"].tolist() == ["0114709", "0112682", "0000012"]  # zeros are part of the id
+    assert films["genres"].tolist()[2] == []
+    assert whole(movielens.tags(source))["tag"].tolist() == ["NA", "null", "a, b"]
+    with pytest.raises(AssetError, match="holds none of users"):
+        movielens.users(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "message"),
+    [
+        ("1,2,9,5\n", "rating", "ratings.csv: row 1: rating is not 0.5 to 5; "),
+        ("1,2,x,5\n", "rating", "ratings.csv: row 1: rating is not 0.5 to 5; "),
+        (",2,4,5\n", "user_id", "ratings.csv: row 1: user_id is not an id; "),
+        ("1,2,4,soon\n", "timestamp", "ratings.csv: row 1: timestamp is not in seconds since 1970; "),
+        ("1,2,4,1588687728923\n", "timestamp", "ratings.csv: row 1: timestamp is not in seconds since 1970; "),
+        ("1,2\n", "number of fields", "ratings.csv: row 1: 2 fields, not 4; "),
+        ("1,2,4,5,6\n", "number of fields", "ratings.csv: row 1: 5 fields, not 4; "),
+    ],
+)
+def test_a_bad_rating_is_named_or_counted(rows, kind, message):
+    path = write(f"userId,movieId,rating,timestamp\n1,1,4,5\n{rows}2,2,3,6\n".encode(), "ratings.csv")
+    with pytest.raises(SchemaError) as caught:
+        whole(movielens.ratings(path))
+    assert str(caught.value).startswith(message)
+    table = whole(movielens.ratings(path, bad=(bad := Counter())))
+    assert bad == {kind: 1}
+    assert table.index.tolist() == [0, 2]
+
+
+def test_an_open_quote_is_refused_as_it_hides_the_rest():
+    path = write(b'userId,movieId,rating,timestamp\n1,"1,4,5\n2,2,3,6\n', "ratings.csv")
+    with pytest.raises(SchemaError, match="row 0: a double quote is not closed"):
+        whole(movielens.ratings(path, bad=Counter()))
+
+
+def test_a_header_without_its_names_is_refused():
+    with pytest.raises(SchemaError, match=r"ratings\.csv: no column 'userId'"):
+        whole(movielens.ratings(write(b"user,movieId,rating,timestamp\n1,1,4,5\n", "ratings.csv")))
+    with pytest.raises(SchemaError, match="two columns are named 'userId'"):
+        whole(movielens.ratings(write(b"userId,movieId,rating,timestamp,userId\n1,1,4,5,1\n", "ratings.csv")))
+
+
+def test_rows_are_counted_over_blocks(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 64)
+    rows = "".join(f"{number}::{number}::4::5\n" for number in range(50)) + "50::1::bad::5\n"
+    with pytest.raises(SchemaError, match=r"ratings\.dat: row 50: rating"):
+        whole(movielens.ratings(write(rows.encode(), "ratings.dat")))
+
+
+# MIND
+
+
+@pytest.mark.parametrize("folder", ["", "MINDsmall_train"])
+def test_mind(folder):
+    source = write(raw_files.zipped(raw_files.MIND, folder), "train.zip")
+    news = whole(mind.news(source))
+    assert news["title"].tolist() == ['He said "so', "No quote"]  # a quote is a character like any other
+    assert news["text"].tolist() == ['He said "so\nAn abstract', "No quote"]
+    rows = whole(mind.impressions(source))
+    assert rows["item_id"].tolist() == ["N1", "N2", "N2"]
+    assert rows["positive"].tolist() == [True, False, False]
+    assert rows["place"].tolist() == [1, 2, 1]
+    assert rows["history"].tolist() == [["N9", "N8"], ["N9", "N8"], []]
+    assert rows["timestamp"].tolist() == utc("2019-11-11 09:05:58", "2019-11-11 09:05:58", "2019-11-12 18:11:30")
+
+
+def test_mind_of_the_test_has_no_labels():
+    rows = whole(mind.impressions(write(raw_files.zipped(raw_files.MIND_TEST), "test.zip")))
+    assert rows["item_id"].tolist() == ["N1", "N2", "N2"]
+    assert rows["positive"].isna().all()
+    assert rows["timestamp"].iloc[2] == pd.Timestamp("2019-11-19 00:00:01", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (b"11/12/2019 6:11:30 PM", b"2019-11-12", "timestamp"),
+        (b"\tU7\t", b"\t\t", "user_id"),
+        (b"\tN2-0\n", b"\t \n", "shown"),
+        (b"\tN2-0\n", b"\tN2\n", "label"),
+        (b"\t\tN2-0\n", b"\tN2-0\n", "number of fields"),
+    ],
+)
+def test_a_bad_impression_is_named_or_counted(old, new, kind):
+    path = write(raw_files.MIND["behaviors.tsv"].replace(old, new), "behaviors.tsv")
+    with pytest.raises(SchemaError, match=r"behaviors\.tsv: row 1: "):
+        whole(mind.impressions(path))
+    table = whole(mind.impressions(path, bad=(bad := Counter())))
+    assert bad == {kind: 1}
+    assert table["impression_id"].tolist() == ["1", "1"]
+
+
+# Open Bandit
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_open_bandit_log(kind):
+    inner = {"bts/men/men.csv": raw_files.OPEN_BANDIT, "random/men/men.csv": b"no"}
+    if kind == "zip":
+        source = write(raw_files.zipped(inner, "open_bandit_dataset"), "obd.zip")
+    else:
+        source = write(raw_files.OPEN_BANDIT, "open_bandit_dataset/bts/men/men.csv").parents[2]
+    log = whole(data.open_bandit_log(source, "men", "bts"))
+    assert log["item_id"].tolist() == ["1", "0"]
+    assert log["positive"].tolist() == [False, True]
+    assert log["position"].tolist() == [3, 1]
+    assert log["affinity"].tolist() == [1.5, 2.0]  # of the item that was shown
+    assert log["timestamp"].tolist() == utc("2019-11-24 00:00:00.000018", "2019-11-23 15:00:03.800821")
+    assert log["user_id"].nunique() == 1
+    with pytest.raises(UnknownNameError, match="there is no campaign named 'kids'"):
+        next(data.open_bandit_log(source, "kids"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (b",0,1,1,", b",0,4,1,", "position"),
+        (b",0,1,1,", b",0,1,2,", "click"),
+        (b"1,1,0.0125", b"1,1,0", "propensity_score"),
+        (b"1,1,0.0125", b"1,1,1.5", "propensity_score"),
+        (b"2019-11-24 00:00:03.800821+09:00", b"then", "timestamp"),
+    ],
+)
+def test_a_bad_impression_of_the_log_is_named_or_counted(old, new, kind):
+    path = write(raw_files.OPEN_BANDIT.replace(old, new), "all.csv")
+    with pytest.raises(SchemaError, match=rf"row 1: {kind} is not "):
+        whole(data.open_bandit_log(path))
+    assert len(whole(data.open_bandit_log(path, bad=(bad := Counter())))) == 1
+    assert bad == {kind: 1}
+
+
+def test_the_stream_of_the_small_log_is_the_small_log():
+    from reclab import assets
+
+    member = assets.fetch("open-bandit-small")["random/men.csv"]
+    stream, want = whole(data.open_bandit_log(member, "men")), data.open_bandit("men").interactions
+    for column in ("item_id", "positive", "timestamp", "position", "propensity"):
+        assert stream[column].tolist() == want[column].tolist()
+    assert stream["user_id"].nunique() == want["user_id"].nunique()
+
+
+# Own files
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
+def test_a_stream_of_own_rows_is_what_load_csv_gives(name, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 1 << 12)
+    rng = np.random.default_rng(0)
+    who, what = rng.integers(99, size=900).astype(str), rng.integers(50, size=900).astype(str)
+    table = pd.DataFrame({"who": who, "what": what})
+    table = table.assign(stars=rng.integers(1, 6, 900), timestamp=rng.integers(1e9, size=900))
+    text = table.to_csv(index=False).encode()
+    if name.endswith("parquet"):
+        table.to_parquet(name, row_group_size=100)
+    else:
+        write(gzip.compress(text) if name.endswith("gz") else text, name)
+    names = {"who": "user_id", "what": "item_id", "stars": "rating"}
+    pieces = list(data.stream_csv(name, rename=names, positive_from=3))
+    assert len(pieces) > 3
+    want = data.load_csv(write(text, "whole.csv"), rename=names, positive_from=3).interactions
+    found = whole(pieces).astype({"rating": "int64"})
+    pd.testing.assert_frame_equal(found, want, check_dtype=False, check_index_type=False)
+
+
+def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 64)
+    rows = "".join(f"u{number},i,4,5\n" for number in range(40))
+    for bad, message in (("u,,4,5\n", "item_id is missing in row 40"), ("u,i,x,5\n", "rating in row 40 is 'x', not a")):
+        with pytest.raises(SchemaError, match=message):
+            whole(data.stream_csv(write(f"user_id,item_id,rating,timestamp\n{rows}{bad}".encode(), "log.csv")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"user_id,item_id,rating\n", "there are no rows below the header"),
+        (b"user_id,rating\n1,2\n", "no column 'item_id'"),
+        (b"user_id,item_id,rating\n1,2,5,6\n", "Expected 3 columns, got 4"),
+        (b"user_id,item_id,rating\n\xff,2,5\n", "cannot be read"),
+    ],
+)
+def test_own_rows_that_are_none(content, message):
+    with pytest.raises(SchemaError, match=message):
+        whole(data.stream_csv(write(content, "log.csv")))
+
+
+def test_a_parquet_file_that_is_none():
+    with pytest.raises(SchemaError, match=r"log\.parquet cannot be read"):
+        whole(data.stream_csv(write(b"PAR1" + bytes(200), "log.parquet")))
+
+
+# What a stream keeps
+
+
+def log(*rows) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "rating"])
+    times = pd.to_datetime(table["timestamp"], unit="s", utc=True)
+    return table.assign(timestamp=times, positive=table["rating"] >= 4)
+
+
+def test_the_latest_of_a_repeated_pair_stays():
+    stream = [log(("a", "x", 5, 1), ("a", "y", 1, 5), ("b", "x", 2, 2)), log(("a", "x", 4, 5), ("b", "x", 2, 3))]
+    kept = data.to_parquet(stream, "out", parts=4)
+    assert (kept.rows, kept.repeated, len(kept.parts)) == (5, 2, 4)
+    table = whole(kept).sort_values(["user_id", "item_id"])
+    assert table[["user_id", "item_id", "rating"]].values.tolist() == [["a", "x", 1], ["a", "y", 5], ["b", "x", 3]]
+    assert str(table["timestamp"].dt.tz) == "UTC"
+
+
+def test_a_user_is_in_one_part_and_in_the_same_one_always(monkeypatch):
+    stream = [log(*((f"u{n % 97}", f"i{n}", n, 5) for n in range(start, start + 200))) for start in range(0, 2000, 200)]
+    first = data.to_parquet(stream, "first", parts=8)
+    monkeypatch.setattr("reclab.data.chunks.GROUP", 100)
+    second = data.to_parquet(reversed(stream), "second", parts=8)
+    users = [set(part["user_id"]) for part in first]
+    assert sum(map(len, users)) == 97
+    assert [set(part["user_id"]) for part in second] == users
+    assert min(map(len, users)) > 3
+
+
+def test_a_folder_is_complete_or_not_there(tmp_path):
+    def breaks():
+        yield log(("a", "x", 1, 5))
+        raise SchemaError("row 1 is bad")
+
+    with pytest.raises(SchemaError, match="row 1 is bad"):
+        data.to_parquet(breaks(), "out")
+    assert list(tmp_path.iterdir()) == []
+    data.to_parquet([log(("a", "x", 1, 5))], "out")
+    with pytest.raises(ReclabError, match="out is not empty"):
+        data.to_parquet([log(("a", "x", 1, 5))], "out")
+    with pytest.raises(SchemaError, match="the stream holds no table"):
+        data.to_parquet([], "other")
+    with pytest.raises(SchemaError, match=r"parts must be in 1\.\.999"):
+        data.to_parquet([], "other", parts=0)
+    with pytest.raises(SchemaError, match="no column 'timestamp'"):
+        data.to_parquet([log(("a", "x", 1, 5)).drop(columns="timestamp")], "other")
+
+
+def test_a_stream_becomes_a_dataset():
+    reviews = write(raw_files.lines(raw_files.reviews_2023(30)), "r.jsonl")
+    wanted = sorted({json.loads(line)["parent_asin"] for line in reviews.read_text().splitlines()})
+    items = [{"parent_asin": item, "title": f"item {item}"} for item in [*wanted[:-1], wanted[0], "other"]]
+    card = data.Card("reviews", "made up", "none")
+    mine = data.gather(amazon.reviews(reviews), card, amazon.items(write(raw_files.lines(items), "m.jsonl")))
+    assert len(mine.interactions) == 30
+    assert sorted(mine.items["item_id"]) == wanted
+    assert mine.items["text"].isna().sum() == 1  # some items have no metadata
+    assert len(data.gather(amazon.reviews(reviews), card).items) == len(wanted)
+    with pytest.raises(SchemaError, match="holds no table"):
+        data.gather([], card)
+
+
+def test_memory_does_not_grow_with_the_file():
+    """The largest table of a stream is bounded by a block, however long the file."""
+    path = Path("r.jsonl.gz")
+    raw_files.write_reviews(path, 30_000)
+    sizes = [len(table) for table in amazon.reviews(path)]
+    assert sum(sizes) == 30_000
+    assert max(sizes) < 15_000
+
+
+def test_zip_files_that_need_a_password_are_refused():
+    content = bytearray(raw_files.zipped({"ratings.csv": b"userId,movieId,rating,timestamp\n1,1,4,5\n"}))
+    with zipfile.ZipFile(write(bytes(content), "plain.zip")) as archive:
+        start = archive.start_dir
+    content[6] |= 1  # the flag in the file's own header, and in the directory
+    content[start + 8] |= 1
+    with pytest.raises(SchemaError, match=r"locked\.zip cannot be read: File 'ratings\.csv' is encrypted"):
+        whole(movielens.ratings(write(bytes(content), "locked.zip")))
