@@ -80,7 +80,7 @@ def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]
                 steps.append(Step(answer, ANSWER))
                 needed = (needed - binds(answer)) | uses(answer)
         else:
-            source, needed = (cell.source, needed) if whole else slice_of(cell.source, needed)
+            source, needed = (cell.source, needed) if whole else slice_of(cell.source, needed, task.master.imported)
             steps.append(Step(source, LESSON))
     helpers = _helpers(answers, needed, task.master)
     steps.reverse()
@@ -92,7 +92,7 @@ def _helpers(answers: Answers, needed: set[str], master: Master) -> str:
     """What the student defined in other cells and the series does not have."""
     kept = []
     for source in reversed(answers.extra):
-        part, needed = slice_of(source, needed)
+        part, needed = slice_of(source, needed, master.imported)
         kept.append(part)
     return "\n".join(part for part in reversed(kept) if part)
 
@@ -168,7 +168,7 @@ class Kernel:
         await manager.start_kernel(
             cwd=str(folder), env=os.environ | threads | own, extra_arguments=history, stdout=DEVNULL, stderr=DEVNULL
         )
-        client = _Client(new_notebook(), km=manager, record_timing=False, coalesce_streams=True, allow_stdin=False)
+        client = _Client(new_notebook(), km=manager, record_timing=False, coalesce_streams=True)
         client.log.disabled = True
         try:
             await client.async_start_new_kernel_client()

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from .errors import ReclabError
-from .needs import binds
+from .needs import binds, imports
 from .results import write_atomically
 from .series import find_notebooks, read_notebook
 
@@ -94,6 +94,11 @@ class Master:
     def functions(self) -> dict[str, frozenset[str]]:
         """The names that each solution defines, by ``grade_id``."""
         return {name: binds(cell.source) for name, cell in self.solutions.items()}
+
+    @cached_property
+    def imported(self) -> frozenset[str]:
+        """The names that its cells import."""
+        return frozenset().union(*(imports(cell.source) for cell in self.cells if cell.cell_type == "code"))
 
     @cached_property
     def tasks(self) -> list[Task]:

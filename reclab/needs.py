@@ -11,6 +11,7 @@ import ast
 import builtins
 import symtable
 from dataclasses import dataclass
+from functools import cache
 
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -30,16 +31,17 @@ class Statement:
     changes: frozenset[str]
 
 
-def statements(source: str) -> list[Statement]:
+@cache
+def statements(source: str) -> tuple[Statement, ...]:
     """The statements of a cell, imports one name each; empty where it is no Python.
 
     Taught in: 00_start_here.
     """
     try:
         tree = ast.parse(TransformerManager().transform_cell(source))  # magics become calls
-        return [_statement(node) for top in tree.body for node in _one_name_each(top)]
+        return tuple(_statement(node) for top in tree.body for node in _one_name_each(top))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # students write all of these
-        return []
+        return ()
 
 
 def binds(source: str) -> frozenset[str]:
@@ -61,14 +63,27 @@ def uses(source: str) -> frozenset[str]:
     return frozenset(needed - BUILT_IN)
 
 
-def slice_of(source: str, needed: set[str]) -> tuple[str, set[str]]:
+def imports(source: str) -> frozenset[str]:
+    """The names that a cell imports; calling a module's function does not change the module.
+
+    Taught in: 00_start_here.
+    """
+    found = [statement.binds for statement in statements(source) if statement.source.startswith(("import ", "from "))]
+    return frozenset().union(*found)
+
+
+def slice_of(source: str, needed: set[str], imported: frozenset[str] = frozenset()) -> tuple[str, set[str]]:
     """The part of a cell that binds or changes ``needed`` names, and what is needed above the cell then.
+
+    Parameters
+    ----------
+    imported : names that statements bind but never change in place.
 
     Taught in: 00_start_here.
     """
     kept = []
     for statement in reversed(statements(source)):
-        if needed & (statement.binds | statement.changes):
+        if needed & (statement.binds | (statement.changes - imported)):
             kept.append(statement.source)
             # A name that is bound inside a branch or a loop may have been bound before it, too.
             plain = statement.binds if _is_plain(statement.source) else frozenset()
