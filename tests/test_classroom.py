@@ -418,7 +418,9 @@ needs_nbgrader = pytest.mark.skipif(importlib.util.find_spec("nbgrader") is None
 
 def nbgrader(course, *words):
     command = [sys.executable, "-m", "nbgrader", *words, f"--CourseDirectory.root={course}"]
-    done = subprocess.run(command, cwd=course, capture_output=True, text=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic
+    env = os.environ | {"PATH": path}
+    done = subprocess.run(command, cwd=course, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
