@@ -1,4 +1,4 @@
-"""The command line: ``reclab run``, ``data``, ``calibrate``, and for a classroom ``release`` and ``grade``.
+"""The command line: ``reclab run``, ``data``, ``calibrate``, and for a classroom ``release``, ``grade``, ``guide``.
 
 Taught in: 00_start_here.
 """
@@ -9,10 +9,9 @@ import argparse
 import shutil
 import sys
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
-from . import __version__
+from . import __version__, teach
 from .errors import ReclabError, UnknownNameError
 from .profiles import Profile, get_profile
 from .series import find_notebooks, notebooks_folder
@@ -69,23 +68,8 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
     calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
     calibrate.set_defaults(command=calibrate_command)
-    _classroom(commands)
+    teach.add_commands(commands)
     return top
-
-
-def _classroom(commands) -> None:
-    release = commands.add_parser("release", help="make the student's series: without solutions and hidden tests")
-    release.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-    release.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
-    release.set_defaults(command=release_command)
-
-    grade = commands.add_parser("grade", help="grade what students handed in; runs their code with your rights")
-    grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
-    grade.add_argument("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
-    grade.add_argument("--notebooks", nargs="+", metavar="NN", help="those that were set (default: those handed in)")
-    grade.add_argument("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
-    grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
-    grade.set_defaults(command=grade_command)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -179,36 +163,6 @@ def calibrate_command(args: argparse.Namespace) -> int:
         if proof.inside < PROOF:
             status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", FAILED)
     return status
-
-
-def release_command(args: argparse.Namespace) -> int:
-    """Write the student's series.
-
-    Taught in: 00_start_here.
-    """
-    from .masters import read_masters, release
-
-    made = release(read_masters(notebooks_folder(), args.notebooks), args.folder)
-    print(f"{len(made)} notebook{'' if len(made) == 1 else 's'} for students in {args.folder}")
-    return 0
-
-
-def grade_command(args: argparse.Namespace) -> int:
-    """Grade a class; what was graded is kept, so that a run that was stopped goes on where it was.
-
-    Taught in: 00_start_here.
-    """
-    from .classroom import feedback_folder, grade
-
-    masters = notebooks_folder()
-    say = partial(print, flush=True)
-    options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
-    reports = grade(args.submissions, args.out, masters, say=say, **options)
-    noted = [report for report in reports if report.notes]
-    for report in noted:
-        print(f"  {report.student}: {'; '.join(report.notes)}")
-    print(f"{len(reports)} graded: {args.out}; feedback: {feedback_folder(args.out)}")
-    return 0
 
 
 def fetch_assets(profile: Profile) -> None:
