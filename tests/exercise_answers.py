@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from more_answers import MORE
 
 
 @dataclass(frozen=True)
@@ -448,3 +449,5 @@ ANSWERS = {
         alternatives=[lambda first_ab, first_ba: first_ab - (first_ab + first_ba) / 2],
     ),
 }
+
+ANSWERS = dict(sorted((ANSWERS | {name: Exercise(**more) for name, more in MORE.items()}).items()))
