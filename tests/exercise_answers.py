@@ -129,6 +129,10 @@ ANSWERS = {
                 lambda recommended, liked, k: np.isin(recommended, liked).mean(),
                 "you use the whole list; only its first k items are shown",
             ),
+            (
+                lambda recommended, liked, k: np.isin(recommended[:k], liked).sum(),
+                "that is how many are liked; divide by k",
+            ),
         ],
         alternatives=[lambda recommended, liked, k: len(set(recommended[:k].tolist()) & set(liked.tolist())) / k],
     ),
@@ -241,6 +245,10 @@ ANSWERS = {
             (
                 lambda scores, present: _softmax(scores * present),
                 "a score of 0 is not an absence: the exponential of 0 is 1; leave absent modalities out of the sum",
+            ),
+            (
+                lambda scores, present: _softmax(scores),
+                "you give absent modalities a gate; look at `present`",
             ),
         ],
         alternatives=[_gates_by_loop],
