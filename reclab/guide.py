@@ -139,18 +139,18 @@ def hints(text: str) -> list[str]:
 
 
 def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[Section], list[Section]]:
-    """Which sections fit into some minutes, and which to skip: opening, core, one exercise, then all in order.
+    """Which sections fit into some minutes, and which to skip: opening, core, an exercise, then all in order.
 
     Parameters
     ----------
-    core : titles of the sections that the lesson is about.
+    core : titles of the sections that the lesson is about; the first one comes before the exercise.
 
     Taught in: 00_start_here.
     """
     exercise = next((part for part in parts if part.tasks), None)
     kept, left = [], minutes
     middle = [part for part in parts if part.title in core]
-    for part in [parts[0], *middle, *([exercise] if exercise else []), *parts]:
+    for part in [parts[0], *middle[:1], *([exercise] if exercise else []), *middle, *parts]:
         if part not in kept and (part.minutes <= left or part is parts[0]):
             kept.append(part)
             left -= part.minutes
