@@ -32,6 +32,13 @@ from .series import one_line
 from .submissions import Answers
 
 LESSON, ANSWER, HELPER, CHECK = "the lesson's own code", "your answer", "your own code", "the check"
+# As %reset does, without its collection of garbage, which takes longer than most exercises; uses no name that a
+# student may have bound to something else.
+EMPTY = """\
+for _ in [*get_ipython().user_ns]:
+    if _[0] != "_" and _ not in get_ipython().user_ns_hidden:
+        del get_ipython().user_ns[_]
+"""
 MOST_OUTPUT = 100_000  # characters of a cell's output that are kept
 
 
@@ -131,7 +138,8 @@ class Kernel:
     async def run(self, steps: list[Step]) -> tuple[bool, str]:
         """Run some code in an emptied kernel; returns whether all of it ran, and what was printed or went wrong."""
         printed = ""
-        for step in [Step("%reset -sf", LESSON), *steps]:
+        opening = steps[0].source if steps[0].whose == LESSON else ""
+        for step in [Step(EMPTY + opening, LESSON), *(steps[1:] if opening else steps)]:
             fault, printed = await self._run_one(step)
             if fault:
                 return False, fault
