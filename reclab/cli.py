@@ -1,4 +1,4 @@
-"""The command line: ``reclab run``, ``reclab data`` and ``reclab calibrate``.
+"""The command line: ``reclab run``, ``data``, ``calibrate``, and for a classroom ``release``, ``grade``, ``guide``.
 
 Taught in: 00_start_here.
 """
@@ -11,7 +11,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from . import __version__
+from . import __version__, teach
 from .errors import ReclabError, UnknownNameError
 from .profiles import Profile, get_profile
 from .series import find_notebooks, notebooks_folder
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
     calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
     calibrate.set_defaults(command=calibrate_command)
+    teach.add_commands(commands)
     return top
 
 

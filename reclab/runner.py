@@ -31,6 +31,7 @@ __all__ = [
     "Run",
     "find_notebooks",
     "kernel_environment",
+    "kernel_manager",
     "notebooks_folder",
     "read_notebook",
     "run_notebook",
@@ -145,7 +146,11 @@ class _ThisPython(KernelSpecManager):
         return KernelSpec(**get_kernel_dict())
 
 
-def _kernel_manager(scratch: Path) -> AsyncKernelManager:
+def kernel_manager(scratch: Path) -> AsyncKernelManager:
+    """A manager for one kernel of this Python, whose connection file lies in ``scratch``.
+
+    Taught in: 00_start_here.
+    """
     manager = AsyncKernelManager(kernel_spec_manager=_ThisPython(), connection_file=str(scratch / "connection.json"))
     # Newer kernels can hide their traffic from other users of the machine, and warn where it is in the open.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):
@@ -158,7 +163,7 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
         tempfile.TemporaryDirectory(prefix="reclab-", ignore_cleanup_errors=True) as scratch,
         open(Path(scratch) / "log", "w+", encoding="utf-8", errors="replace") as log,
     ):
-        manager = _kernel_manager(Path(scratch))
+        manager = kernel_manager(Path(scratch))
         # Away from the user's own IPython folder: its start-up files stay out, its history stays as it is.
         variables = {**os.environ, **env, "IPYTHONDIR": scratch}
         history = "--HistoryManager.hist_file=:memory:"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from more_answers import MORE
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ ANSWERS = {
                 lambda recommended, liked, k: np.isin(recommended, liked).mean(),
                 "you use the whole list; only its first k items are shown",
             ),
+            (
+                lambda recommended, liked, k: np.isin(recommended[:k], liked).sum(),
+                "that is how many are liked; divide by k",
+            ),
         ],
         alternatives=[lambda recommended, liked, k: len(set(recommended[:k].tolist()) & set(liked.tolist())) / k],
     ),
@@ -240,6 +245,10 @@ ANSWERS = {
             (
                 lambda scores, present: _softmax(scores * present),
                 "a score of 0 is not an absence: the exponential of 0 is 1; leave absent modalities out of the sum",
+            ),
+            (
+                lambda scores, present: _softmax(scores),
+                "you give absent modalities a gate; look at `present`",
             ),
         ],
         alternatives=[_gates_by_loop],
@@ -448,3 +457,5 @@ ANSWERS = {
         alternatives=[lambda first_ab, first_ba: first_ab - (first_ab + first_ba) / 2],
     ),
 }
+
+ANSWERS = dict(sorted((ANSWERS | {name: Exercise(**more) for name, more in MORE.items()}).items()))

@@ -1,12 +1,18 @@
 """Every exercise proves itself: solution right, blank none, wrong answers their hint, other right answers right."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from exercise_answers import ANSWERS
 from make_exercises import blank, entry, function_of, solution_cell
 
-from reclab import exercises
+from reclab import exercises, guide
 from reclab.errors import UnknownNameError
+from reclab.masters import read_masters
+
+MASTERS = read_masters(Path(__file__).parent.parent / "notebooks")
 
 WRONG = [(name, *wrong) for name, exercise in ANSWERS.items() for wrong in exercise.wrong]
 ALTERNATIVES = [(name, function) for name, exercise in ANSWERS.items() for function in exercise.alternatives]
@@ -36,14 +42,36 @@ def test_wrong_answer_gets_its_hint(name, function, hint):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_each_exercise_knows_two_wrong_answers(name):
-    assert len(exercises.registry()[name]["wrong"]) >= 2  # two wrong answers with one fingerprint would be one
+def test_each_exercise_knows_three_wrong_answers(name):
+    assert len(exercises.registry()[name]["wrong"]) >= 3  # two wrong answers with one fingerprint would be one
 
 
 @pytest.mark.parametrize(("name", "function"), ALTERNATIVES)
 def test_another_right_answer_is_right(name, function, capsys):
     exercises.check(name, function)
     assert "right" in capsys.readouterr().out
+
+
+WITH_A_LAB = {"01", "03", "04", "05", "06", "07", "08", "09"}
+LABS = [task for master in MASTERS for task in master.tasks if "Break it" in task.title]
+
+
+@pytest.mark.parametrize("task", LABS, ids=lambda task: task.name)
+def test_the_broken_code_of_a_lab_is_known(task):
+    (broken,) = re.findall(r"(?s)```python\n(.*?)```", guide.instructions(task))
+    with pytest.raises(exercises.NotYet, match="Hint: this is the broken function"):
+        exercises.check(task.name, function_of(broken))
+
+
+@pytest.mark.parametrize("master", MASTERS, ids=lambda master: master.name)
+def test_each_notebook_has_exercises_in_steps_and_a_lab(master):
+    if master.name[:2] in WITH_A_LAB:
+        assert sum("Break it" in task.title for task in master.tasks) == 1
+        assert len(master.tasks) >= 4
+    for task in master.tasks if master.name[:2] in WITH_A_LAB | {"00"} else []:
+        text = guide.instructions(task)
+        assert len(guide.hints(text)) >= 3, f"{task.name} has no hints in steps"
+        assert "**You practise:**" in text and "**Often believed:**" in text, task.name
 
 
 def test_other_wrong_answers_get_the_first_hint():

@@ -1,0 +1,704 @@
+"""Inputs, wrong answers with their hints, and other right answers of the exercises that close each notebook.
+
+In each "break it" lab the first wrong answer is the broken code that the notebook shows.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+# --- 01
+
+
+def _pairs(users, items):
+    return list(zip(users.tolist(), items.tolist(), strict=True))
+
+
+def _rates_by_loop(items, liked, is_test):
+    train = [(i, y) for i, y, test in zip(items.tolist(), liked.tolist(), is_test.tolist(), strict=True) if not test]
+    overall = sum(y for _, y in train) / len(train)
+    own = {item: [y for i, y in train if i == item] for item in items.tolist()}
+    return [sum(own[item]) / len(own[item]) if own[item] else overall for item in items.tolist()]
+
+
+def _rates(items, liked, rows, fill):
+    table = pd.DataFrame({"item": items, "liked": liked})[rows]
+    return pd.Series(items).map(table.groupby("item")["liked"].mean()).fillna(fill).to_numpy()
+
+
+# --- 05
+
+
+def _rate_so_far(users, liked, first=0.5, own=0):
+    seen, rates = {}, []
+    for user, like in zip(users.tolist(), liked.tolist(), strict=True):
+        before = seen.setdefault(user, [])
+        known = before + [like] * own
+        rates.append(sum(known) / len(known) if known else first)
+        before.append(like)
+    return rates
+
+
+def _rate_of_all_earlier(users, liked):
+    return [0.5 if n == 0 else float(liked[:n].mean()) for n in range(len(liked))]
+
+
+# --- 08
+
+
+def _holm_by_loop(p_values):
+    m, largest, out = len(p_values), 0.0, [0.0] * len(p_values)
+    for rank, n in enumerate(sorted(range(m), key=lambda n: p_values[n])):
+        largest = max(largest, (m - rank) * p_values[n])
+        out[n] = min(largest, 1.0)
+    return out
+
+
+def _holm_in_order(p_values):
+    ordered = np.sort(p_values)
+    return np.minimum(np.maximum.accumulate(ordered * np.arange(len(p_values), 0, -1)), 1)
+
+
+def _holm_that_falls(p_values):
+    ranks = p_values.argsort().argsort()
+    return np.minimum(p_values * (len(p_values) - ranks), 1)
+
+
+# --- 09
+
+
+def _best_cut(scores, labels):
+    cuts = np.unique(scores)
+    return cuts[int(np.argmax([np.mean((scores >= cut) == labels) for cut in cuts]))]
+
+
+def _accuracy(scores, labels, chosen, reported):
+    return np.mean((scores[reported] >= _best_cut(scores[chosen], labels[chosen])) == labels[reported])
+
+
+def _kappa_by_table(judge, human):
+    n = len(judge)
+    table = [[sum(1 for a, b in zip(judge, human, strict=True) if (a, b) == (i, j)) for j in (0, 1)] for i in (0, 1)]
+    agreed = (table[0][0] + table[1][1]) / n
+    chance = sum(sum(table[k]) * (table[0][k] + table[1][k]) for k in (0, 1)) / n**2
+    return (agreed - chance) / (1 - chance)
+
+
+# --- 03, 04
+
+
+def _unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _standard(x, axis):
+    return (x - x.mean(axis=axis, keepdims=True)) / x.std(axis=axis, keepdims=True)
+
+
+def _words_by_loop(pieces, values):
+    words = []
+    for piece, value in zip(pieces.tolist(), values.tolist(), strict=True):
+        if piece.startswith("##"):
+            words[-1] += value
+        else:
+            words.append(value)
+    return words
+
+
+def _word_means(pieces, values):
+    word = np.cumsum([not piece.startswith("##") for piece in pieces.tolist()]) - 1
+    return np.bincount(word, weights=values) / np.bincount(word)
+
+
+def _aligned_by_sorting(item_ids, picture_ids, vectors):
+    order = np.argsort(picture_ids)
+    at = np.searchsorted(picture_ids[order], item_ids).clip(max=len(order) - 1)
+    return vectors[order][at] * (picture_ids[order][at] == item_ids)[:, None]
+
+
+TABLE = [[3.0, 0.0, 1.0, 2.0], [1.0, 0.0, 0.0, 5.0], [2.0, 4.0, 0.0, 1.0]]
+SCORES = [[[1.0, 2.0, 4.0], [0.5, -1.0, 2.0]], [[10.0, 30.0, 5.0], [200.0, 100.0, -50.0]]]
+JUDGED = [
+    [[0.9, 0.2, 0.7, 0.4, 0.6, 0.1], [True, False, False, True, True, False], [True, True, True, False, False, False]],
+    [
+        [2.0, -1.0, 0.5, 3.0, -2.0, 1.0, 0.0, -0.5],
+        [False, False, True, True, True, True, False, True],
+        [True, False, True, True, False, True, False, False],
+    ],
+    [[5.0, 4.0, 3.0, 2.0, 1.0], [False, True, True, True, False], [False, True, True, True, True]],
+]
+CLASSES = [
+    [[1, 1, 0, 1, 1, 0, 1, 1], [1, 0, 0, 1, 1, 1, 1, 1]],
+    [[0, 1, 0, 0, 1], [0, 1, 1, 0, 0]],
+    [[1, 1, 1, 0], [1, 1, 0, 0]],
+]
+DUELS = [[[2.0, 0.5, -1.0, -0.5, 0.3], [-1.0, 0.25, -2.0, 0.75, -0.9]], [[0.1, -3.0, 4.0], [-4.0, -0.2, 0.6]]]
+LATE = [
+    [[1, 2, 3, 8, 9, 10], [2, -1, 9, 9, -1, 12], 10, 4],
+    [[0, 1, 2, 3, 4, 5, 6], [1, -1, -1, 4, 5, 7, -1], 6, 3],
+    [[5, 5, 5, 1], [5, -1, -1, 3], 6, 5],
+]
+ROUNDS = [
+    [[[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]], [1.0, 3.0], [0.6, 0.3]],
+    [[[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]], [2.0, 1.0, 4.0], [0.1, 0.9, 0.05]],
+]
+LOGGED = [
+    [[0.5, 0.1, 0.2, 0.05], [0.25, 0.25, 0.1, 0.4], [1, 0, 1, 0], [0.3, 0.1, 0.5, 0.2], [0.4, 0.2, 0.3, 0.1]],
+    [[0.9, 0.02, 0.3], [0.5, 0.2, 0.3], [0, 1, 1], [0.2, 0.6, 0.7], [0.5, 0.4, 0.3]],
+]
+WEIGHED = [case[:2] for case in LOGGED]
+TAKEN = [
+    [list("aabbc"), list("xyxzx"), list("abcab"), list("xxyyz")],
+    [list("pq"), list("mn"), list("qppqr"), list("mmnnm")],
+    [list("ab"), list("xy"), list("aabc"), list("xwyx")],
+]
+LIKES = [
+    [list("xxyxyzxz"), [1, 0, 1, 1, 0, 1, 1, 0], [False, False, False, True, True, True, False, True]],
+    [list("mnmonm"), [0, 1, 1, 1, 0, 0], [False, False, True, True, False, False]],
+]
+PAST = [[list("abaabba"), [1, 0, 1, 0, 1, 1, 1]], [list("ccdcd"), [0, 1, 1, 1, 0]]]
+PAIRED = [
+    [[0.4, 0.5, 0.1, 0.9], [0.3, 0.45, 0.15, 0.6]],
+    [[1.0, 2.0, 3.0, 4.5, 5.0], [1.5, 1.0, 2.0, 4.0, 3.0]],
+]
+P_VALUES = [[[0.01, 0.04, 0.03, 0.005]], [[0.2, 0.001, 0.6, 0.04, 0.045]], [[0.5, 0.02]]]
+RECALLS = [
+    [[0.5, 0.0, 1.0, 0.0, 0.0], [True, False, True, False, True], [2, 3, 1, 0, 4]],
+    [[0.0, 0.25, 0.75, 0.0], [False, True, True, True], [1, 4, 4, 0]],
+]
+WORDS = [
+    [["i", "love", "un", "##be", "##liev", "##able", "seams"], [0.1, 0.5, 0.2, 0.3, -0.1, 0.4, 0.25]],
+    [["itch", "##y", "and", "shape", "##less"], [-0.5, -0.25, 0.05, -0.1, -0.4]],
+]
+PICTURES = [
+    [
+        ["i1", "i2", "i10", "i3"],
+        ["i10", "i3", "i1", "i2"],
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]],
+    ],
+    [["b", "a", "d", "c"], ["c", "b", "a"], [[1.0, 0.5], [2.0, 0.25], [3.0, 0.125]]],
+]
+GAPS = [
+    [[[1.0, 2.0], [9.0, 9.0], [3.0, 6.0]], [True, False, True]],
+    [[[0.0, 1.0], [2.0, 5.0], [7.0, 7.0], [4.0, 0.0]], [True, True, False, False]],
+]
+TASTES = [
+    [[[3.0, 4.0], [0.0, 2.0]], [[1.0, 0.0], [2.0, 2.0], [-1.0, 3.0]]],
+    [[[1.0, 0.0, 0.0], [0.0, 5.0, 0.0]], [[1.0, 1.0, 1.0], [0.0, 0.5, 2.0]]],
+]
+
+MORE = {
+    "01.3": {
+        "probes": TAKEN,
+        "hint": "a test row is known if its user and item stand together in one training row; take the mean of that",
+        "wrong": [
+            (
+                lambda a, b, c, d: np.mean(np.isin(c, a) & np.isin(d, b)),
+                "the user and the item may both be known without ever having met: compare pairs",
+            ),
+            (
+                lambda a, b, c, d: np.mean([pair in _pairs(c, d) for pair in _pairs(a, b)]),
+                "that is the share of the training rows; ask it of the test rows",
+            ),
+            (lambda a, b, c, d: np.mean(np.isin(c, a)), "you look at users only; a known user can meet a new item"),
+            (lambda a, b, c, d: np.mean(np.isin(d, b)), "you look at items only; a known item can meet a new user"),
+        ],
+        "alternatives": [
+            lambda a, b, c, d: sum(any(u == x and i == y for x, y in _pairs(a, b)) for u, i in _pairs(c, d)) / len(c)
+        ],
+    },
+    "01.4": {
+        "probes": LIKES,
+        "hint": "use the training rows alone for the rates, and for what fills the gaps",
+        "wrong": [
+            (
+                lambda items, liked, is_test: _rates(items, liked, is_test | True, 0),
+                "this is the broken function: the label of a test row is part of its own feature",
+            ),
+            (
+                lambda items, liked, is_test: _rates(items, liked, ~is_test, 0),
+                "an item without training rows is unknown, not disliked: fill with the like rate of all training rows",
+            ),
+            (
+                lambda items, liked, is_test: _rates(items, liked, ~is_test, liked.mean()),
+                "your filling is the mean of all rows, so the test labels still leak in: use the training rows",
+            ),
+            (
+                lambda items, liked, is_test: _rates(items, liked, is_test, liked[is_test].mean()),
+                "you use the test rows and leave the training rows out: turn the condition round",
+            ),
+        ],
+        "alternatives": [_rates_by_loop],
+    },
+    "03.2": {
+        "probes": [[TABLE], [[[1.0, 2.0], [0.0, 7.0]]]],
+        "hint": "weigh each word by the logarithm of all texts over the texts that have the word",
+        "wrong": [
+            (
+                lambda counts: counts * np.log(len(counts) / counts.sum(axis=0)),
+                "you count how often a word was used; count the texts in which it stands",
+            ),
+            (
+                lambda counts: counts * np.log((counts > 0).sum(axis=0) / len(counts)),
+                "your fraction is upside down: rare words have to weigh more",
+            ),
+            (lambda counts: counts * len(counts) / (counts > 0).sum(axis=0), "take the logarithm of the fraction"),
+            (
+                lambda counts: counts * np.log(counts.shape[1] / (counts > 0).sum(axis=0)),
+                "you use the number of words on top; it is the number of texts",
+            ),
+        ],
+        "alternatives": [
+            lambda counts: [
+                [c * (math.log(len(counts)) - math.log(sum(row[w] > 0 for row in counts))) for w, c in enumerate(text)]
+                for text in counts
+            ]
+        ],
+    },
+    "03.3": {
+        "probes": TASTES,
+        "hint": "rows of length one, their mean as the profile, then the cosine with it",
+        "wrong": [
+            (
+                lambda liked, other: _unit(other) @ _unit(liked).mean(axis=0),
+                "your profile is not of length one, so these are no cosines: divide by its length, too",
+            ),
+            (
+                lambda liked, other: _unit(other) @ _unit(liked.mean(axis=0)),
+                "one long liked vector decides your profile: bring the liked rows to length one before the mean",
+            ),
+            (
+                lambda liked, other: other @ _unit(_unit(liked).mean(axis=0)),
+                "long candidates win here: bring the candidates to length one, too",
+            ),
+            (
+                lambda liked, other: (_unit(other) @ _unit(liked).T).max(axis=1),
+                "that is the nearest liked item; the profile is the mean of all of them",
+            ),
+        ],
+        "alternatives": [
+            lambda liked, other: [
+                sum(a * b for a, b in zip(row, _unit(liked).sum(axis=0), strict=True))
+                / (math.hypot(*row) * math.hypot(*_unit(liked).sum(axis=0)))
+                for row in other.tolist()
+            ]
+        ],
+    },
+    "03.4": {
+        "probes": WORDS,
+        "hint": "add the values of a word's pieces up; nothing may be lost",
+        "wrong": [
+            (
+                lambda pieces, values: [v for p, v in zip(pieces.tolist(), values, strict=True) if p[:2] != "##"],
+                "this is the broken function: all pieces of a word but the first are thrown away",
+            ),
+            (_word_means, "you take the mean over the pieces; only their sum adds up to the model's output"),
+            (
+                lambda pieces, values: _words_by_loop(pieces, abs(values)),
+                "you drop the signs; a word against the verdict has to count against it",
+            ),
+            (lambda pieces, values: values, "these are the pieces; one number for each word is asked for"),
+        ],
+        "alternatives": [_words_by_loop],
+    },
+    "04.2": {
+        "probes": [[*SCORES, 0.25], [SCORES[1], SCORES[0], 0.5]],
+        "hint": "standardise each row of each table, then take the weighted sum",
+        "wrong": [
+            (
+                lambda a, b, weight: weight * a + (1 - weight) * b,
+                "the table with the larger numbers decides alone: bring both to one scale first",
+            ),
+            (
+                lambda a, b, weight: weight * _standard(a, None) + (1 - weight) * _standard(b, None),
+                "you standardise the whole table; a user with large scores throughout still dominates: go row by row",
+            ),
+            (
+                lambda a, b, weight: weight * _standard(a, 0) + (1 - weight) * _standard(b, 0),
+                "you standardise each item; the items of one user are compared, so go along the row",
+            ),
+            (
+                lambda a, b, weight: (
+                    weight * (a - a.mean(axis=1, keepdims=True)) + (1 - weight) * (b - b.mean(axis=1, keepdims=True))
+                ),
+                "you subtract the mean and leave the spread: divide by the standard deviation, too",
+            ),
+        ],
+        "alternatives": [
+            lambda a, b, weight: [
+                [
+                    weight * (x - p.mean()) / p.std() + (1 - weight) * (y - q.mean()) / q.std()
+                    for x, y in zip(p, q, strict=True)
+                ]
+                for p, q in zip(a, b, strict=True)
+            ]
+        ],
+    },
+    "04.3": {
+        "probes": GAPS,
+        "hint": "put the mean of the present rows where a row is absent, and leave the others as they are",
+        "wrong": [
+            (
+                lambda vectors, present: vectors * present[:, None],
+                "zeros are a place like any other, and may lie far from every item: use the mean of the present rows",
+            ),
+            (
+                lambda vectors, present: np.where(present[:, None], vectors, vectors.mean(axis=0)),
+                "your mean holds the absent rows, too: take it over the present ones",
+            ),
+            (
+                lambda vectors, present: np.where(present[:, None], vectors, vectors[present].mean()),
+                "you put one number everywhere: take the mean of each column",
+            ),
+            (lambda vectors, present: vectors[present], "the absent items are gone; every item needs its row"),
+        ],
+        "alternatives": [
+            lambda vectors, present: [
+                row if here else vectors[present].mean(axis=0) for row, here in zip(vectors, present, strict=True)
+            ]
+        ],
+    },
+    "04.4": {
+        "probes": PICTURES,
+        "hint": "look each item up by its id; zeros where it has no picture",
+        "wrong": [
+            (
+                lambda items, ids, vectors: vectors[np.argsort(ids)],
+                "this is the broken function: its rows are in the order of sorted ids, not in that of the items",
+            ),
+            (lambda items, ids, vectors: vectors, "you keep the order of the other table: look each item up"),
+            (
+                lambda items, ids, vectors: np.array(
+                    [vectors[i] if i < len(vectors) else np.zeros(vectors.shape[1]) for i in np.argsort(items)]
+                ),
+                "you sort the items; the key is the id, whatever the order",
+            ),
+            (
+                lambda items, ids, vectors: np.array(
+                    [vectors[ids.tolist().index(i)] if i in ids.tolist() else vectors.mean(axis=0) for i in items]
+                ),
+                "an item without a picture gets zeros here, so that a model can be told that it is absent",
+            ),
+        ],
+        "alternatives": [_aligned_by_sorting],
+    },
+    "05.3": {
+        "probes": [[[0.5, 0.2, 0.9], 0.1], [[0.01, 0.99], 0.5], [[0.3], 0.25]],
+        "hint": "multiply the odds by the share that was kept, and turn them back into chances",
+        "wrong": [
+            (
+                lambda p, kept: p * kept,
+                "you multiply the chance; sampling changes the odds, so a sure click would become unsure here",
+            ),
+            (
+                lambda p, kept: p / kept / (1 - p + p / kept),
+                "you go the wrong way: with negatives dropped the scores are too high, and have to fall",
+            ),
+            (lambda p, kept: kept * p / (1 - p), "these are odds; turn them back into chances"),
+        ],
+        "alternatives": [lambda p, kept: [kept * x / (kept * x + 1 - x) for x in p.tolist()]],
+    },
+    "05.4": {
+        "probes": PAST,
+        "hint": "for each row use the earlier rows of the same user, and one half where there are none",
+        "wrong": [
+            (
+                lambda users, liked: _rate_so_far(users, liked, own=1),
+                "this is the broken function: each row's own label is in its feature",
+            ),
+            (
+                _rate_of_all_earlier,
+                "you mix the users: only earlier rows of the same user count",
+            ),
+            (
+                lambda users, liked: _rate_so_far(users, liked, first=0.0),
+                "a user's first row says nothing yet, and zero would say that they like nothing: use one half",
+            ),
+            (
+                lambda users, liked: pd.Series(liked).groupby(users).transform("mean").to_numpy(),
+                "that is the rate over all rows of the user, later ones too",
+            ),
+        ],
+        "alternatives": [_rate_so_far],
+    },
+    "06.2": {
+        "probes": [[3, 10, 1.0, 1.0], [0, 7, 2.0, 30.0], [12, 400, 0.5, 0.5]],
+        "hint": "add the clicks to a and the misses to b; then put both into the formulas",
+        "wrong": [
+            (
+                lambda k, n, a, b: [(a + k) / (a + k + b + n), _beta_sd(a + k, b + n)],
+                "you add all rounds to b; it counts the misses, the rounds without a click",
+            ),
+            (
+                lambda k, n, a, b: [k / n, _beta_sd(a + k, b + n - k)],
+                "your mean leaves out the prior: it is that of the posterior",
+            ),
+            (
+                lambda k, n, a, b: [(a + k) / (a + b + n), _beta_sd(a + k, b + n - k) ** 2],
+                "that is the variance; take its root",
+            ),
+            (
+                lambda k, n, a, b: [a / (a + b), _beta_sd(a, b)],
+                "that is the prior; the rounds that were played have to change it",
+            ),
+        ],
+        "alternatives": [lambda k, n, a, b: [(a + k) / (a + b + n), _beta_sd(a + k, b + n - k)]],
+    },
+    "06.3": {
+        "probes": ROUNDS,
+        "hint": "the largest worth times rate, less what the round's policy earns; then the sum so far",
+        "wrong": [
+            (
+                lambda policies, weights, rates: (weights * rates).max() - policies @ (weights * rates),
+                "that is what each round lost; regret is the sum so far",
+            ),
+            (
+                lambda policies, weights, rates: np.cumsum(rates.max() - policies @ rates),
+                "you count clicks; a click is worth its weight",
+            ),
+            (
+                lambda policies, weights, rates: np.cumsum(
+                    (weights * rates)[rates.argmax()] - policies @ (weights * rates)
+                ),
+                "your best option is the one that is clicked most; it is the one with the largest worth times rate",
+            ),
+            (
+                lambda policies, weights, rates: np.cumsum(policies @ (weights * rates)),
+                "that is what was earned; regret is what was lost against the best option",
+            ),
+        ],
+        "alternatives": [
+            lambda policies, weights, rates: [
+                (n + 1) * max(weights * rates) - float((policies[: n + 1] @ (weights * rates)).sum())
+                for n in range(len(policies))
+            ]
+        ],
+    },
+    "06.4": {
+        "probes": LATE,
+        "hint": "count only impressions that are at least `wait` rounds old, clicks and misses alike",
+        "wrong": [
+            (
+                lambda shown, at, now, wait: [
+                    ((at >= 0) & (at <= now)).sum(),
+                    (~((at >= 0) & (at <= now)) & (now - shown >= wait)).sum(),
+                ],
+                "this is the broken function: a young impression counts if it was clicked and not if it was not",
+            ),
+            (
+                lambda shown, at, now, wait: [((at >= 0) & (at <= now)).sum(), (~((at >= 0) & (at <= now))).sum()],
+                "you call a young impression a miss; its click may still come",
+            ),
+            (
+                lambda shown, at, now, wait: [
+                    ((at >= 0) & (now - shown >= wait)).sum(),
+                    (now - shown >= wait).sum(),
+                ],
+                "your second number holds the clicked ones, too: it counts the misses",
+            ),
+            (
+                lambda shown, at, now, wait: [
+                    ((at >= 0) & (now - shown > wait)).sum(),
+                    ((at < 0) & (now - shown > wait)).sum(),
+                ],
+                "an impression exactly `wait` rounds old has had its time: it counts",
+            ),
+        ],
+        "alternatives": [
+            lambda shown, at, now, wait: [
+                sum(1 for s, c in zip(shown, at, strict=True) if s <= now - wait and 0 <= c <= now),
+                sum(1 for s, c in zip(shown, at, strict=True) if s <= now - wait and not 0 <= c <= now),
+            ]
+        ],
+    },
+    "07.3": {
+        "probes": WEIGHED,
+        "hint": "the square of the sum of the weights over the sum of their squares",
+        "wrong": [
+            (
+                lambda new, old: (new / old).sum() ** 2 / (new / old).sum(),
+                "you divide by the sum of the weights; it is the sum of their squares",
+            ),
+            (
+                lambda new, old: (old / new).sum() ** 2 / ((old / new) ** 2).sum(),
+                "your weights are upside down: the new policy's chance is divided by the old one's",
+            ),
+            (
+                lambda new, old: new.sum() ** 2 / (new**2).sum(),
+                "you use the chances alone; the weight of a row divides by its propensity",
+            ),
+            (
+                lambda new, old: (new / old).sum() ** 2 / ((new / old) ** 2).sum() / len(new),
+                "that is the share of the rows; their number is asked for",
+            ),
+        ],
+        "alternatives": [lambda new, old: len(new) / (1 + np.var(new / old) / np.mean(new / old) ** 2)],
+    },
+    "07.4": {
+        "probes": LOGGED,
+        "hint": "the model's value, plus the weight times what the model got wrong about the item that was shown",
+        "wrong": [
+            (
+                lambda new, old, y, predicted, value: np.mean(value + old / new * (y - value)),
+                "this is the broken function: try it where the truth is known and the two policies differ",
+            ),
+            (
+                lambda new, old, y, predicted, value: np.mean(value + new / old * (y - value)),
+                "the weights are right now; the correction still compares with the wrong prediction",
+            ),
+            (
+                lambda new, old, y, predicted, value: np.mean(value + old / new * (y - predicted)),
+                "the correction is right now; the weights are still upside down",
+            ),
+            (
+                lambda new, old, y, predicted, value: np.mean(predicted + new / old * (y - predicted)),
+                "you begin with the prediction for the item that was shown; begin with `value`",
+            ),
+            (
+                lambda new, old, y, predicted, value: np.mean(new / old * y),
+                "that is inverse propensity scoring; the model is meant to take most of the spread away",
+            ),
+        ],
+        "alternatives": [
+            lambda new, old, y, predicted, value: value.mean() + np.mean(new / old * y) - np.mean(new / old * predicted)
+        ],
+    },
+    "08.2": {
+        "probes": PAIRED,
+        "hint": "the mean of the differences over their standard deviation divided by the root of n",
+        "wrong": [
+            (
+                lambda a, b: (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)),
+                "that is the t of two groups of different users; here both systems served the same ones",
+            ),
+            (
+                lambda a, b: (a - b).mean() / ((a - b).std() / np.sqrt(len(a))),
+                "your standard deviation divides by n; use n - 1",
+            ),
+            (lambda a, b: (a - b).mean() / (a - b).std(ddof=1), "divide the standard deviation by the root of n"),
+            (
+                lambda a, b: (b - a).mean() / ((b - a).std(ddof=1) / np.sqrt(len(a))),
+                "your sign is turned round: positive means that a is ahead",
+            ),
+        ],
+        "alternatives": [
+            lambda a, b: (
+                sum(a - b)
+                / math.sqrt(len(a) * sum((d - sum(a - b) / len(a)) ** 2 for d in (a - b).tolist()) / (len(a) - 1))
+            )
+        ],
+    },
+    "08.3": {
+        "probes": P_VALUES,
+        "hint": "sort, multiply by m, m - 1 and so on, let nothing fall, cut at one, and put them back in order",
+        "wrong": [
+            (
+                lambda p: np.minimum(p * len(p), 1),
+                "that is Bonferroni's correction: Holm multiplies only the smallest by m",
+            ),
+            (_holm_in_order, "these are sorted; give each value back to the test that it belongs to"),
+            (_holm_that_falls, "a larger p-value must not come out smaller than the one before it"),
+            (lambda p: p, "these are the values as they were"),
+        ],
+        "alternatives": [_holm_by_loop],
+    },
+    "08.4": {
+        "probes": RECALLS,
+        "hint": "the mean over users with something relevant, where no list means that nothing was found",
+        "wrong": [
+            (
+                lambda recalls, has_list, n: recalls[has_list].mean(),
+                "this is the broken function: users without a list are left out, so silence pays",
+            ),
+            (
+                lambda recalls, has_list, n: recalls.mean(),
+                "you count users who had nothing to find; no system could serve them",
+            ),
+            (
+                lambda recalls, has_list, n: recalls[has_list & (n > 0)].mean(),
+                "you still leave out users without a list: they found nothing, which is a number",
+            ),
+            (
+                lambda recalls, has_list, n: np.average(recalls, weights=n),
+                "users with much to find decide your mean; every user counts once",
+            ),
+        ],
+        "alternatives": [
+            lambda recalls, has_list, n: (
+                sum(r for r, k in zip(recalls, n, strict=True) if k > 0) / sum(1 for k in n if k > 0)
+            )
+        ],
+    },
+    "09.2": {
+        "probes": DUELS,
+        "hint": "compare the pick in the first order with the one in the second; zero where they differ",
+        "wrong": [
+            (
+                lambda ab, ba: np.sign(ab - ba),
+                "you average the two orders; a pick that changes with the order is no verdict",
+            ),
+            (
+                lambda ab, ba: np.where((ab > 0) == (ba > 0), np.where(ab > 0, 1, -1), 0),
+                "in the second order A stands second, so A is picked where the number is below zero",
+            ),
+            (
+                lambda ab, ba: np.where((ab > 0) & (ba < 0), 1, 0),
+                "you never give the verdict to B: it is -1 where B is picked in both orders",
+            ),
+            (lambda ab, ba: np.where(ab > 0, 1, -1), "you look at one order only"),
+        ],
+        "alternatives": [
+            lambda ab, ba: [
+                (1 if x > 0 and y < 0 else -1 if x <= 0 and y >= 0 else 0) for x, y in zip(ab, ba, strict=True)
+            ]
+        ],
+    },
+    "09.3": {
+        "probes": CLASSES,
+        "hint": "chance agreement is both saying one by chance, plus both saying zero by chance",
+        "wrong": [
+            (lambda a, b: np.mean(a == b), "that is plain agreement; take out what chance alone would give"),
+            (
+                lambda a, b: 2 * np.mean(a == b) - 1,
+                "you take one half for chance; it depends on how often each of the two says one",
+            ),
+            (
+                lambda a, b: (np.mean(a == b) - a.mean() * b.mean()) / (1 - a.mean() * b.mean()),
+                "two zeros by chance are an agreement, too: add the product of the shares of zeros",
+            ),
+            (
+                lambda a, b: np.mean(a == b) - (a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())),
+                "divide by one less the chance agreement, so that perfect agreement gives one",
+            ),
+        ],
+        "alternatives": [_kappa_by_table],
+    },
+    "09.4": {
+        "probes": JUDGED,
+        "hint": "choose the cut on the development rows, report on the others",
+        "wrong": [
+            (
+                lambda scores, labels, dev: max(np.mean((scores >= cut) == labels) for cut in np.unique(scores)),
+                "this is the broken function: the cut is chosen on the rows that are reported",
+            ),
+            (
+                lambda scores, labels, dev: _accuracy(scores, labels, dev, dev),
+                "you report on the development rows, which chose the cut",
+            ),
+            (
+                lambda scores, labels, dev: _accuracy(scores, labels, ~dev, ~dev),
+                "you choose the cut on the rows that you report: choose it on the development rows",
+            ),
+            (
+                lambda scores, labels, dev: _accuracy(scores, labels, dev, dev | True),
+                "your report holds the development rows, too: leave them out",
+            ),
+        ],
+        "alternatives": [lambda scores, labels, dev: _accuracy(scores, labels, dev, ~dev)],
+    },
+}
+
+
+def _beta_sd(alpha, beta):
+    return math.sqrt(alpha * beta / ((alpha + beta) ** 2 * (alpha + beta + 1)))
