@@ -26,7 +26,10 @@ LIBRARIES = (
     *("torch", "transformers", "accelerate", "peft", "captum", "gguf"),
 )
 # These run notebooks and write about them; no number in a notebook comes out of them.
-TOOLING = {"calibrate.py", "cli.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"}
+TOOLING = {
+    *("calibrate.py", "cli.py", "compare.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"),
+    "verdicts.py",
+}
 PROBE = """
 import json, torch
 cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -102,11 +102,27 @@ def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
     ------
     ReclabError : the file of bands cannot be read as TOML.
     """
+    return _expected(notebook, profile).get("bands", {})
+
+
+def meta(notebook: str, profile: str | None = None) -> dict:
+    """Which code, versions and seeds a notebook's bands were measured with; empty where there are none.
+
+    Raises
+    ------
+    ReclabError : as `bands`.
+
+    Taught in: 12_capstone.
+    """
+    return _expected(notebook, profile).get("meta", {})
+
+
+def _expected(notebook: str, profile: str | None) -> dict:
     path = expected_folder() / (profile or get_profile().name) / f"{notebook}.toml"
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8")).get("bands", {})
+        return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:  # not TOML, or not UTF-8
         raise ReclabError(
             f"{path} is not valid TOML ({error}); run `reclab calibrate {notebook}` to write it anew"

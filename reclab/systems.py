@@ -1,0 +1,174 @@
+"""Systems that run in the closed loop: by chance, by counting, by reading profile and content, and two in an A/B test.
+
+Taught in: 12_capstone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .contextual import LogisticTS
+from .loop import System, World
+
+DRAWS = 25  # of the posterior in a batch, shared out among its visitors
+
+
+def best(scores: np.ndarray, offered: np.ndarray, k: int) -> np.ndarray:
+    """The k best items on offer in each row, best first, (n, k).
+
+    Parameters
+    ----------
+    scores : (n, n_items). offered : (n_items,) bool, at least k of them True.
+
+    Taught in: 12_capstone.
+    """
+    scores = np.where(offered, scores, -np.inf)
+    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, 1), axis=1), 1)
+
+
+class Random:
+    """Shows anything on offer, all alike, and learns nothing.
+
+    Taught in: 12_capstone.
+    """
+
+    def __init__(self, world: World):
+        self.looks, self.worth = world.looks, world.worth
+
+    def recommend(self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Lists for the visitors of a batch, (n_visits, n_places)."""
+        return best(rng.random((len(users), len(offered))), offered, len(self.looks))
+
+    def update(self, rows: pd.DataFrame) -> None:
+        """Learn from a batch."""
+
+    def retrain(self, log: pd.DataFrame) -> None:
+        """Learn from all days so far."""
+
+
+class Counts(Random):
+    """Thompson sampling on the clicks of each item, the same for all users: worth times a drawn click rate.
+
+    A showing counts as many looks as its place gets; see `reclab.slates`.
+
+    Parameters
+    ----------
+    prior : Beta parameters of every item's click rate. greedy : play the posterior's mean in place of draws.
+
+    Taught in: 12_capstone.
+    """
+
+    def __init__(self, world: World, prior: tuple[float, float] = (1, 4), greedy: bool = False):
+        super().__init__(world)
+        self.greedy, self.counts = greedy, np.tile(np.array(prior, float)[:, None], len(world.worth))
+
+    def recommend(self, users, offered, rng):
+        """Lists for the visitors of a batch, (n_visits, n_places)."""
+        clicks, misses = self.counts
+        rates = (clicks / (clicks + misses))[None] if self.greedy else rng.beta(*self.counts, (DRAWS, len(clicks)))
+        lists = best(rates * self.worth, offered, len(self.looks))
+        return lists[rng.integers(len(lists), size=len(users))]
+
+    def update(self, rows):
+        """Count the clicks of a batch, and the looks without one."""
+        n, looks = len(self.worth), self.looks[rows["place"]]
+        clicks = np.bincount(rows["item"], rows["clicked"], n)
+        self.counts += clicks, np.maximum(np.bincount(rows["item"], looks, n) - clicks, 0)
+
+
+class Learner(Random):
+    """Logistic Thompson sampling on all products of profile and content; it learns each night from the day.
+
+    P(click) = sigmoid(x' Theta y + c log(look)): last night's posterior is the prior, so that no row is read twice.
+
+    Parameters
+    ----------
+    person : (n_users, p) what is known of each user. content : (n_items, q) of each item, a constant among it.
+    keep : share of the certainty that is left each morning, the rest being the first prior again; 1: it never forgets.
+    until : day from which on it learns no more.
+    noise : as `reclab.contextual.LogisticTS`.
+
+    Taught in: 12_capstone.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        person: np.ndarray,
+        content: np.ndarray,
+        *,
+        keep: float = 0.75,
+        until: float = np.inf,
+        noise: float = 0.3,
+    ):
+        super().__init__(world)
+        self.person, self.content = np.asarray(person, float), np.asarray(content, float)
+        self.keep, self.until, self.noise = keep, until, noise
+        self.model = LogisticTS(self.person.shape[1] * self.content.shape[1] + 1, noise=noise)
+
+    def scores(self, users: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
+        """Logits of a click, (n, n_items), under theta, or under the posterior's mean.
+
+        Taught in: 12_capstone.
+        """
+        theta = self.model.mean if theta is None else theta
+        return self.person[users] @ theta[:-1].reshape(self.person.shape[1], -1) @ self.content.T
+
+    def recommend(self, users, offered, rng):
+        """Lists for the visitors of a batch, (n_visits, n_places)."""
+        self.model.rng = rng
+        parts = zip(np.array_split(users, DRAWS), self.model.draw(DRAWS), strict=True)
+        chances = np.concatenate([1 / (1 + np.exp(-self.scores(part, theta))) for part, theta in parts])
+        return best(chances * self.worth, offered, len(self.looks))
+
+    def vectors(self, rows: pd.DataFrame) -> np.ndarray:
+        """What the model reads of each row, (n, p q + 1).
+
+        Taught in: 12_capstone.
+        """
+        pairs = self.person[rows["user"]][:, :, None] * self.content[rows["item"]][:, None]
+        return np.column_stack([pairs.reshape(len(rows), -1), np.log(self.looks)[rows["place"]]])
+
+    def retrain(self, log):
+        """Learn from the last day of the log."""
+        today = log["day"].max()
+        if today >= self.until:
+            return
+        rows, before = log[log["day"] == today], self.model
+        precision = self.keep * before.precision + (1 - self.keep) * np.eye(len(before.mean))
+        self.model = LogisticTS(len(before.mean), noise=self.noise, mean=before.mean, precision=precision)
+        self.model.update(self.vectors(rows), rows["clicked"].to_numpy(float))
+
+
+class Halves:
+    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one shared log.
+
+    Taught in: 12_capstone.
+    """
+
+    def __init__(self, a: System, b: System, *, shared: bool = False):
+        self.arms, self.shared = (a, b), shared
+
+    def recommend(self, users, offered, rng):
+        """Lists for the visitors of a batch, each from the arm of its user."""
+        parts = [arm.recommend(users[users % 2 == half], offered, rng) for half, arm in enumerate(self.arms)]
+        lists = np.empty((len(users), parts[0].shape[1]), int)
+        for half, part in enumerate(parts):
+            lists[users % 2 == half] = part
+        return lists
+
+    def update(self, rows):
+        """Let each arm learn from what it may see of a batch."""
+        for arm, mine in self._seen(rows):
+            arm.update(mine)
+
+    def retrain(self, log):
+        """Let each arm learn from what it may see of the log."""
+        for arm, mine in self._seen(log):
+            arm.retrain(mine)
+
+    def _seen(self, rows: pd.DataFrame):
+        halves = (rows if self.shared else rows[rows["user"] % 2 == half] for half in (0, 1))
+        return zip(self.arms, halves, strict=True)
