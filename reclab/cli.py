@@ -1,4 +1,4 @@
-"""The command line: ``reclab run``, ``data``, ``calibrate``, and for a classroom ``release``, ``grade``, ``guide``.
+"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``; for a class ``release``, ``grade``, ``guide``.
 
 Taught in: 00_start_here.
 """
@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
     calibrate.set_defaults(command=calibrate_command)
     teach.add_commands(commands)
+
+    verify = commands.add_parser("verify", help="say what differs between two runs, and the likely why")
+    verify.add_argument("receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of receipts")
+    verify.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="another one (default: what is published)")
+    verify.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page, too")
+    verify.set_defaults(command=verify_command)
     return top
 
 
@@ -163,6 +169,16 @@ def calibrate_command(args: argparse.Namespace) -> int:
         if proof.inside < PROOF:
             status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", FAILED)
     return status
+
+
+def verify_command(args: argparse.Namespace) -> int:
+    """Compare receipts.
+
+    Taught in: 12_capstone.
+    """
+    from . import verify
+
+    return verify.command(args)
 
 
 def fetch_assets(profile: Profile) -> None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from .beyond import integer_lists, tables_of_places
 from .beyond import coverage as coverage
 from .beyond import exposure as exposure
 from .beyond import gini as gini
+from .beyond import integer_lists, tables_of_places
 from .beyond import intra_list_distance as intra_list_distance
 from .beyond import miscalibration as miscalibration
 from .beyond import novelty as novelty

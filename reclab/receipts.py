@@ -28,7 +28,7 @@ LIBRARIES = (
 # These run notebooks and write about them; no number in a notebook comes out of them.
 TOOLING = {
     *("calibrate.py", "cli.py", "compare.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"),
-    "verdicts.py",
+    *("verdicts.py", "verify.py"),
 }
 PROBE = """
 import json, torch

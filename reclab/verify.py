@@ -1,0 +1,173 @@
+"""``reclab verify``: why one run's numbers differ from another's, and a report on the receipts of a class.
+
+Taught in: 12_capstone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from . import compare, receipts
+from .errors import ReclabError
+from .results import OUTSIDE, WITHIN, write_atomically
+
+NEEDED = ("schema", "profile", "versions", "notebooks", "results")
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a }}
+table {{ border-collapse: collapse }} th, td {{ border: 1px solid #999; padding: .3rem .6rem; text-align: left }}
+th {{ background: #eee }}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>
+"""
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the comparison; returns 1 where a result lies outside its band, or no receipt of a folder can be read.
+
+    Parameters
+    ----------
+    args : ``receipt``, a receipt or a folder of them; ``other``, a receipt or None; ``html``, a file to write or None.
+
+    Taught in: 12_capstone.
+    """
+    other = read_receipt(args.other) if args.other else None
+    if args.receipt.is_dir():
+        table = class_report(args.receipt, other)
+        title, status = f"Receipts in {args.receipt.name}", int(not (table["trouble"] == "").any())
+        parts = {"": table}
+    else:
+        mine = read_receipt(args.receipt)
+        title, status = f"Receipt of {mine.get('started', 'an unknown time')}", int(bool(_outside(mine)))
+        parts = {"What differs": against(mine, other), "Results outside their bands": _outside_table(mine)}
+        parts |= {"Notebooks that stopped": _stopped(mine)}
+    for heading, part in parts.items():
+        print(*([heading] if heading else []), part.to_string(index=False) if len(part) else "nothing", "", sep="\n")
+    if args.html:
+        write_atomically(args.html, page(title, parts))
+        print(f"written: {args.html}")
+    return status
+
+
+def read_receipt(path: Path) -> dict:
+    """A receipt as `reclab run` wrote it.
+
+    Raises
+    ------
+    ReclabError : the file cannot be read, is cut short, is no receipt, or is of another version of the format.
+
+    Taught in: 12_capstone.
+    """
+    path = path / "receipt.json" if path.is_dir() else path
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ReclabError(
+            f"cannot read {path} ({error.strerror}); give the receipt.json in the folder of a run"
+        ) from None
+    except ValueError as error:
+        raise ReclabError(f"{path} is not whole JSON ({error}); copy it again, or run the series again") from None
+    if not isinstance(found, dict) or "schema" not in found:
+        raise ReclabError(f"{path} is no receipt; give the receipt.json that `reclab run` wrote")
+    if found["schema"] != receipts.SCHEMA:
+        raise ReclabError(
+            f"{path} is a receipt of schema {found['schema']}, this reclab reads {receipts.SCHEMA}; "
+            "use the reclab that wrote it, or run the series again"
+        )
+    if missing := [name for name in NEEDED if name not in found]:
+        raise ReclabError(f"{path} lacks {', '.join(missing)}; it was changed or cut short: run the series again")
+    return found
+
+
+def against(mine: dict, other: dict | None = None) -> pd.DataFrame:
+    """What differs from another receipt, or from what was published: ``what, mine, theirs, likely why``.
+
+    Parameters
+    ----------
+    mine, other : receipts; None compares each notebook with the run that its bands were measured in.
+
+    Raises
+    ------
+    ReclabError : no bands are published for a notebook and profile of the receipt.
+
+    Taught in: 12_capstone.
+    """
+    if other:
+        return compare.differences(mine, other)
+    own = mine | {"sources": {"of the package": _hash_of_sources(mine)}}
+    theirs: dict = {"notebooks": []}
+    for name in (notebook["name"] for notebook in mine["notebooks"]):
+        found = compare.published(name[:2])
+        code = [{"name": name, "code": part["code"]} for part in found["notebooks"]]
+        theirs = found | {"notebooks": theirs["notebooks"] + code}
+    return compare.differences(own, theirs) if theirs["notebooks"] else pd.DataFrame(columns=compare.COLUMNS)
+
+
+def _hash_of_sources(receipt: dict) -> str:
+    kept = {name: value for name, value in receipt.get("sources", {}).items() if name not in receipts.TOOLING}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def class_report(folder: Path, other: dict | None = None) -> pd.DataFrame:
+    """A line for each receipt in a folder, or in its folders: results, what differs, the likely why, and trouble.
+
+    A receipt that cannot be read gets a line that says so; the others are compared.
+
+    Raises
+    ------
+    ReclabError : there is no receipt in the folder.
+
+    Taught in: 12_capstone.
+    """
+    paths = sorted([*folder.glob("*.json"), *folder.glob("*/receipt.json")])
+    if not paths:
+        raise ReclabError(f"no receipts in {folder}; it should hold NAME.json or NAME/receipt.json for each student")
+    return pd.DataFrame([_line(path, other) for path in paths]).astype(object).fillna("")
+
+
+def _line(path: Path, other: dict | None) -> dict:
+    name = path.parent.name if path.name == "receipt.json" else path.stem
+    try:
+        mine = read_receipt(path)
+        differ = against(mine, other)
+    except ReclabError as error:
+        return {"name": name, "trouble": str(error)}
+    causes = differ[differ["likely why"].isin(compare.CAUSES.values())]
+    return {
+        "name": name,
+        "notebooks": len(mine["notebooks"]),
+        "within": sum(result["verdict"] == WITHIN for result in mine["results"]),
+        "outside": len(_outside(mine)),
+        "differs": ", ".join(causes["what"]) or "nothing",
+        "likely why": differ["likely why"].iloc[0] if len(differ) else "",
+        "trouble": "; ".join(f"{row['name']}: {row['error']}" for row in mine["notebooks"] if row.get("error")),
+    }
+
+
+def _outside(receipt: dict) -> list[dict]:
+    return [result for result in receipt["results"] if result["verdict"] == OUTSIDE]
+
+
+def _outside_table(receipt: dict) -> pd.DataFrame:
+    return pd.DataFrame(_outside(receipt), columns=["key", "value", "low", "high"])
+
+
+def _stopped(receipt: dict) -> pd.DataFrame:
+    stopped = [row for row in receipt["notebooks"] if row.get("error")]
+    return pd.DataFrame(stopped, columns=["name", "error"])
+
+
+def page(title: str, parts: dict[str, pd.DataFrame]) -> str:
+    """The tables as one page that opens offline; everything in them is escaped.
+
+    Taught in: 12_capstone.
+    """
+    body = "".join(
+        (f"<h2>{html.escape(heading)}</h2>" if heading else "")
+        + (part.to_html(index=False, border=0) if len(part) else "<p>nothing</p>")
+        for heading, part in parts.items()
+    )
+    return PAGE.format(title=html.escape(title), body=body)
