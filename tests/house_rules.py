@@ -292,11 +292,29 @@ def no_numbers_typed_by_hand(page):
             yield f"cell {n}: the number {found.group().strip()} is typed by hand; let a cell print it"
 
 
+PAIRED = re.compile(r"paired|_minus_|difference|gain")
+
+
 @rule
 def no_boasting(page):
     for n, cell in page.markdown():
         if found := re.search(r"\bsignificantly\b|\boutperform\w*", prose(cell["source"]), re.IGNORECASE):
             yield f"cell {n}: says {found.group()!r}; say what the interval shows"
+
+
+@rule
+def better_rests_on_a_pair(page):
+    """Who says that one thing is better than another needs a paired check: in the code above, or, at the end, anywhere."""
+    above, everything = "", "".join(cell["source"] for _, cell in page.code())
+    for n, cell in enumerate(page.cells, 1):
+        if cell["cell_type"] == "code":
+            above = cell["source"] if "check(" in cell["source"] and "nbgrader" not in cell["metadata"] else above
+            continue
+        closing = "## What you should have seen" in cell["source"]
+        for sentence in re.split(r"(?<=[.!?:;])\s|\n", prose(cell["source"])):
+            claim = re.search(r"\bbetter (than|here|still)\b|\bis better\b", sentence, re.IGNORECASE)
+            if claim and not sentence.endswith("?") and not PAIRED.search(everything if closing else above):
+                yield f"cell {n}: says {claim.group()!r}, but no cell above checks a paired difference"
 
 
 @rule

@@ -192,6 +192,11 @@ SPOILERS = {
         at(0, source="**Time and memory:** 1.6 GiB.\n\nThe AUC is 0.94."),
     ],
     "no_boasting": [at(11, source="It is significantly better."), at(11, source="Fusion outperforms text.")],
+    "better_rests_on_a_pair": [
+        at(11, source="Fusion is better than text."),
+        at(11, source="Text is good; fusion is better."),
+        at(13, source="## What you should have seen\n\n- Fusion does better than text."),
+    ],
     "has_an_exercise": [
         at(9, metadata={}),
         at(10, metadata={}),
