@@ -9,15 +9,17 @@ import argparse
 import hashlib
 import html
 import json
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from . import compare, receipts
 from .errors import ReclabError
 from .results import OUTSIDE, WITHIN, write_atomically
 
-NEEDED = ("schema", "profile", "versions", "notebooks", "results")
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a }}
 table {{ border-collapse: collapse }} th, td {{ border: 1px solid #999; padding: .3rem .6rem; text-align: left }}
@@ -77,9 +79,17 @@ def read_receipt(path: Path) -> dict:
             f"{path} is a receipt of schema {found['schema']}, this reclab reads {receipts.SCHEMA}; "
             "use the reclab that wrote it, or run the series again"
         )
-    if missing := [name for name in NEEDED if name not in found]:
-        raise ReclabError(f"{path} lacks {', '.join(missing)}; it was changed or cut short: run the series again")
+    if fault := best_match(Draft202012Validator(schema()).iter_errors(found)):
+        raise ReclabError(f"{path} was changed or cut short, at {fault.json_path}: {fault.message[:120]}")
     return found
+
+
+def schema() -> dict:
+    """The JSON schema of a receipt, which says what each part means.
+
+    Taught in: 12_capstone.
+    """
+    return json.loads(resources.files(__package__).joinpath("receipt.schema.json").read_text("utf-8"))
 
 
 def against(mine: dict, other: dict | None = None) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from jsonschema import Draft202012Validator
 
 from reclab import cli, compare, receipts, results, verify
 from reclab.errors import ReclabError
@@ -85,6 +87,16 @@ def test_the_planted_cause_is_named(mine, change, tmp_path, capsys):
     assert what in cells
 
 
+def test_a_receipt_is_what_its_schema_says(mine):
+    Draft202012Validator.check_schema(verify.schema())
+    assert not list(Draft202012Validator(verify.schema()).iter_errors(mine))
+    properties = verify.schema()["properties"]
+    assert set(properties) == set(mine), "each part of a receipt is documented"
+    assert set(properties["notebooks"]["items"]["properties"]) == set(mine["notebooks"][0])
+    assert set(properties["results"]["items"]["properties"]) == set(mine["results"][0])
+    assert set(properties["machine"]["properties"]) == set(mine["machine"])
+
+
 def test_the_same_run_differs_in_nothing(mine):
     assert verify.against(mine, copy.deepcopy(mine)).empty
 
@@ -115,16 +127,18 @@ BAD = {
     "not JSON": ('{"schema": 1, "versions": ', "is not whole JSON"),
     "a list": ("[1, 2]", "is no receipt"),
     "another version": ('{"schema": 99}', "is a receipt of schema 99, this reclab reads 1"),
-    "cut": ('{"schema": 1, "profile": "laptop"}', "lacks versions, notebooks, results"),
+    "cut": ('{"schema": 1, "profile": "laptop"}', r"was changed or cut short, at \$: 'started' is a required property"),
+    "a word for a number": ("a word", r"at \$\.results\[0\]"),
 }
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_what_is_no_receipt_is_refused(content, message, tmp_path, capsys):
+def test_what_is_no_receipt_is_refused(content, message, mine, tmp_path, capsys):
     path = tmp_path / "receipt.json"
-    path.write_text(content)
+    word = changed(mine, lambda receipt: receipt["results"][0].update(value="high"))
+    path.write_text(json.dumps(word) if content == "a word" else content)
     assert cli.main(["verify", str(path)]) == 1
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
     with pytest.raises(ReclabError, match="cannot read"):
         verify.read_receipt(tmp_path / "nowhere.json")
 
