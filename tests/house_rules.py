@@ -304,7 +304,7 @@ def no_boasting(page):
 
 @rule
 def better_rests_on_a_pair(page):
-    """Who says that one thing is better than another needs a paired check: in the code above, or, at the end, anywhere."""
+    """Who says that one thing is better than another needs a paired check above, or at the end anywhere."""
     above, everything = "", "".join(cell["source"] for _, cell in page.code())
     for n, cell in enumerate(page.cells, 1):
         if cell["cell_type"] == "code":

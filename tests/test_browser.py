@@ -1,4 +1,4 @@
-"""Notebook 00 as a student meets it: a real JupyterLab, in a real browser, Run > Run All Cells."""
+"""Notebooks as a student meets them: a real JupyterLab, a real browser, Run > Run All Cells, widgets by keyboard."""
 
 import json
 import os
@@ -13,6 +13,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+from slices import cells_with
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
 DEADLINE = 220  # seconds for everything; the test is stopped by its own waits, never by the outer runner
@@ -156,3 +160,50 @@ def test_an_error_in_a_cell_is_seen(page, lab):
     )
     seen = run_all(page, lab, node, deadline=time.monotonic() + 90)
     assert "ZeroDivisionError" in seen["errors"][0]
+
+
+# Each notebook with a widget: what makes it, and what is done with the keyboard to its first control.
+WIDGETS = {
+    "03": ("TextExplorer", "textarea"),
+    "04": ("fusion_explorer", ".noUi-handle"),
+    "05": ("Explorer", "select"),
+    "06": ("Explorer", ".noUi-handle"),
+    "08": ("explore", "select"),
+}
+
+
+def shown(box) -> tuple:
+    """What a widget shows: the address of its picture, which is new for each picture, and its words."""
+    image = box.locator("img")
+    words = box.locator(".widget-html-content").all_inner_texts()
+    return (image.first.get_attribute("src") if image.count() else None), words
+
+
+def test_every_notebook_with_a_widget_is_tried():
+    made = {maker for maker, _ in WIDGETS.values()}
+    for path in sorted(NOTEBOOK.parent.glob("*.ipynb")):
+        source = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+        assert any(f"{name}(" in source for name in made) == (path.name[:2] in WIDGETS), path.name
+
+
+@pytest.mark.parametrize("number", WIDGETS)
+def test_a_widget_follows_the_keyboard(page, lab, number):
+    maker, control = WIDGETS[number]
+    (path,) = NOTEBOOK.parent.glob(f"{number}_*.ipynb")
+    deadline = time.monotonic() + DEADLINE
+    seen = run_all(page, lab, cells_with(nbformat.read(path, as_version=4), maker), deadline=deadline)
+    assert not seen["errors"], seen["errors"]
+    box = page.locator(".jp-OutputArea-output .widget-vbox").last
+    box.scroll_into_view_if_needed()
+    before = shown(box)
+    assert any(before), "the widget shows nothing"
+    handle = box.locator(control).first
+    handle.focus()
+    if control == "textarea":
+        page.keyboard.press("Control+A")
+        page.keyboard.type("It was awful. The fabric is cheap and it shrank.")
+        page.keyboard.press("Tab")
+    else:
+        down = control != "select" or handle.evaluate("menu => menu.selectedIndex == 0")
+        page.keyboard.press("ArrowRight" if control != "select" else "ArrowDown" if down else "ArrowUp")
+    wait_for("the widget to follow", lambda: shown(box) != before, deadline)

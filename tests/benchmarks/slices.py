@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import nbformat
@@ -18,7 +19,7 @@ class Names:
     ----------
     loads : names it reads that it has not set itself before. later : names that its functions read when called.
     sets : names it sets or changes. wholly : those among them that it sets whatever they were.
-    keys : patterns of the results that it checks.
+    keys : patterns of the results that it checks. called : names of the functions and classes that it calls.
     """
 
     loads: set[str]
@@ -26,6 +27,7 @@ class Names:
     sets: set[str]
     wholly: set[str]
     keys: list[str]
+    called: set[str]
 
 
 def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.NotebookNode:
@@ -39,11 +41,25 @@ def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.Note
     ------
     ValueError : no cell checks such a key.
     """
+    return _only(node, lambda names: any(meet(key, want) for key in names.keys for want in patterns), patterns)
+
+
+def cells_with(node: nbformat.NotebookNode, word: str) -> nbformat.NotebookNode:
+    """The notebook with only those code cells that the cells which use a name rest on.
+
+    Raises
+    ------
+    ValueError : no cell uses it.
+    """
+    return _only(node, lambda names: word in names.called, [word])
+
+
+def _only(node: nbformat.NotebookNode, is_wanted: Callable[[Names], bool], said: list[str]) -> nbformat.NotebookNode:
     code = [cell for cell in node.cells if cell.cell_type == "code"]
     known = [names_of(cell.source) for cell in code]
-    wanted = {n for n, names in enumerate(known) if any(meet(key, want) for key in names.keys for want in patterns)}
+    wanted = {n for n, names in enumerate(known) if is_wanted(names)}
     if not wanted:
-        raise ValueError(f"no cell checks a result like {', '.join(patterns)}")
+        raise ValueError(f"no cell checks or calls {', '.join(said)}")
     last, kept, open_ = max(wanted), set(), sorted(wanted)
     while open_:
         here = open_.pop()
@@ -77,7 +93,7 @@ def meet(key: str, wanted: str) -> bool:
 
 def names_of(source: str) -> Names:
     """What a cell's code loads, sets and checks."""
-    found = Names(set(), set(), set(), set(), [])
+    found = Names(set(), set(), set(), set(), [], set())
     for statement in _in_order(ast.parse(source).body):
         reader = _Reader()
         reader.visit(statement)
@@ -87,6 +103,7 @@ def names_of(source: str) -> Names:
         if isinstance(statement, WHOLE):
             found.wholly |= reader.stores - reader.changed - reader.loads
         found.keys += reader.keys
+        found.called |= reader.called
     return found
 
 
@@ -110,7 +127,8 @@ class _Reader(ast.NodeVisitor):
     """Sorts the names of one statement by what is done with them."""
 
     def __init__(self):
-        self.loads, self.later, self.stores, self.changed, self.keys = set(), set(), set(), set(), []
+        self.loads, self.later, self.stores, self.changed, self.called = set(), set(), set(), set(), set()
+        self.keys: list[str] = []
         self.own: list[set[str]] = []  # names of the functions and comprehensions around
         self.functions = 0
 
@@ -164,6 +182,7 @@ class _Reader(ast.NodeVisitor):
     def visit_Call(self, node):
         if isinstance(node.func, ast.Attribute) and node.func.attr in CHANGERS and not self.functions:
             self.changed |= _base(node.func)
+        self.called.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
         if getattr(node.func, "id", "") == "check":
             self.keys.append(_pattern(node.args[0]))
         self.generic_visit(node)
