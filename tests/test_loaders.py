@@ -550,6 +550,16 @@ def test_the_latest_of_a_repeated_pair_stays():
     assert str(table["timestamp"].dt.tz) == "UTC"
 
 
+def test_a_first_table_without_a_value_does_not_fix_the_type(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 1 << 12)
+    rows = list(raw_files.reviews_2023(60))
+    for row in rows[:40]:
+        row |= {"verified_purchase": None, "title": None}
+    kept = data.to_parquet(amazon.reviews(write(raw_files.lines(rows), "r.jsonl")), "out", parts=2)
+    table = whole(kept).sort_values("timestamp")
+    assert table["verified"].notna().tolist() == table["title"].notna().tolist() == [False] * 40 + [True] * 20
+
+
 def test_a_user_is_in_one_part_and_in_the_same_one_always(monkeypatch):
     stream = [log(*((f"u{n % 97}", f"i{n}", n, 5) for n in range(start, start + 200))) for start in range(0, 2000, 200)]
     first = data.to_parquet(stream, "first", parts=8)
