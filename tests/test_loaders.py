@@ -518,6 +518,8 @@ def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
     [
         (b"user_id,item_id,rating\n", "there are no rows below the header"),
         (b"user_id,rating\n1,2\n", "no column 'item_id'"),
+        (b"user_id,item\r_id,rating\n1,2,3\n", "cannot be read"),
+        (b'user_id,"' + b"x" * 200_000 + b'",rating\n1,2,3\n', "no column 'item_id'|field larger"),
         (b"user_id,item_id,rating\n1,2,5,6\n", "Expected 3 columns, got 4"),
         (b"user_id,item_id,rating\n\xff,2,5\n", "cannot be read"),
     ],

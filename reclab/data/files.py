@@ -6,6 +6,7 @@ Taught in: 11_efficiency_and_scale.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import struct
 import zipfile
@@ -27,7 +28,10 @@ from .schema import listed
 BLOCK = 4 << 20  # bytes of text that are parsed at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
 BOM = b"\xef\xbb\xbf"
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, pa.ArrowException)
+_BROKEN = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, csv.Error),
+    *(ValueError, RuntimeError, pa.ArrowException),
+)
 
 
 @contextmanager
