@@ -505,6 +505,14 @@ def test_a_stream_of_own_rows_is_what_load_csv_gives(name, monkeypatch):
     pd.testing.assert_frame_equal(found, want, check_dtype=False, check_index_type=False)
 
 
+def test_ids_keep_their_zeros_behind_a_thousand_columns():
+    names = ",".join(f"column_{number}" for number in range(2000))
+    row = ",".join(["1"] * 2000)
+    content = f"{names},user_id,item_id,rating\n{row},007,08,5\n".encode()
+    table = whole(data.stream_csv(write(content, "wide.csv")))
+    assert table[["user_id", "item_id"]].values.tolist() == [["007", "08"]]
+
+
 def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 64)
     rows = "".join(f"u{number},i,4,5\n" for number in range(40))

@@ -105,9 +105,10 @@ def _parquet_batches(path: Path) -> Iterator[pd.DataFrame]:
 
 
 def _csv_batches(path: Path) -> Iterator[pd.DataFrame]:
+    with files.opened(path) as file:  # every column is named to the parser, so that no id loses its zeros
+        head = file.readline(files.LONGEST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    names = next(csv.reader(head.splitlines()[:1]), [])
     with files.opened(path) as file:
-        head = file.peek(files.BLOCK).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
-        names = next(csv.reader(head.splitlines()[:1]), [])
         reader = pyarrow.csv.open_csv(
             file,
             pyarrow.csv.ReadOptions(use_threads=False, block_size=files.BLOCK),
