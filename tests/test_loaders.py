@@ -285,6 +285,11 @@ def test_a_zip_file_is_read_where_it_lies(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
     with pytest.raises(AssetError, match=r"a\.zip holds none of movies\.csv, movies\.dat, u\.item"):
         movielens.items("a.zip")
+    (tmp_path / "two").mkdir()
+    for name in ("b", "c"):
+        (tmp_path / "two" / name).write_bytes(b"x")
+    with pytest.raises(AssetError, match="two holds 2 files: b, c; give one of them"):
+        whole(amazon.reviews("two"))
     with pytest.raises(AssetError, match="holds 2 files"):
         whole(amazon.reviews("a.zip"))
     damaged = bytearray(raw_files.zipped(raw_files.MOVIELENS["ml-1m"], "ml-1m"))

@@ -111,7 +111,7 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     """
     path = Path(source)
     if path.is_dir():
-        path, member = path / find(path, member or "a file: name one of the folder's"), ""
+        path, member = path / (find(path, member) if member else _only(path)), ""
     with named(path), ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
         if _is_zip(path):
@@ -130,7 +130,7 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
 def _only(path: Path) -> str:
     names = members(path)
     if len(names) != 1:
-        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; unpack it and give one of them")
+        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; give one of them")
     return names[0]
 
 
