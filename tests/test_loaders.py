@@ -542,6 +542,19 @@ def test_own_rows_that_are_none(content, message):
         whole(data.stream_csv(write(content, "log.csv")))
 
 
+@pytest.mark.parametrize("load", [data.load_csv, lambda path: whole(data.stream_csv(path))])
+def test_what_pandas_noted_in_a_parquet_file_is_not_needed(load):
+    table = pd.DataFrame({"user_id": ["a"], "item_id": ["b"], "rating": [5.0]}).set_axis([7])
+    table.to_parquet("log.parquet", index=True)
+    content = Path("log.parquet").read_bytes()
+    assert b"numpy_type" in content
+    write(content.replace(b"numpy_type", b"numpy_typo"), "log.parquet")
+    found = load("log.parquet")
+    found = found.interactions if isinstance(found, data.Dataset) else found
+    assert list(found.columns) == ["user_id", "item_id", "rating", "positive", "timestamp"]
+    assert found["user_id"].tolist() == ["a"]
+
+
 def test_a_parquet_file_that_is_none():
     with pytest.raises(SchemaError, match=r"log\.parquet cannot be read"):
         whole(data.stream_csv(write(b"PAR1" + bytes(200), "log.parquet")))

@@ -90,6 +90,7 @@ TARGETS: list[tuple[str, bytes | dict[str, bytes], Callable]] = [
     ("own.csv", raw_files.OWN, _own),
     ("own.csv", raw_files.OWN, _own_whole),
     ("own.parquet", raw_files.own_parquet(), _own),
+    ("own.parquet", raw_files.own_parquet(), _own_whole),
 ]
 
 change = st.tuples(
