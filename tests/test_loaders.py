@@ -285,6 +285,11 @@ def test_a_zip_file_is_read_where_it_lies(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
     with pytest.raises(AssetError, match=r"a\.zip holds none of movies\.csv, movies\.dat, u\.item"):
         movielens.items("a.zip")
+    (tmp_path / "two").mkdir()
+    for name in ("b", "c"):
+        (tmp_path / "two" / name).write_bytes(b"x")
+    with pytest.raises(AssetError, match="two holds 2 files: b, c; give one of them"):
+        whole(amazon.reviews("two"))
     with pytest.raises(AssetError, match="holds 2 files"):
         whole(amazon.reviews("a.zip"))
     damaged = bytearray(raw_files.zipped(raw_files.MOVIELENS["ml-1m"], "ml-1m"))
@@ -505,6 +510,14 @@ def test_a_stream_of_own_rows_is_what_load_csv_gives(name, monkeypatch):
     pd.testing.assert_frame_equal(found, want, check_dtype=False, check_index_type=False)
 
 
+def test_ids_keep_their_zeros_behind_a_thousand_columns():
+    names = ",".join(f"column_{number}" for number in range(2000))
+    row = ",".join(["1"] * 2000)
+    content = f"{names},user_id,item_id,rating\n{row},007,08,5\n".encode()
+    table = whole(data.stream_csv(write(content, "wide.csv")))
+    assert table[["user_id", "item_id"]].values.tolist() == [["007", "08"]]
+
+
 def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 64)
     rows = "".join(f"u{number},i,4,5\n" for number in range(40))
@@ -518,6 +531,8 @@ def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
     [
         (b"user_id,item_id,rating\n", "there are no rows below the header"),
         (b"user_id,rating\n1,2\n", "no column 'item_id'"),
+        (b"user_id,item\r_id,rating\n1,2,3\n", "cannot be read"),
+        (b'user_id,"' + b"x" * 200_000 + b'",rating\n1,2,3\n', "no column 'item_id'|field larger"),
         (b"user_id,item_id,rating\n1,2,5,6\n", "Expected 3 columns, got 4"),
         (b"user_id,item_id,rating\n\xff,2,5\n", "cannot be read"),
     ],
@@ -525,6 +540,19 @@ def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
 def test_own_rows_that_are_none(content, message):
     with pytest.raises(SchemaError, match=message):
         whole(data.stream_csv(write(content, "log.csv")))
+
+
+@pytest.mark.parametrize("load", [data.load_csv, lambda path: whole(data.stream_csv(path))])
+def test_what_pandas_noted_in_a_parquet_file_is_not_needed(load):
+    table = pd.DataFrame({"user_id": ["a"], "item_id": ["b"], "rating": [5.0]}).set_axis([7])
+    table.to_parquet("log.parquet", index=True)
+    content = Path("log.parquet").read_bytes()
+    assert b"numpy_type" in content
+    write(content.replace(b"numpy_type", b"numpy_typo"), "log.parquet")
+    found = load("log.parquet")
+    found = found.interactions if isinstance(found, data.Dataset) else found
+    assert list(found.columns) == ["user_id", "item_id", "rating", "positive", "timestamp"]
+    assert found["user_id"].tolist() == ["a"]
 
 
 def test_a_parquet_file_that_is_none():
@@ -548,6 +576,16 @@ def test_the_latest_of_a_repeated_pair_stays():
     table = whole(kept).sort_values(["user_id", "item_id"])
     assert table[["user_id", "item_id", "rating"]].values.tolist() == [["a", "x", 1], ["a", "y", 5], ["b", "x", 3]]
     assert str(table["timestamp"].dt.tz) == "UTC"
+
+
+def test_a_first_table_without_a_value_does_not_fix_the_type(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 1 << 12)
+    rows = list(raw_files.reviews_2023(60))
+    for row in rows[:40]:
+        row |= {"verified_purchase": None, "title": None}
+    kept = data.to_parquet(amazon.reviews(write(raw_files.lines(rows), "r.jsonl")), "out", parts=2)
+    table = whole(kept).sort_values("timestamp")
+    assert table["verified"].notna().tolist() == table["title"].notna().tolist() == [False] * 40 + [True] * 20
 
 
 def test_a_user_is_in_one_part_and_in_the_same_one_always(monkeypatch):

@@ -313,5 +313,5 @@ def test_parquet_rows_that_miss_a_value_are_named():
     with pytest.raises(SchemaError, match=r"^log\.parquet: user_id is missing in row 1;"):
         data.load_csv("log.parquet")
     table.assign(user_id="u").to_parquet("log.parquet")
-    with pytest.raises(SchemaError, match=r"^log\.parquet: positive in row 1 is <NA>, not 0 or 1$"):
+    with pytest.raises(SchemaError, match=r"^log\.parquet: positive in row 1 is nan, not 0 or 1$"):
         data.load_csv("log.parquet")

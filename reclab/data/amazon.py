@@ -130,6 +130,7 @@ def _checked(table: pd.DataFrame, edition: int, positive_from: float, name: str,
     plausible = table["timestamp"].between(EARLIEST * scale, LATEST * scale)
     table = only(plausible, "timestamp", f"a time from 1990 to 2100 in {'seconds' if unit == 's' else 'milliseconds'}")
     table["timestamp"] = pd.to_datetime(table["timestamp"].astype("int64"), unit=unit, utc=True)
+    table["verified"] = table["verified"].astype("boolean")
     table.insert(4, "positive", table["rating"] >= positive_from)
     return table
 

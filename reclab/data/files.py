@@ -6,6 +6,7 @@ Taught in: 11_efficiency_and_scale.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import struct
 import zipfile
@@ -27,7 +28,10 @@ from .schema import listed
 BLOCK = 4 << 20  # bytes of text that are parsed at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
 BOM = b"\xef\xbb\xbf"
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, pa.ArrowException)
+_BROKEN = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, csv.Error),
+    *(ValueError, RuntimeError, pa.ArrowException),
+)
 
 
 @contextmanager
@@ -107,7 +111,7 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     """
     path = Path(source)
     if path.is_dir():
-        path, member = path / find(path, member or "a file: name one of the folder's"), ""
+        path, member = path / (find(path, member) if member else _only(path)), ""
     with named(path), ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
         if _is_zip(path):
@@ -126,7 +130,7 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
 def _only(path: Path) -> str:
     names = members(path)
     if len(names) != 1:
-        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; unpack it and give one of them")
+        raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; give one of them")
     return names[0]
 
 

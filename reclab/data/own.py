@@ -101,13 +101,20 @@ def _parquet_batches(path: Path) -> Iterator[pd.DataFrame]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(files.BLOCK >> 8):
             if batch.num_rows:
-                yield batch.to_pandas()
+                yield _plain_table(pa.Table.from_batches([batch]))
+
+
+def _plain_table(table: pa.Table) -> pd.DataFrame:
+    # What pandas once noted in the file (types, an index) may be damaged, and the columns say enough.
+    table = table.to_pandas(ignore_metadata=True)
+    return table[[column for column in table if not column.startswith("__index_level_")]]
 
 
 def _csv_batches(path: Path) -> Iterator[pd.DataFrame]:
+    with files.opened(path) as file:  # every column is named to the parser, so that no id loses its zeros
+        head = file.readline(files.LONGEST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    names = next(csv.reader(head.splitlines()[:1]), [])
     with files.opened(path) as file:
-        head = file.peek(files.BLOCK).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].decode("utf-8")
-        names = next(csv.reader([head]), [])
         reader = pyarrow.csv.open_csv(
             file,
             pyarrow.csv.ReadOptions(use_threads=False, block_size=files.BLOCK),
@@ -165,7 +172,7 @@ def _refuse_stand_in(path: Path) -> None:
 
 def _parse(path: Path, rename: dict[str, str]) -> pd.DataFrame:
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+        return _plain_table(pq.read_table(path))
     table = pd.read_csv(path, dtype={name: str for name in _id_names(rename)}, encoding="utf-8")
     if not isinstance(table.index, pd.RangeIndex):  # pandas took the first column for row names and shifted the rest
         raise ValueError("the rows have more fields than the header has names")

@@ -90,6 +90,7 @@ TARGETS: list[tuple[str, bytes | dict[str, bytes], Callable]] = [
     ("own.csv", raw_files.OWN, _own),
     ("own.csv", raw_files.OWN, _own_whole),
     ("own.parquet", raw_files.own_parquet(), _own),
+    ("own.parquet", raw_files.own_parquet(), _own_whole),
 ]
 
 change = st.tuples(
@@ -137,7 +138,8 @@ def inputs(draw) -> tuple[str, bytes, Callable, bool]:
     elif name.endswith("parquet") or draw(st.booleans()):
         content = mutated(content, changes)
     else:
-        content = gzip.compress(mutated(content, changes)) if inside else mutated(gzip.compress(content), changes)
+        packed = gzip.compress(mutated(content, changes) if inside else content, mtime=0)
+        content = packed if inside else mutated(packed, changes)
     return name, content, read, draw(st.booleans())
 
 

@@ -189,7 +189,8 @@ def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
     """A zip file, as bytes."""
     with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(f"{folder}/{name}" if folder else name, content)
+            member = zipfile.ZipInfo(f"{folder}/{name}" if folder else name)  # of a fixed date
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
