@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,8 @@ def _said(step: Step, error: CellExecutionError) -> str:
         return one_line(error.evalue, 500)
     if step.whose == CHECK and error.ename == "NameError":
         return f"{one_line(error.evalue)}; define it in the answer's own cell, under the name that is asked for"
-    return f"{step.whose} stopped with {error.ename}: {one_line(error.evalue)}"
+    message = re.sub(r"\(\d+\.py, ", "(", error.evalue)  # IPython's name for a cell says nothing
+    return f"{step.whose} stopped with {error.ename}: {one_line(message)}"
 
 
 async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> Score:

@@ -148,12 +148,12 @@ def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[
 
     Taught in: 00_start_here.
     """
-    exercise = next((part for part in parts if part.tasks), None)
+    exercise = [part for part in parts if part.tasks][:1]
+    closing = [part for part in parts if part.title == CLOSING]
     kept, left = [], minutes
     middle = [part for part in parts if part.title in core]
     middle.sort(key=lambda part: core.index(part.title))
-    closing = [part for part in parts if part.title == CLOSING]
-    for part in [parts[0], *middle[:1], *([exercise] if exercise else []), *closing, *middle, *parts]:
+    for part in [parts[0], *middle[:1], *exercise, *closing, *middle, *parts]:
         if part not in kept and (part.minutes <= left or part is parts[0]):
             kept.append(part)
             left -= part.minutes

@@ -111,7 +111,7 @@ CASES = {
     "dead_in_check": (answered(SNIPS + "__import__('os')._exit(0)"), 0, "the check ended Python itself"),
     "leaves": (answered("import sys\nsys.exit()"), 0, "your answer stopped with SystemExit"),
     "asks": (answered("input()"), 0, "your answer stopped with StdinNotImplementedError"),
-    "no_python": (answered("def snips(:"), 0, "your answer stopped with SyntaxError"),
+    "no_python": (answered("def snips(:"), 0, "your answer stopped with SyntaxError: invalid syntax (line 1)"),
     "other_name": (answered(RIGHT.replace("snips", "estimate")), 0, "name 'snips' is not defined"),
     "fails": (answered(SNIPS + "1 / 0"), 0, "ZeroDivisionError"),
     "tampered": (tampered(), 0, "returns nothing yet"),
