@@ -34,6 +34,9 @@ WRONG = {
     "old_policy": "rewards.mean()",
 }
 STUBBORN = "while True:\n    try:\n        print('x' * 999)\n    except BaseException:\n        pass"
+SHADOW = (
+    "class exercises:\n    check = print\n\ndef snips(chances, propensities, rewards):\n    raise NotImplementedError"
+)
 ENDLESS = SNIPS + "[0 for _ in iter(int, 1)]"
 
 
@@ -126,6 +129,7 @@ CASES = {
     "no_marks": (without_marks(ids=True), 1, "right"),
     "no_marks_no_ids": (without_marks(ids=False), 1, "right"),
     "moved": (moved(), 1, "right"),
+    "shadow": (answered(SHADOW), 0, "returns nothing yet"),
     "deleted": (deleted(), 0, "name 'snips' is not defined"),
     "helper": (with_helper(), 1, "right"),
     "split": (split(), 1, "right"),
