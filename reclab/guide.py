@@ -148,11 +148,9 @@ def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[
 
     Taught in: 00_start_here.
     """
-    exercise = [part for part in parts if part.tasks][:1]
-    closing = [part for part in parts if part.title == CLOSING]
+    exercise, closing = [part for part in parts if part.tasks][:1], [part for part in parts if part.title == CLOSING]
     kept, left = [], minutes
-    middle = [part for part in parts if part.title in core]
-    middle.sort(key=lambda part: core.index(part.title))
+    middle = sorted((part for part in parts if part.title in core), key=lambda part: core.index(part.title))
     for part in [parts[0], *middle[:1], *exercise, *closing, *middle, *parts]:
         if part not in kept and (part.minutes <= left or part is parts[0]):
             kept.append(part)
