@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -232,9 +232,7 @@ def keep(report: Report, folder: Path) -> None:
     source = resources.files(__package__).joinpath("feedback.html.j2").read_text("utf-8")
     page = jinja2.Environment(autoescape=True).from_string(source).render(report=report)
     write_atomically(folder / f"{report.student}.html", page)
-    content = {"student": report.student, "key": report.key, "notes": report.notes}
-    content["marks"] = [vars(mark) for mark in report.marks]
-    write_atomically(folder / ".graded" / f"{report.student}.json", json.dumps(content, indent=1))
+    write_atomically(folder / ".graded" / f"{report.student}.json", json.dumps(asdict(report), indent=1))
 
 
 def kept(folder: Path, student: str, key: str) -> Report | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,11 @@ def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]
     cells = task.master.cells
     check = cells[task.position].source
     needed = set(uses(check))
-    steps = [Step(check, CHECK)]
+    # A name that the check imports is imported again: an answer may have bound it to something else.
+    imported = task.master.imported
+    lesson = [cell.source for cell in cells[: task.position] if _is_lesson(cell)]
+    again = [slice_of(source, needed & imported, imported)[0] for source in lesson]
+    steps = [Step("\n".join([*filter(None, again), check]), CHECK)]
     for cell in reversed(cells[: task.position]):
         if cell.cell_type != "code" or is_check(cell):
             continue
@@ -87,12 +92,16 @@ def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]
                 steps.append(Step(answer, ANSWER))
                 needed = (needed - binds(answer)) | uses(answer)
         else:
-            source, needed = (cell.source, needed) if whole else slice_of(cell.source, needed, task.master.imported)
+            source, needed = (cell.source, needed) if whole else slice_of(cell.source, needed, imported)
             steps.append(Step(source, LESSON))
     helpers = _helpers(answers, needed, task.master)
     steps.reverse()
     first = next((n for n, step in enumerate(steps) if step.whose == ANSWER), len(steps) - 1)
     return [step for step in [*steps[:first], Step(helpers, HELPER), *steps[first:]] if step.source.strip()]
+
+
+def _is_lesson(cell) -> bool:
+    return cell.cell_type == "code" and not is_check(cell) and not is_solution(cell)
 
 
 def _helpers(answers: Answers, needed: set[str], master: Master) -> str:
@@ -210,7 +219,8 @@ def _said(step: Step, error: CellExecutionError) -> str:
         return one_line(error.evalue, 500)
     if step.whose == CHECK and error.ename == "NameError":
         return f"{one_line(error.evalue)}; define it in the answer's own cell, under the name that is asked for"
-    return f"{step.whose} stopped with {error.ename}: {one_line(error.evalue)}"
+    message = re.sub(r"\(\d+\.py, ", "(", error.evalue)  # IPython's name for a cell says nothing
+    return f"{step.whose} stopped with {error.ename}: {one_line(message)}"
 
 
 async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> Score:

@@ -23,12 +23,13 @@ PLANS: dict[str, list[tuple[str, int]]] = {
     "90 minutes": [("00", 15), ("01", 20), ("02", 20), ("06", 20), ("08", 15)],
     "3 hours": [("00", 15), ("01", 30), ("02", 25), ("05", 30), ("06", 30), ("07", 25), ("08", 25)],
     "6 weeks": [
-        *[("00", 30), ("01", 60), ("02", 90), ("03", 90), ("04", 90)],
-        *[("05", 90), ("06", 90), ("07", 90), ("08", 90), ("09", 90)],
+        *[("00", 30), ("01", 100), ("02", 100), ("03", 90), ("04", 90)],
+        *[("05", 90), ("06", 110), ("07", 110), ("08", 90), ("09", 90)],
     ],
 }
 WEEKS = {1: ["00", "01"], 2: ["02", "03"], 3: ["04", "05"], 4: ["06"], 5: ["07"], 6: ["08", "09"]}
 
+CLOSING = "What you should have seen"
 # The sections that a lesson is about, taken first when time is short.
 CORE = {
     "00": ["Step 4 · A list ranked", "Step 6 · Feedback, and an honest evaluation"],
@@ -37,7 +38,7 @@ CORE = {
     "05": ["Part two: rank the whole catalogue"],
     "06": ["A posterior for each option", "Against its rivals"],
     "07": ["A policy to value, and inverse propensity scoring"],
-    "08": ["Accuracy, with intervals", "The scorecard"],
+    "08": ["The scorecard", "Accuracy, with intervals"],
 }
 
 
@@ -139,7 +140,7 @@ def hints(text: str) -> list[str]:
 
 
 def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[Section], list[Section]]:
-    """Which sections fit into some minutes, and which to skip: opening, core, an exercise, then all in order.
+    """Which sections fit into some minutes, and which to skip: the core first, then all in order.
 
     Parameters
     ----------
@@ -147,10 +148,10 @@ def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[
 
     Taught in: 00_start_here.
     """
-    exercise = next((part for part in parts if part.tasks), None)
+    exercise, closing = [part for part in parts if part.tasks][:1], [part for part in parts if part.title == CLOSING]
     kept, left = [], minutes
-    middle = [part for part in parts if part.title in core]
-    for part in [parts[0], *middle[:1], *([exercise] if exercise else []), *middle, *parts]:
+    middle = sorted((part for part in parts if part.title in core), key=lambda part: core.index(part.title))
+    for part in [parts[0], *middle[:1], *exercise, *closing, *middle, *parts]:
         if part not in kept and (part.minutes <= left or part is parts[0]):
             kept.append(part)
             left -= part.minutes
@@ -173,8 +174,7 @@ def _opening() -> str:
     return (
         f"Made from the notebooks themselves. Minutes are a rule of thumb: {WORDS_A_MINUTE} words a minute, "
         f"{CODE:g} for a code cell, {PREDICT} for a prediction, {EXERCISE} for an exercise, {LAB} for a lab. "
-        "Each exercise is right or not; its points are in the rubric. The hint for a wrong answer is what the "
-        "check says to the student who gives it."
+        "An exercise is right or not; the hint for a wrong answer is what the check says to the student."
     )
 
 
@@ -187,11 +187,16 @@ def _plans(lessons: list[Lesson]) -> list[str]:
             if one := by_number.get(number):
                 kept, skipped = chosen(one.sections, minutes, CORE.get(number, []))
                 tasks = ", ".join(task.name for part in kept for task in part.tasks) or "none"
-                titles = "; ".join(part.title for part in skipped) or "nothing"
-                lines.append(f"| {number} | {minutes} | {tasks} | {titles} |")
+                lines.append(f"| {number} | {minutes} | {tasks} | {_titles(skipped)} |")
         lines.append("")
     weeks = [f"week {week}: {', '.join(numbers)}" for week, numbers in WEEKS.items()]
     return [*lines, f"Over six weeks: {'; '.join(weeks)}. Exercises that are skipped make the homework.", ""]
+
+
+def _titles(skipped: list[Section]) -> str:
+    names = [part.title for part in skipped if not part.tasks]
+    tasks = ", ".join(task.name for part in skipped for task in part.tasks)
+    return "; ".join([*names, *([f"exercises {tasks}"] if tasks else [])]) or "nothing"
 
 
 def _lesson_lines(one: Lesson) -> list[str]:
@@ -238,11 +243,8 @@ def write(masters: list[Master], path: Path) -> Path:
 
 
 PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 0 auto; padding: 1rem; }}
-table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-border-bottom: 1px solid #767676; }} .anchor-link {{ display: none; }}</style></head>
-<body><main>{body}</main></body>
-</html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
+th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; border-bottom: 1px solid #767676; }}
+.anchor-link {{ display: none; }}</style></head><body><main>{body}</main></body></html>
 """

@@ -34,6 +34,9 @@ WRONG = {
     "old_policy": "rewards.mean()",
 }
 STUBBORN = "while True:\n    try:\n        print('x' * 999)\n    except BaseException:\n        pass"
+SHADOW = (
+    "class exercises:\n    check = print\n\ndef snips(chances, propensities, rewards):\n    raise NotImplementedError"
+)
 ENDLESS = SNIPS + "[0 for _ in iter(int, 1)]"
 
 
@@ -83,6 +86,14 @@ def moved():
     return node
 
 
+def deleted():
+    node = released()
+    node.cells = [
+        c for c in node.cells if "nbgrader" not in c.metadata or c.metadata["nbgrader"]["grade_id"] > "07-ex2"
+    ]
+    return node
+
+
 def with_helper():
     node = answered(
         SNIPS.replace("chances / propensities", "ratio(chances, propensities)") + "own.fsum(w * rewards) / own.fsum(w)"
@@ -111,13 +122,15 @@ CASES = {
     "dead_in_check": (answered(SNIPS + "__import__('os')._exit(0)"), 0, "the check ended Python itself"),
     "leaves": (answered("import sys\nsys.exit()"), 0, "your answer stopped with SystemExit"),
     "asks": (answered("input()"), 0, "your answer stopped with StdinNotImplementedError"),
-    "no_python": (answered("def snips(:"), 0, "your answer stopped with SyntaxError"),
+    "no_python": (answered("def snips(:"), 0, "your answer stopped with SyntaxError: invalid syntax (line 1)"),
     "other_name": (answered(RIGHT.replace("snips", "estimate")), 0, "name 'snips' is not defined"),
     "fails": (answered(SNIPS + "1 / 0"), 0, "ZeroDivisionError"),
     "tampered": (tampered(), 0, "returns nothing yet"),
     "no_marks": (without_marks(ids=True), 1, "right"),
     "no_marks_no_ids": (without_marks(ids=False), 1, "right"),
     "moved": (moved(), 1, "right"),
+    "shadow": (answered(SHADOW), 0, "returns nothing yet"),
+    "deleted": (deleted(), 0, "name 'snips' is not defined"),
     "helper": (with_helper(), 1, "right"),
     "split": (split(), 1, "right"),
 }
@@ -194,6 +207,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_graded(graded, student):
 def test_unusual_submissions_are_noted(graded):
     notes = {student: row["notes"] for student, row in graded[1].items()}
     assert "this check was changed" in notes["tampered"]
+    assert "07-ex1: no answer was found" in notes["deleted"]
     assert "found by the cell's id" in notes["no_marks"]
     assert "found by the function's name" in notes["moved"]
     assert notes["nothing"] == "no notebook was handed in"
@@ -206,7 +220,7 @@ def test_a_lost_kernel_costs_one_exercise_only(tmp_path):
     cell(node, "07-ex2").source = "def cuped(y, x):\n    return y - np.polyfit(x, y, 1)[0] * (x - x.mean())"
     hand_in(tmp_path / "in", "ann", node)
     (report,) = classroom.grade(tmp_path / "in", tmp_path / "s.csv", NOTEBOOKS, say=lambda _: None)
-    assert [m.points for m in report.marks] == [0, 1]
+    assert [m.points for m in report.marks][:2] == [0, 1]
 
 
 def test_no_kernel_is_left_behind(graded):
@@ -258,12 +272,27 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     assert [(row["student"], row["07.1"]) for row in rows] == [(f"s{n}", "1") for n in range(6)]
 
 
+def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
+    for n in range(3):
+        hand_in(tmp_path / "in", f"s{n}", answered(ENDLESS if n else RIGHT))
+    command = [sys.executable, "-m", "reclab.cli", "grade", "in", "--out", "s.csv", "--kernels", "2"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) as run:
+        assert "[1/3] s0" in run.stdout.readline()
+        started = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGINT)
+        error = run.stderr.read()
+    assert (run.returncode, error) == (130, "reclab: stopped by Ctrl-C\n")
+    assert not psutil.wait_procs(started, timeout=20)[1]
+
+
 def test_a_damaged_record_is_graded_anew(tmp_path):
     hand_in(tmp_path / "in", "ann", answered())
     for _ in range(2):
         said = []
         classroom.grade(tmp_path / "in", tmp_path / "s.csv", NOTEBOOKS, say=said.append)
-        assert said == ["[1/1] ann: 1 of 2"]
+        assert len(said) == 1 and said[0].startswith("[1/1] ann: 1 of ")
         (tmp_path / "s_feedback" / ".graded" / "ann.json").write_text('{"key": ', "utf-8")
 
 
