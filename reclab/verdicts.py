@@ -74,7 +74,8 @@ class Claim:
 
     Attributes
     ----------
-    id : such as ``A1``. rules : one or two; none where the claim was not tested, which ``untested`` then gives reasons for.
+    id : such as ``A1``. rules : one or two; none where it was not tested.
+    untested : the reason for that.
     says : outcome -> the verdict in words.
     """
 
