@@ -10,7 +10,7 @@ from reclab import loop, worlds
 from reclab.data.truth import expected_auc
 from reclab.errors import ReclabError
 from reclab.loop import World
-from reclab.systems import Counts, Halves, Learner, Random, best
+from reclab.systems import Counts, Halves, Learner, Random, best, difference, halves
 
 DAYS = 8
 
@@ -363,3 +363,16 @@ def movies():
     from reclab import data
 
     return data.movies()
+
+
+def test_the_difference_of_two_arms_is_that_of_their_clicks():
+    world = small_world(budget=np.full(20, np.inf), visits=200)
+    log = loop.run(world, Halves(Random(world), Counts(world)), days=4)
+    found = difference(log)
+    even, odd = halves(log)
+    assert len(even) + len(odd) == len(log) and (even["user"] % 2 == 0).all() and (odd["user"] % 2 == 1).all()
+    by_user = log.groupby("user")["clicked"].mean() * 3
+    assert found.value == pytest.approx(by_user[1::2].mean() - by_user[::2].mean())
+    assert found.low < found.value < found.high
+    swapped = difference(log.assign(user=log["user"] ^ 1))
+    assert swapped.value == pytest.approx(-found.value)
