@@ -198,15 +198,10 @@ def table(wanted: list[Claim], found: dict[str, Evidence]) -> pd.DataFrame:
 
     Taught in: 12_capstone.
     """
-    rows = {
-        claim.id: {
-            "claim": claim.claim,
-            "test": claim.test,
-            "data": claim.data,
-            "numbers": "; ".join(f"{rule.key} = {found[rule.key]}" for rule in claim.rules) or "none",
-            "verdict": claim.verdict(found),
-            "notebook": claim.notebook,
-        }
-        for claim in wanted
-    }
+    rows = {}
+    for claim in wanted:
+        verdict = claim.verdict(found)  # names a result that is missing
+        numbers = "; ".join(f"{rule.key} = {found[rule.key]}" for rule in claim.rules) or "none"
+        told = {"claim": claim.claim, "test": claim.test, "data": claim.data}
+        rows[claim.id] = told | {"numbers": numbers, "verdict": verdict, "notebook": claim.notebook}
     return pd.DataFrame.from_dict(rows, orient="index")
