@@ -509,7 +509,7 @@ ANSWERS = {
             [[0, 0, 1, 1, 1, 1, 2, 2], 2],
             [[3, 1, 1, 2, 3, 2, 3, 3, 2, 2], 2],
             [[0, 0, 1, 1], 2],
-            [[0, 0, 1, 2, 2, 2, 2], 2],
+            [[0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2], 3],
         ],
         hint="count the rows of each day, and compare with how many there should be",
         wrong=[
