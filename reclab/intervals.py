@@ -86,6 +86,25 @@ def bootstrap_table(values: np.ndarray, n: int = 1000, seed: int = 0, level: flo
     return found
 
 
+def t_interval(values, level: float = 0.95) -> Interval:
+    """The mean of a few independent values, such as one a seed, with its interval by Student's t.
+
+    Raises
+    ------
+    ReclabError : fewer than two values, or one that is not finite.
+
+    Taught in: 12_capstone.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ReclabError(f"a t interval needs two or more finite values, got {values}")
+    mean = float(values.mean())
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    return Interval(mean, mean - half, mean + half)
+
+
 def interval_over(
     groups: Sequence, statistic: Callable[[np.ndarray], float] | np.ndarray, n: int = 300, seed: int = 0
 ) -> Interval:

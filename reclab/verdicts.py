@@ -74,7 +74,8 @@ class Claim:
 
     Attributes
     ----------
-    id : such as ``A1``. rules : one or two; none where the claim was not tested, which ``untested`` then gives reasons for.
+    id : such as ``A1``. rules : one or two; none where it was not tested.
+    untested : the reason for that.
     says : outcome -> the verdict in words.
     """
 
@@ -197,15 +198,10 @@ def table(wanted: list[Claim], found: dict[str, Evidence]) -> pd.DataFrame:
 
     Taught in: 12_capstone.
     """
-    rows = {
-        claim.id: {
-            "claim": claim.claim,
-            "test": claim.test,
-            "data": claim.data,
-            "numbers": "; ".join(f"{rule.key} = {found[rule.key]}" for rule in claim.rules) or "none",
-            "verdict": claim.verdict(found),
-            "notebook": claim.notebook,
-        }
-        for claim in wanted
-    }
+    rows = {}
+    for claim in wanted:
+        verdict = claim.verdict(found)  # names a result that is missing
+        numbers = "; ".join(f"{rule.key} = {found[rule.key]}" for rule in claim.rules) or "none"
+        told = {"claim": claim.claim, "test": claim.test, "data": claim.data}
+        rows[claim.id] = told | {"numbers": numbers, "verdict": verdict, "notebook": claim.notebook}
     return pd.DataFrame.from_dict(rows, orient="index")

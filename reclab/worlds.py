@@ -107,6 +107,30 @@ def fit_likes(movies: data.Dataset, rows: np.ndarray, *, width: int = 8, seed: i
     return (a[:, :1] + b[:, 0] + a[:, 1:] @ b[:, 1:].T).detach().numpy()
 
 
+def film_facts(movies: data.Dataset, least: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a learner knows of films and their users.
+
+    Returns
+    -------
+    The rows of the films with at least ``least`` ratings and a year, (n_films,); the users' gender and age group,
+    (n_users, 4); the films' genres, decade and ten directions of their texts, (n_films, q). Each has a constant first.
+
+    Taught in: 12_capstone.
+    """
+    from .text import encode
+
+    items, users = movies.items, movies.users
+    words = encode(items["text"].fillna("").tolist())
+    often = np.flatnonzero((np.bincount(indices(movies)[1], minlength=len(items)) >= least) & items["year"].notna())
+    genres = items["genres"].str.join("|").str.get_dummies().to_numpy(float)[often]
+    decade = (items["year"].to_numpy()[often] - 1990) / 10
+    centred = words[often].astype(float) - words[often].mean(axis=0)
+    meaning = centred @ np.linalg.svd(centred, full_matrices=False)[2][:10].T
+    person = [np.ones(len(users)), users["gender"] == "F", users["age"] < 25, users["age"] >= 40]
+    content = [np.ones(len(often)), genres, decade, meaning / meaning.std(axis=0)]
+    return often, np.column_stack(person).astype(float), np.column_stack(content)
+
+
 def indices(movies: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The row of the user and of the film of each rating.
 

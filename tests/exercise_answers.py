@@ -111,6 +111,29 @@ def _ndcg(hits, n_relevant, k, shift=2):
     return _dcg(hits, k, shift) / _dcg([1] * min(n_relevant, k), k, shift)
 
 
+def _charged(items, clicked, bids, budgets, stop=min):
+    left, rewards = np.array(budgets, float), []
+    for k, click in zip(np.asarray(items, int), clicked, strict=True):
+        rewards.append(stop(bids[k] * click, left[k]))
+        left[k] -= rewards[-1]
+    return np.array(rewards)
+
+
+def _charged_at_once(items, clicked, bids, budgets):
+    items = np.asarray(items, int)
+    full = bids[items] * clicked
+    before = np.array([full[:row][items[:row] == k].sum() for row, k in enumerate(items)])
+    return np.clip(budgets[items] - before, 0, full)
+
+
+def _charged_for_showing(items, clicked, bids, budgets):
+    return _charged(items, np.ones(len(items)), bids, budgets)
+
+
+def _charged_if_it_fits(items, clicked, bids, budgets):
+    return _charged(items, clicked, bids, budgets, lambda price, left: price if price <= left else 0.0)
+
+
 ANSWERS = {
     "00.1": Exercise(
         probes=[
@@ -455,6 +478,68 @@ ANSWERS = {
             ),
         ],
         alternatives=[lambda first_ab, first_ba: first_ab - (first_ab + first_ba) / 2],
+    ),
+    "12.1": Exercise(
+        probes=[
+            [[0, 1, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1], [2.0, 3.0], [5.0, 10.0]],
+            [[2, 0, 2, 2, 1], [1, 0, 1, 1, 1], [1.5, 0.5, 4.0], [1.0, 0.25, 9.0]],
+            [[0, 0, 0, 1], [0, 1, 1, 1], [1.0, 2.0], [1.0, 100.0]],
+        ],
+        hint="keep what is left of each budget; a row brings the smaller of the bid of its click and what is left",
+        wrong=[
+            (
+                lambda items, clicked, bids, budgets: bids[np.asarray(items, int)] * clicked,
+                "that charges beyond the budget; once it is spent, a click brings nothing",
+            ),
+            (_charged_for_showing, "a showing without a click costs the owner nothing"),
+            (_charged_if_it_fits, "the last click may bring the rest of the budget, even if that is less than the bid"),
+            (
+                lambda items, clicked, bids, budgets: np.minimum(
+                    bids[np.asarray(items, int)] * clicked, budgets[np.asarray(items, int)]
+                ),
+                "you compare each row with the whole budget; subtract what earlier rows have taken",
+            ),
+        ],
+        alternatives=[_charged_at_once],
+    ),
+    "12.2": Exercise(
+        probes=[[[0.5, 0.7, 0.8, 0.6]], [[0.5, 0.6, 0.65]], [[0.9, 0.4, 0.5, 0.55]]],
+        hint="the best value of all days but the last, less the value of the last day",
+        wrong=[
+            (lambda curve: curve[0] - curve[-1], "you start from the first day; start from the best one"),
+            (lambda curve: max(curve) - curve[-1], "leave the last day out of the best, so that it can be negative"),
+            (lambda curve: curve[-1] - max(curve[:-1]), "the sign: what was lost is positive"),
+            (lambda curve: max(curve) - min(curve), "that is the range; the end counts, not the lowest day"),
+        ],
+        alternatives=[lambda curve: sorted(curve[:-1])[-1] - curve[-1]],
+    ),
+    "12.3": Exercise(
+        probes=[
+            [[0, 0, 1, 1, 1, 1, 2, 2], 2],
+            [[3, 1, 1, 2, 3, 2, 3, 3, 2, 2], 2],
+            [[0, 0, 1, 1], 2],
+            [[0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2], 3],
+        ],
+        hint="count the rows of each day, and compare with how many there should be",
+        wrong=[
+            (
+                lambda days, rows: np.unique(days)[np.unique(days, return_counts=True)[1] != rows],
+                "a day with too few rows was cut short, not logged twice",
+            ),
+            (
+                lambda days, rows: np.unique(days)[np.unique(days, return_counts=True)[1] > 1],
+                "a day has many rows; compare with how many there should be",
+            ),
+            (
+                lambda days, rows: len(np.unique(days)[np.unique(days, return_counts=True)[1] > rows]),
+                "that is how many days; say which",
+            ),
+            (
+                lambda days, rows: np.unique(days)[np.unique(days, return_counts=True)[1] >= rows],
+                "a day with exactly as many rows as it should have is right",
+            ),
+        ],
+        alternatives=[lambda days, rows: sorted({day for day in days if sum(np.asarray(days) == day) > rows})],
     ),
 }
 

@@ -14,7 +14,7 @@ from sklearn.metrics import ndcg_score, pairwise_distances, roc_auc_score
 
 from reclab import metrics
 from reclab.errors import ReclabError, SchemaError
-from reclab.intervals import group_codes, resamples
+from reclab.intervals import group_codes, resamples, t_interval
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("golden.json").read_text("utf-8"))
 
@@ -371,3 +371,20 @@ def test_calibration_refuses_what_is_no_probability():
 def test_the_module_needs_no_torch():
     code = "import sys, reclab.scorecard, reclab.rank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_t_interval_is_scipys_and_covers_as_promised():
+
+    values = [0.3, 0.5, 0.1, 0.4]
+    mean, low, high = t_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((0.325, expected.low, expected.high))
+    draws = np.random.default_rng(0).normal(2.0, 3.0, size=(2000, 5))
+    held = np.mean([low <= 2.0 <= high for _, low, high in map(t_interval, draws)])
+    assert 0.935 < held < 0.965
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan], [[1.0, 2.0]]])
+def test_t_interval_needs_two_finite_values(values):
+    with pytest.raises(ReclabError, match="two or more finite values"):
+        t_interval(values)

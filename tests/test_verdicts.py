@@ -1,0 +1,134 @@
+"""Verdicts follow from rules: each row names results that exist, and flips when one crosses its bar."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from reclab import results, verdicts
+from reclab.errors import ReclabError
+from reclab.series import find_notebooks, notebooks_folder
+from reclab.verdicts import Evidence, Rule
+
+CLAIMS = verdicts.claims()
+TESTED = [claim for claim in CLAIMS if claim.rules]
+PAIRS = [(claim, rule) for claim in TESTED for rule in claim.rules]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return verdicts.evidence(CLAIMS, live=False)
+
+
+def test_every_claim_of_the_article_has_its_row():
+    letters = {"A": 9, "C": 7, "T": 6, "O": 5, "Q": 5, "D": 3}
+    assert [claim.id for claim in CLAIMS] == [
+        f"{letter}{n}" for letter, most in letters.items() for n in range(1, most + 1)
+    ]
+
+
+@pytest.mark.parametrize(("claim", "rule"), PAIRS, ids=lambda value: getattr(value, "key", getattr(value, "id", None)))
+def test_each_row_names_a_result_that_exists(claim, rule):
+    assert rule.key in results.bands(rule.key[:2]), f"{claim.id}: no band for {rule.key}"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_each_row_names_notebooks_that_exist_and_show_its_results(claim):
+    named = [name.strip() for name in claim.notebook.split(",")]
+    numbers = {path.stem[:2] for path in find_notebooks(named, notebooks_folder())}
+    assert len(numbers) == len(named)
+    assert {rule.key[:2] for rule in claim.rules} <= numbers
+    assert claim.rules or claim.untested
+    assert all((claim.claim, *claim.says.values())) and (not claim.rules or (claim.test and claim.data))
+
+
+def moved(rule: Rule, met: bool) -> Evidence:
+    """A result far beyond its bar, on the side where the rule is met or on the other."""
+    shift = 1.0 if (rule.sign == ">") == met else -1.0
+    return Evidence(rule.bar + shift, rule.bar + shift - 0.1, rule.bar + shift + 0.1)
+
+
+@pytest.mark.parametrize(("claim", "rule"), PAIRS, ids=lambda value: getattr(value, "key", getattr(value, "id", None)))
+def test_a_verdict_flips_when_its_result_crosses_the_bar(claim, rule, found):
+    met, refuted = (claim.verdict(found | {rule.key: moved(rule, side)}) for side in (True, False))
+    assert met != refuted
+    assert met.split(":")[0] in ("yes", "in part") and refuted.split(":")[0] in ("no", "in part", "open")
+
+
+@pytest.mark.parametrize("claim", TESTED, ids=lambda claim: claim.id)
+def test_all_met_is_yes_all_refuted_is_no_and_bars_within_intervals_are_open(claim):
+    sides = {"yes": True, "no": False}
+    for outcome, side in sides.items():
+        assert claim.outcome({rule.key: moved(rule, side) for rule in claim.rules}) == outcome
+    around = {rule.key: Evidence(rule.bar, rule.bar - 1, rule.bar + 1) for rule in claim.rules}
+    assert claim.outcome(around) == "open"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [(0.1, 0.3, "yes"), (-0.3, -0.1, "no"), (-0.1, 0.1, "open"), (0.0, 0.2, "open"), (-0.2, 0.0, "open")],
+)
+def test_a_rule_is_met_by_the_whole_interval_or_not(low, high, outcome):
+    assert Rule("01.x", ">", 0.0).decide(Evidence((low + high) / 2, low, high)) == outcome
+    assert Rule("01.x", "<", 0.0).decide(Evidence(-(low + high) / 2, -high, -low)) == outcome
+
+
+def test_committed_evidence_has_the_mean_over_seeds_and_the_wider_interval():
+    key = "03.fall_named_minus_random"  # its stored run prints an interval over reviews
+    band, known = results.bands("03")[key], verdicts.committed("03")[key]
+    value, low, high = verdicts._printed("03")[key]
+    assert known.value == band["mean"]
+    assert known.high - known.value >= high - value > 0 and known.value - known.low >= value - low > 0
+
+
+def test_a_ledger_of_this_machine_takes_the_place_of_the_published_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECLAB_LEDGER", str(tmp_path))
+    monkeypatch.setattr(results, "_ledger", {})
+    claim = next(claim for claim in CLAIMS if claim.id == "A3")
+    key = claim.rules[0].key
+    assert verdicts.evidence([claim])[key].live is False
+    results.check(key, (-0.5, -0.6, -0.4))
+    here = verdicts.evidence([claim])[key]
+    assert here == Evidence(-0.5, -0.6, -0.4, live=True)
+    assert claim.outcome({key: here}) == "no"
+    results.check(key, 0.9)  # no interval of its own: the published one moves along
+    alone, known = verdicts.evidence([claim])[key], verdicts.committed("03")[key]
+    assert (alone.value, alone.high - alone.low) == (0.9, pytest.approx(known.high - known.low))
+    assert "here" in verdicts.table([claim], {key: here}).loc["A3", "numbers"]
+
+
+def test_the_table_has_a_row_for_each_claim_and_says_why_not(found):
+    table = verdicts.table(TESTED, found)
+    assert list(table.index) == [claim.id for claim in TESTED]
+    assert table["verdict"].str.match(r"(yes|in part|no|open): \w").all()
+    assert table["numbers"].str.contains(r"= -?[\d.e+-]+ \[").all()
+    reasons = [claim.verdict({}) for claim in CLAIMS if not claim.rules]
+    assert all(re.match("not tested, because .{20}", reason) for reason in reasons)
+
+
+def test_a_missing_result_is_named():
+    with pytest.raises(ReclabError, match=r"A3 needs the result 03\.fall"):
+        next(claim for claim in CLAIMS if claim.id == "A3").outcome({})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ('rules = ["05.x >= 0"]\nyes = "a"\nno = "b"\nopen = "c"', "a rule of verdicts.toml looks like"),
+        ('rules = ["05.x > 0"]\nyes = "a"\nno = "b"', "needs one or two rules and words"),
+        ('rules = ["05.x > 0", "05.y > 0"]\nyes = "a"\nno = "b"\nopen = "c"', "needs one or two rules and words"),
+        ('yes = "a"', "needs one or two rules and words"),
+        ('rules = ["05.x > 0"]\nyes = "a"\nno = "b"\nopen = "c"\nuntested = "d"', "needs one or two rules"),
+    ],
+)
+def test_a_row_that_cannot_be_judged_is_refused(entry, message, tmp_path):
+    file = tmp_path / "verdicts.toml"
+    file.write_text(f'[Z1]\nclaim = "x"\n{entry}\n', "utf-8")
+    with pytest.raises(ReclabError, match=message):
+        verdicts.claims(file)
+
+
+def test_evidence_of_a_claim_is_not_that_of_its_neighbour(found):
+    claim = next(claim for claim in CLAIMS if claim.id == "A5")
+    other = replace(claim, rules=claim.rules[::-1])
+    assert claim.outcome(found) == other.outcome(found)
