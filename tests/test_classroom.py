@@ -278,7 +278,8 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
     command = [sys.executable, "-m", "reclab.cli", "grade", "in", "--out", "s.csv", "--kernels", "2"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) as run:
+    listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a job in the background ignores it
+    with subprocess.Popen(command, cwd=tmp_path, env=env, **pipes, **listen) as run:
         assert "[1/3] s0" in run.stdout.readline()
         started = psutil.Process(run.pid).children(recursive=True)
         run.send_signal(signal.SIGINT)
