@@ -15,12 +15,15 @@ from functools import cache
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # as symtable names them
 BUILT_IN = frozenset(dir(builtins)) | {"get_ipython", "display"}
 
 
 @dataclass(frozen=True)
 class Statement:
     """A statement at the top level of a cell: the names that it binds, uses, and changes in place.
+
+    ``later`` are those among the used ones that its functions read when they are called.
 
     Taught in: 00_start_here.
     """
@@ -29,6 +32,7 @@ class Statement:
     binds: frozenset[str]
     uses: frozenset[str]
     changes: frozenset[str]
+    later: frozenset[str]
 
 
 @cache
@@ -108,15 +112,22 @@ def _statement(node: ast.stmt) -> Statement:
     source = ast.unparse(node)
     table = symtable.symtable(source, "cell", "exec")
     bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
-    used = {s.get_name() for s in table.get_symbols() if s.is_referenced()} | _globals_within(table)
-    return Statement(source, frozenset(bound), frozenset(used), frozenset(_changed(node)))
+    now, later = _globals_within(table)
+    used = {s.get_name() for s in table.get_symbols() if s.is_referenced()} | now | later
+    return Statement(source, frozenset(bound), frozenset(used), frozenset(_changed(node)), frozenset(later))
 
 
-def _globals_within(table: symtable.SymbolTable) -> set[str]:
-    names = set()
+def _globals_within(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """What comprehensions read at once, and what functions read when they are called."""
+    now, later = set(), set()
     for child in table.get_children():
-        names |= {s.get_name() for s in child.get_symbols() if s.is_global()} | _globals_within(child)
-    return names
+        own = {s.get_name() for s in child.get_symbols() if s.is_global()}
+        at_once, when_called = _globals_within(child)
+        if child.get_name() in COMPREHENSIONS:
+            now, later = now | own | at_once, later | when_called
+        else:
+            later |= own | at_once | when_called
+    return now, later
 
 
 def _changed(node: ast.stmt) -> set[str]:

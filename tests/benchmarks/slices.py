@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import nbformat
 
+from reclab import needs
+
 
 @dataclass
 class Names:
@@ -56,7 +58,8 @@ def cells_with(node: nbformat.NotebookNode, word: str) -> nbformat.NotebookNode:
 
 def _only(node: nbformat.NotebookNode, is_wanted: Callable[[Names], bool], said: list[str]) -> nbformat.NotebookNode:
     code = [cell for cell in node.cells if cell.cell_type == "code"]
-    known = [names_of(cell.source) for cell in code]
+    imported = frozenset().union(*(needs.imports(cell.source) for cell in code))
+    known = [names_of(cell.source, imported) for cell in code]
     wanted = {n for n, names in enumerate(known) if is_wanted(names)}
     if not wanted:
         raise ValueError(f"no cell checks or calls {', '.join(said)}")
@@ -91,112 +94,37 @@ def meet(key: str, wanted: str) -> bool:
     return fnmatch.fnmatch(wanted, key) or fnmatch.fnmatch(key, wanted)
 
 
-def names_of(source: str) -> Names:
-    """What a cell's code loads, sets and checks."""
+def names_of(source: str, imported: frozenset[str] = frozenset()) -> Names:
+    """What a cell's code loads, sets and checks; calling a function of an imported module does not change it."""
     found = Names(set(), set(), set(), set(), [], set())
-    for statement in _in_order(ast.parse(source).body):
-        reader = _Reader()
-        reader.visit(statement)
-        found.loads |= reader.loads - found.wholly
-        found.later |= reader.later
-        found.sets |= reader.stores | reader.changed
-        if isinstance(statement, WHOLE):
-            found.wholly |= reader.stores - reader.changed - reader.loads
-        found.keys += reader.keys
-        found.called |= reader.called
+    tree = ast.parse(source)
+    for node in _in_order(tree.body):
+        for part in needs.statements(ast.unparse(node)):
+            found.loads |= part.uses - found.wholly
+            found.later |= part.later
+            found.sets |= part.binds | (part.changes - imported)
+            if isinstance(node, WHOLE):
+                found.wholly |= part.binds - part.changes - (part.uses - part.later)
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        found.called.add(name := getattr(call.func, "attr", getattr(call.func, "id", "")))
+        if name == "check" and isinstance(call.func, ast.Name):
+            found.keys.append(_pattern(call.args[0]))
     return found
 
 
 def _in_order(statements: list[ast.stmt]):
     """Statements with those inside loops and blocks, as they run; every loop is taken to run at least once."""
     for statement in statements:
-        if isinstance(statement, (ast.For, ast.With)):
+        if isinstance(statement, ast.For | ast.With):
             inside, statement = statement.body, copy.copy(statement)
-            statement.body = []
+            statement.body = [ast.Pass()]
             yield statement
             yield from _in_order(inside)
         else:
             yield statement
 
 
-WHOLE = (ast.Assign, ast.AnnAssign, ast.For, ast.With, ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-CHANGERS = {"add", "append", "extend", "fit", "setdefault", "update"}  # methods that change what they belong to
-
-
-class _Reader(ast.NodeVisitor):
-    """Sorts the names of one statement by what is done with them."""
-
-    def __init__(self):
-        self.loads, self.later, self.stores, self.changed, self.called = set(), set(), set(), set(), set()
-        self.keys: list[str] = []
-        self.own: list[set[str]] = []  # names of the functions and comprehensions around
-        self.functions = 0
-
-    def visit_Name(self, node):
-        if any(node.id in names for names in self.own):
-            return
-        if isinstance(node.ctx, ast.Load):
-            (self.later if self.functions else self.loads).add(node.id)
-        elif not self.functions:
-            self.stores.add(node.id)
-
-    def _within(self, node, names: set[str], function: bool):
-        self.own.append(names)
-        self.functions += function
-        self.generic_visit(node)
-        self.functions -= function
-        self.own.pop()
-
-    def _function(self, node):
-        if not self.functions and not isinstance(node, ast.Lambda):
-            self.stores.add(node.name)
-        inside = [part for part in ast.walk(node) if part is not node]
-        names = {part.arg for part in inside if isinstance(part, ast.arg)}
-        self._within(node, names | {n.id for n in inside if isinstance(n, ast.Name) and not _loaded(n)}, True)
-
-    visit_FunctionDef = visit_Lambda = visit_ClassDef = _function
-
-    def _comprehension(self, node):
-        targets = [name for part in node.generators for name in ast.walk(part.target)]
-        self._within(node, {name.id for name in targets if isinstance(name, ast.Name)}, False)
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
-
-    def visit_Import(self, node):
-        self.stores.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-
-    visit_ImportFrom = visit_Import
-
-    def visit_AugAssign(self, node):
-        if not self.functions:
-            self.changed |= _base(node.target)
-        self.generic_visit(node)
-
-    def _part(self, node):
-        if not _loaded(node) and not self.functions:
-            self.changed |= _base(node)
-        self.generic_visit(node)
-
-    visit_Subscript = visit_Attribute = _part
-
-    def visit_Call(self, node):
-        if isinstance(node.func, ast.Attribute) and node.func.attr in CHANGERS and not self.functions:
-            self.changed |= _base(node.func)
-        self.called.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
-        if getattr(node.func, "id", "") == "check":
-            self.keys.append(_pattern(node.args[0]))
-        self.generic_visit(node)
-
-
-def _base(node) -> set[str]:
-    """The name that ``name.part[0].part`` starts from; none where it starts from a call."""
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
-
-
-def _loaded(node) -> bool:
-    return isinstance(node.ctx, ast.Load)
+WHOLE = ast.Assign, ast.AnnAssign, ast.For, ast.With, ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom
 
 
 def _pattern(key: ast.expr) -> str:
