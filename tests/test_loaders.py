@@ -41,6 +41,15 @@ def whole(tables) -> pd.DataFrame:
     return pd.concat(list(tables))
 
 
+def refused_and_counted(read, path: Path, kind: str) -> tuple[str, pd.DataFrame]:
+    """What one bad row stops the reading with, and the rows that are left where such rows are counted."""
+    with pytest.raises(SchemaError) as caught:
+        whole(read(path))
+    table = whole(read(path, bad=(bad := Counter())))
+    assert bad == {kind: 1}
+    return str(caught.value), table
+
+
 def utc(*texts) -> list:
     return [pd.Timestamp(text, tz="UTC") for text in texts]
 
@@ -170,13 +179,10 @@ def broken(**changes) -> bytes:
 )
 def test_a_bad_line_is_named_or_counted(content, kind, message):
     path = write(content, "r.jsonl")
-    with pytest.raises(SchemaError) as caught:
-        whole(amazon.reviews(path))
-    assert str(caught.value).startswith(message)
-    assert str(caught.value).endswith("mend it, or count and drop such rows with `bad=Counter()`")
-    assert "\n" not in str(caught.value)
-    table = whole(amazon.reviews(path, bad=(bad := Counter())))
-    assert bad == {kind: 1}
+    said, table = refused_and_counted(amazon.reviews, path, kind)
+    assert said.startswith(message)
+    assert said.endswith("mend it, or count and drop such rows with `bad=Counter()`")
+    assert "\n" not in said
     assert len(table) == len(content.strip().split(b"\n")) - 1
 
 
@@ -367,11 +373,8 @@ def test_movielens_with_headers(kind):
 )
 def test_a_bad_rating_is_named_or_counted(rows, kind, message):
     path = write(f"userId,movieId,rating,timestamp\n1,1,4,5\n{rows}2,2,3,6\n".encode(), "ratings.csv")
-    with pytest.raises(SchemaError) as caught:
-        whole(movielens.ratings(path))
-    assert str(caught.value).startswith(message)
-    table = whole(movielens.ratings(path, bad=(bad := Counter())))
-    assert bad == {kind: 1}
+    said, table = refused_and_counted(movielens.ratings, path, kind)
+    assert said.startswith(message)
     assert table.index.tolist() == [0, 2]
 
 
@@ -431,10 +434,8 @@ def test_mind_of_the_test_has_no_labels():
 )
 def test_a_bad_impression_is_named_or_counted(old, new, kind):
     path = write(raw_files.MIND["behaviors.tsv"].replace(old, new), "behaviors.tsv")
-    with pytest.raises(SchemaError, match=r"behaviors\.tsv: row 1: "):
-        whole(mind.impressions(path))
-    table = whole(mind.impressions(path, bad=(bad := Counter())))
-    assert bad == {kind: 1}
+    said, table = refused_and_counted(mind.impressions, path, kind)
+    assert "behaviors.tsv: row 1: " in said
     assert table["impression_id"].tolist() == ["1", "1"]
 
 
@@ -471,10 +472,9 @@ def test_open_bandit_log(kind):
 )
 def test_a_bad_impression_of_the_log_is_named_or_counted(old, new, kind):
     path = write(raw_files.OPEN_BANDIT.replace(old, new), "all.csv")
-    with pytest.raises(SchemaError, match=rf"row 1: {kind} is not "):
-        whole(data.open_bandit_log(path))
-    assert len(whole(data.open_bandit_log(path, bad=(bad := Counter())))) == 1
-    assert bad == {kind: 1}
+    said, table = refused_and_counted(data.open_bandit_log, path, kind)
+    assert f"row 1: {kind} is not " in said
+    assert len(table) == 1
 
 
 def test_the_stream_of_the_small_log_is_the_small_log():

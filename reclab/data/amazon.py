@@ -121,7 +121,7 @@ def _checked(table: pd.DataFrame, edition: int, positive_from: float, name: str,
     """Only rows with ids, a rating and a time in which reviews were written; types as in the schema."""
 
     def only(ok: pd.Series, column: str, wanted: str) -> pd.DataFrame:
-        return keep(table, ok, name, column, lambda row: f"{column} is not {wanted}", bad)
+        return keep(table, ok, name, column, f"{column} is not {wanted}", bad)
 
     for column in ("user_id", "item_id"):
         table = only(table[column].fillna("") != "", column, "an id")
@@ -168,7 +168,7 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
     name = Path(source).name
     for table in json_tables(source, lambda rows: pd.DataFrame(list(map(_item, rows))), bad):
         ok = table["item_id"].notna()
-        yield keep(table, ok, name, "item_id", lambda row: "neither parent_asin nor asin is an id", bad)
+        yield keep(table, ok, name, "item_id", "neither parent_asin nor asin is an id", bad)
 
 
 def _item(row: dict) -> dict:

@@ -127,7 +127,7 @@ def _logged(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame
         "propensity_score": ((number["propensity_score"] > 0) & (number["propensity_score"] <= 1), "in (0, 1]"),
     }
     for column, (ok, wanted) in rules.items():
-        log = keep(log, ok.loc[log.index], name, column, lambda row, c=column, w=wanted: f"{c} is not {w}", bad)
+        log = keep(log, ok.loc[log.index], name, column, f"{column} is not {wanted}", bad)
     return log.astype({"position": "int64"})
 
 

@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -167,16 +167,14 @@ def refuse(bad: Counter | None, name: str, where: str, why: str, kind: str) -> N
     bad[kind] += 1
 
 
-def keep(
-    table: pd.DataFrame, ok: np.ndarray, name: str, kind: str, said: Callable[[int], str], bad: Counter | None
-) -> pd.DataFrame:
+def keep(table: pd.DataFrame, ok: np.ndarray, name: str, kind: str, why: str, bad: Counter | None) -> pd.DataFrame:
     """The rows that are ok; the first other one stops the reading, or all are counted.
 
     Parameters
     ----------
     table : its index says where each row stands in the file.
     ok : bool (n_rows,).
-    said : from a position in the table to what is wrong there.
+    why : what is wrong with the other rows.
 
     Taught in: 11_efficiency_and_scale.
     """
@@ -184,7 +182,7 @@ def keep(
     if ok.all():
         return table
     first = int((~ok).argmax())
-    refuse(bad, name, f"{table.index.name or 'row'} {table.index[first]}", said(first), kind)
+    refuse(bad, name, f"{table.index.name or 'row'} {table.index[first]}", why, kind)
     if bad is not None:
         bad[kind] += int((~ok).sum()) - 1
     return table[ok]

@@ -44,7 +44,7 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
     Taught in: 11_efficiency_and_scale.
     """
     for table in delimited(source, "news.tsv", names=_NEWS, separator="\t", quotes=False, bad=bad):
-        table = keep(table, table["item_id"] != "", "news.tsv", "item_id", lambda row: "item_id is empty", bad)
+        table = keep(table, table["item_id"] != "", "news.tsv", "item_id", "item_id is empty", bad)
         text = (table["title"] + "\n" + table["abstract"]).str.strip()
         yield table.assign(text=text.mask(text == ""))
 
@@ -63,12 +63,10 @@ def impressions(source: str | Path, *, bad: Counter | None = None) -> Iterator[p
     for table in delimited(source, "behaviors.tsv", names=_BEHAVIORS, separator="\t", quotes=False, bad=bad):
         times = pd.to_datetime(table["timestamp"], format="%m/%d/%Y %I:%M:%S %p", utc=True, errors="coerce")
         table["timestamp"], name = times, "behaviors.tsv"
-        table = keep(
-            table, times.notna(), name, "timestamp", lambda row: "the time is not like 11/9/2019 9:05:58 AM", bad
-        )
-        table = keep(table, table["user_id"] != "", name, "user_id", lambda row: "user_id is empty", bad)
+        table = keep(table, times.notna(), name, "timestamp", "the time is not like 11/9/2019 9:05:58 AM", bad)
+        table = keep(table, table["user_id"] != "", name, "user_id", "user_id is empty", bad)
         table["shown"] = table["shown"].str.split()
-        table = keep(table, table["shown"].str.len() > 0, name, "shown", lambda row: "nothing was shown", bad)
+        table = keep(table, table["shown"].str.len() > 0, name, "shown", "nothing was shown", bad)
         table["history"] = table["history"].str.split()
         if len(table):
             yield _exploded(table, name, bad)
@@ -82,5 +80,5 @@ def _exploded(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFra
     unlike = labels.to_numpy() != bool(labels.iloc[0])  # all rows of a file have labels, or none
     rows["item_id"] = parts["item_id"]
     rows["positive"] = (parts["label"] == "1") if labels.iloc[0] else pd.Series(pd.NA, rows.index, dtype="boolean")
-    rows = keep(rows, ~unlike, name, "label", lambda row: "only some impressions have a label -0 or -1", bad)
+    rows = keep(rows, ~unlike, name, "label", "only some impressions have a label -0 or -1", bad)
     return rows[["impression_id", "user_id", "item_id", "timestamp", "place", "positive", "history"]]

@@ -99,7 +99,7 @@ def ratings(
     for table, name in _tables(source, ("ratings.csv", "ratings.dat", "u.data"), bad):
         table = _with_ids(table, name, bad)
         table["rating"] = pd.to_numeric(table["rating"], errors="coerce")
-        table = keep(table, table["rating"].between(0.5, 5), name, "rating", _not("rating", "0.5 to 5"), bad)
+        table = keep(table, table["rating"].between(0.5, 5), name, "rating", "rating is not 0.5 to 5", bad)
         table = _timed(table, name, bad)
         table.insert(3, "positive", table["rating"] >= positive_from)
         found += len(table)
@@ -185,22 +185,18 @@ def _whole(source: str | Path, candidates: tuple[str, ...]) -> pd.DataFrame:
         raise SchemaError(f"{source}: {candidates[0]} has no rows; fetch it anew")
     table = pd.concat([part for part, _ in tables], ignore_index=True)
     ids = "user_id" if "user_id" in table else "item_id"
-    return keep(table, ~table[ids].duplicated(), tables[0][1], ids, lambda row: f"{ids} stands there twice", None)
-
-
-def _not(column: str, wanted: str):
-    return lambda row: f"{column} is not {wanted}"
+    return keep(table, ~table[ids].duplicated(), tables[0][1], ids, f"{ids} stands there twice", None)
 
 
 def _with_ids(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame:
     for column in ("user_id", "item_id"):
         if column in table:
-            table = keep(table, table[column] != "", name, column, _not(column, "an id"), bad)
+            table = keep(table, table[column] != "", name, column, f"{column} is not an id", bad)
     return table
 
 
 def _timed(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame:
     seconds = pd.to_numeric(table["timestamp"], errors="coerce")
     ok = seconds.between(0, 2**32)  # up to the year 2106
-    table = keep(table, ok, name, "timestamp", _not("timestamp", "in seconds since 1970"), bad)
+    table = keep(table, ok, name, "timestamp", "timestamp is not in seconds since 1970", bad)
     return table.assign(timestamp=pd.to_datetime(np.asarray(seconds[ok], "int64"), unit="s", utc=True))
