@@ -58,12 +58,17 @@ def source_hashes() -> dict[str, str]:
     }
 
 
-def source_hash() -> str:
+def source_hash(sources: dict[str, str] | None = None) -> str:
     """One sha256 over the files that a notebook's numbers can come from.
+
+    Parameters
+    ----------
+    sources : what `source_hashes` gave, here or in the receipt of another run; None: those of this package.
 
     Taught in: 00_start_here.
     """
-    hashes = {name: value for name, value in source_hashes().items() if name not in TOOLING}
+    sources = source_hashes() if sources is None else sources
+    hashes = {name: value for name, value in sources.items() if name not in TOOLING}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,6 @@ Taught in: 12_capstone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import html
 import json
 from importlib import resources
@@ -107,18 +106,13 @@ def against(mine: dict, other: dict | None = None) -> pd.DataFrame:
     """
     if other:
         return compare.differences(mine, other)
-    own = mine | {"sources": {"of the package": _hash_of_sources(mine)}}
+    own = mine | {"sources": {"of the package": receipts.source_hash(mine["sources"])}}
     theirs: dict = {"notebooks": []}
     for name in (notebook["name"] for notebook in mine["notebooks"]):
         found = compare.published(name[:2])
         code = [{"name": name, "code": part["code"]} for part in found["notebooks"]]
         theirs = found | {"notebooks": theirs["notebooks"] + code}
     return compare.differences(own, theirs) if theirs["notebooks"] else pd.DataFrame(columns=compare.COLUMNS)
-
-
-def _hash_of_sources(receipt: dict) -> str:
-    kept = {name: value for name, value in receipt.get("sources", {}).items() if name not in receipts.TOOLING}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def class_report(folder: Path, other: dict | None = None) -> pd.DataFrame:
