@@ -36,7 +36,7 @@ def command(args: argparse.Namespace) -> int:
     Taught in: 12_capstone.
     """
     other = read_receipt(args.other) if args.other else None
-    if args.receipt.is_dir():
+    if args.receipt.is_dir() and not (args.receipt / "receipt.json").is_file():  # else it is the folder of one run
         table = class_report(args.receipt, other)
         title, status = f"Receipts in {args.receipt.name}", int(not (table["trouble"] == "").any())
         parts = {"": table}

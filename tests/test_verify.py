@@ -163,6 +163,16 @@ def test_a_class_gets_a_line_for_each_and_bad_receipts_hide_none(mine, tmp_path,
         verify.class_report(tmp_path / "empty")
 
 
+def test_the_folder_of_a_run_is_read_as_its_receipt(mine, tmp_path, capsys):
+    shown = []
+    (tmp_path / "receipt.json").write_text(json.dumps(mine))
+    for given in (tmp_path, tmp_path / "receipt.json"):
+        assert cli.main(["verify", str(given)]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "What differs" in shown[0]
+
+
 def test_causes_come_in_the_order_of_their_likelihood(mine):
     other = changed(changed(mine, threads), notebook)
     assert verify.against(mine, other)["likely why"].tolist() == [
