@@ -235,16 +235,10 @@ def write(masters: list[Master], path: Path) -> Path:
     if path.suffix == ".html":
         from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-        text = PAGE.format(title="Teacher's guide", body=markdown2html_mistune(text))
+        from .report import plain_page
+
+        text = plain_page("Teacher's guide", markdown2html_mistune(text))
     elif path.suffix != ".md":
         raise ReclabError(f"a guide is written as .md or .html, not as {path.name!r}")
     write_atomically(path, text)
     return path
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
-th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; border-bottom: 1px solid #767676; }}
-.anchor-link {{ display: none; }}</style></head><body><main>{body}</main></body></html>
-"""

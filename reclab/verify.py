@@ -17,13 +17,8 @@ from jsonschema.exceptions import best_match
 
 from . import compare, receipts
 from .errors import ReclabError
+from .report import plain_page
 from .results import OUTSIDE, WITHIN, write_atomically
-
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a }}
-table {{ border-collapse: collapse }} th, td {{ border: 1px solid #999; padding: .3rem .6rem; text-align: left }}
-th {{ background: #eee }}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>
-"""
 
 
 def command(args: argparse.Namespace) -> int:
@@ -174,4 +169,4 @@ def page(title: str, parts: dict[str, pd.DataFrame]) -> str:
         + (part.to_html(index=False, border=0) if len(part) else "<p>nothing</p>")
         for heading, part in parts.items()
     )
-    return PAGE.format(title=html.escape(title), body=body)
+    return plain_page(title, f"<h1>{html.escape(title)}</h1>{body}")
