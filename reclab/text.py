@@ -17,7 +17,7 @@ import torch
 
 from . import assets
 from .convert import model_folder
-from .profiles import get_profile
+from .profiles import get_profile, quick_products
 from .results import write_atomically
 
 ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
@@ -95,13 +95,16 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
 
 
-def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None = None) -> list[np.ndarray]:
+def length_groups(
+    lengths: Sequence[int], batch_size: int, *, seed: int | None = None, round_to: int = ROUND_TO
+) -> list[np.ndarray]:
     """Rows of texts of like length, batch by batch, so that little of a padded batch is padding.
 
     Parameters
     ----------
     lengths : tokens of each text.
     seed : draws the order of equal lengths and of the batches; None keeps batches from short to long.
+    round_to : lengths count as equal up to the next multiple of this.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def length_groups(lengths: Sequence[int], batch_size: int, *, seed: int | None =
     lengths = np.asarray(lengths)
     rng = None if seed is None else np.random.default_rng(seed)
     rows = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
-    rounded = -(-lengths // ROUND_TO)
+    rounded = -(-lengths // round_to)
     rows = rows[np.argsort(rounded[rows], kind="stable")]
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
@@ -139,22 +142,26 @@ def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed
 
 
 def padded_batches(
-    tokens: Sequence[list[int]], pad_id: int, batch_size: int = 16
+    tokens: Sequence[list[int]], pad_id: int, batch_size: int = 16, round_to: int = ROUND_TO
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
     """Row numbers and the padded batch of each length group, from short to long, for reading without training.
 
-    Taught in: 02_bert_finetuning.
-    """
-    for rows in length_groups([len(ids) for ids in tokens], batch_size):
-        yield rows, pad([tokens[row] for row in rows], pad_id)
-
-
-def pad(tokens: Sequence[list[int]], pad_id: int = 0) -> dict[str, torch.Tensor]:
-    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to 16).
+    Parameters
+    ----------
+    round_to : padded lengths are a multiple of this.
 
     Taught in: 02_bert_finetuning.
     """
-    width = -(-max(map(len, tokens)) // ROUND_TO) * ROUND_TO
+    for rows in length_groups([len(ids) for ids in tokens], batch_size, round_to=round_to):
+        yield rows, pad([tokens[row] for row in rows], pad_id, round_to)
+
+
+def pad(tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO) -> dict[str, torch.Tensor]:
+    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to ``round_to``).
+
+    Taught in: 02_bert_finetuning.
+    """
+    width = -(-max(map(len, tokens)) // round_to) * round_to
     ids = torch.full((len(tokens), width), pad_id)
     mask = torch.zeros((len(tokens), width), dtype=torch.long)
     for row, text in enumerate(tokens):
@@ -182,7 +189,7 @@ def autocast(device: torch.device, precision: str):
 
 
 def encode(
-    texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 32
+    texts: Sequence[str], model: str = "minilm-l6", *, max_length: int = 128, batch_size: int = 16
 ) -> np.ndarray:
     """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
 
@@ -204,7 +211,7 @@ def encode(
     device = torch.device(get_profile().device)
     encoder = load_encoder(model).to(device)
     vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), quick_products(device.type):
         for rows, batch in padded_batches(tokens, tokenizer.pad_token_id, batch_size):
             batch = {name: values.to(device) for name, values in batch.items()}
             vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()
