@@ -49,7 +49,7 @@ def fit(
     method : ``full``, or a cheaper one of `reclab.efficient.METHODS`.
     encoder, tokenizer : take the place of the profile's model; give both or neither.
     lr : learning rate of what is trained in the encoder; None: the method's own.
-    validation : texts and labels that the fit looks at five times on its way; their ``validation_loss`` and
+    validation : texts and labels that the fit looks at three times on its way; their ``validation_loss`` and
         ``validation_auc`` join the history. They must not be the test texts.
     training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
 

@@ -348,3 +348,36 @@ def test_no_method_warns(method):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tiny_bert.fit(method, stop_after=1)
+
+
+# Attention
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attend_is_the_attention_of_pytorch(masked):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 5, 2, 7, 4)  # three of five texts, two heads, seven tokens, four numbers
+    mask = torch.zeros(5, 1, 7, 7).masked_fill(torch.arange(7) > 4, torch.finfo().min) if masked else None
+    found, _ = efficient.attend(torch.nn.Module(), query, key, value, mask, scaling=0.3)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_attend_drops_weights_in_training_only():
+    query, key, value = torch.randn(3, 1, 1, 50, 4)
+    module = torch.nn.Module()
+    kept = [efficient.attend(module.train(on), query, key, value, None, 1.0, 0.5)[0] for on in (True, False, False)]
+    assert not torch.allclose(kept[0], kept[1])
+    assert torch.equal(kept[1], kept[2])
+
+
+def test_quick_attention_changes_no_gradient(tokens):
+    found = {}
+    for device in ("cpu", "cuda"):  # "cuda" leaves the fused kernel, which computes on any device
+        module = prepared("full")
+        with efficient.quick_attention(module.encoder, device):
+            module(**text.pad(tokens)).logsumexp(-1).sum().backward()
+        found[device] = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    assert found["cpu"].keys() == found["cuda"].keys()
+    for name, gradient in found["cuda"].items():
+        torch.testing.assert_close(found["cpu"][name], gradient, rtol=1e-4, atol=1e-5)

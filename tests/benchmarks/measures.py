@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
+from reclab.profiles import quick_products
+
 
 def row(name: str, value: float | None, unit: str, *, least: float | None = None, most: float | None = None) -> dict:
     """One measurement, with the least or the most that is asked of it; a value of None was not measured here."""
@@ -47,7 +49,7 @@ def gemm_peak(config, kind: torch.dtype, rows: int = 1024, repeats: int = 20) ->
     """FLOP a CPU second of the model's own matrix products, each at its fastest of some runs."""
     width, inner = config.hidden_size, config.intermediate_size
     flops = seconds = 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), quick_products("cpu"):
         for out, into in ((width, width), (inner, width), (width, inner)):
             inputs, weights = torch.randn(rows, into).to(kind), torch.randn(out, into).to(kind)
             seconds += min(cpu_seconds(lambda a=inputs, w=weights: a @ w.T) for _ in range(repeats))
