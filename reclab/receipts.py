@@ -38,11 +38,18 @@ print(json.dumps([torch.backends.cpu.get_cpu_capability(), torch.get_num_threads
 
 
 def code_hash(node) -> str:
-    """The sha256 of a notebook's code cells, in order; outputs, prose and the set-up cell do not count.
+    """The sha256 of the code cells that results can rest on, in order.
+
+    Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer the lesson uses.
 
     Taught in: 00_start_here.
     """
-    cells = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
+    from .needs import binds, uses
+
+    code = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
+    lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
+    answers = uses(lesson) - binds(lesson)
+    cells = [c for c in code if "nbgrader" not in c.metadata or binds(c.source) & answers]
     return hashlib.sha256(json.dumps([c.source for c in cells]).encode()).hexdigest()
 
 
