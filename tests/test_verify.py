@@ -163,6 +163,38 @@ def test_a_class_gets_a_line_for_each_and_bad_receipts_hide_none(mine, tmp_path,
         verify.class_report(tmp_path / "empty")
 
 
+def test_a_moved_result_is_no_cause_of_its_own(mine, tmp_path):
+    moved = changed(changed(mine, torch), lambda receipt: receipt["results"][0].update(value=-7.0))
+    only = changed(mine, lambda receipt: receipt["results"][0].update(value=-7.0))
+    for name, content in {"moved": moved, "same": mine, "only": only, "torch": changed(mine, torch)}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    table = verify.class_report(tmp_path, mine).set_index("name")[["differs", "likely why"]]
+    assert table.loc["moved"].tolist() == ["version torch", compare.CAUSES["versions"]]
+    assert table.loc["same"].tolist() == ["nothing", ""]
+    assert table.loc["torch"].tolist() == ["version torch", ""], "no result moved, so none asks for a reason"
+    assert table.loc["only", "differs"] == "results alone"
+    assert "nothing else differs" in table.loc["only", "likely why"]
+
+
+def test_the_bands_of_a_notebook_are_read_once_for_a_class(mine, tmp_path, monkeypatch):
+    asked, published = [], compare.published
+    monkeypatch.setattr(compare, "published", lambda number: asked.append(number) or published(number))
+    for name in "abc":
+        (tmp_path / f"{name}.json").write_text(json.dumps(mine))
+    assert len(verify.class_report(tmp_path)) == 3
+    assert asked == list(NAMES)
+
+
+def test_each_notebook_is_compared_with_the_run_of_its_own_bands(mine):
+    def published(number):
+        return compare.published(number) | {"versions": {"torch": f"2.{number}"}}
+
+    table = verify.against(changed(mine, notebook), published=published)
+    assert table.loc[table["what"] == "version torch", "theirs"].tolist() == ["2.07", "2.08"]
+    assert table["what"].iloc[0] == "code of 07_off_policy_evaluation"
+    assert verify.against(changed(mine, lambda receipt: receipt["notebooks"].clear())).empty
+
+
 def test_the_folder_of_a_run_is_read_as_its_receipt(mine, tmp_path, capsys):
     shown = []
     (tmp_path / "receipt.json").write_text(json.dumps(mine))
