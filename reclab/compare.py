@@ -27,7 +27,7 @@ CAUSES = {
     "versions": "another version of a library: the same steps in another order, or other draws",
     "machine": "another machine or number of threads: sums in another order, which training can amplify",
 }
-OF_THE_MACHINE = ("processor", "cpu_capability", "threads", "gpu")
+OF_THE_MACHINE = ("processor", "cpu_capability", "blas", "threads", "gpu")
 COLUMNS = ["what", "mine", "theirs", "likely why"]
 
 
