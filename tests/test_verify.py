@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pandas as pd
 import pytest
@@ -85,6 +86,20 @@ def test_the_planted_cause_is_named(mine, change, tmp_path, capsys):
     assert why in shown
     cells = [cell.get_text() for cell in BeautifulSoup(page.read_text("utf-8"), "html.parser").select("td")]
     assert what in cells
+
+
+def test_a_receipt_records_the_threads_the_torch_the_profile_and_the_code_that_ran(mine, monkeypatch):
+    """The planted causes once more, as they arise: in what surrounds the run, not in its receipt."""
+    (path,) = find_notebooks(["07"], notebooks_folder())
+    node, version = read_notebook(path), metadata.version
+    next(cell for cell in node.cells if cell.cell_type == "code" and "check(" in cell.source).source += "\nx = 1"
+    monkeypatch.setenv("OMP_NUM_THREADS", str(mine["machine"]["threads"] + 1))
+    monkeypatch.setattr(receipts, "machine", receipts.machine.__wrapped__)  # it is asked once a process
+    monkeypatch.setattr(metadata, "version", lambda name: "2.6.0" if name == "torch" else version(name))
+    runs = [Run("07", path.stem, node), Run("08", mine["notebooks"][1]["name"], read_notebook(path))]
+    other = receipts.receipt(runs, get_profile("gpu"), started="", complete=True)
+    named = set(verify.against(mine, other)["what"])
+    assert named >= {"machine threads", "version torch", "profile", f"code of {path.stem}"}
 
 
 def test_a_receipt_is_what_its_schema_says(mine):
