@@ -27,7 +27,7 @@ CAUSES = {
     "versions": "another version of a library: the same steps in another order, or other draws",
     "machine": "another machine or number of threads: sums in another order, which training can amplify",
 }
-OF_THE_MACHINE = ("processor", "cpu_capability", "threads", "gpu")
+OF_THE_MACHINE = ("processor", "cpu_capability", "blas", "threads", "gpu")
 COLUMNS = ["what", "mine", "theirs", "likely why"]
 
 
@@ -141,13 +141,25 @@ def certificate(notebooks: list[str], ledgers: Path | None = None) -> pd.DataFra
 def _line(number: str, ledgers: Path) -> dict:
     found = list(results.read_ledger(number, ledgers).values())
     differ = differences(present(number), published(number))
-    outside = sum(result.verdict == OUTSIDE for result in found)
-    unknown = "nothing that a receipt holds: run it again, then ask"
+    summed = summary({result.key: result.verdict for result in found}, differ)
+    return {"published": len(results.bands(number)), "run": len(found), **summed}
+
+
+def summary(verdicts: dict[str, str], differ: pd.DataFrame) -> dict:
+    """A run in a line: ``within`` and ``outside`` of its bands, what ``differs``, and the ``likely why``.
+
+    Parameters
+    ----------
+    verdicts : the verdict on each result, by key. differ : as `differences` gives it; the why is that of its first
+        row, and asked for where a result lies outside its band or is not the other run's.
+
+    Taught in: 12_capstone.
+    """
+    moved, outside = differ["what"].isin(list(verdicts)), sum(verdict == OUTSIDE for verdict in verdicts.values())
+    why = differ["likely why"].iloc[0] if len(differ) else "nothing that a receipt holds: run it again, then ask"
     return {
-        "published": len(results.bands(number)),
-        "run": len(found),
-        "within": sum(result.verdict == WITHIN for result in found),
+        "within": sum(verdict == WITHIN for verdict in verdicts.values()),
         "outside": outside,
-        "differs": ", ".join(differ["what"]) or "nothing",
-        "likely why": (differ["likely why"].iloc[0] if len(differ) else unknown) if outside else "",
+        "differs": ", ".join(differ["what"][~moved]) or ("results alone" if moved.any() else "nothing"),
+        "likely why": why if outside or moved.any() else "",
     }

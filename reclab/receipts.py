@@ -31,18 +31,27 @@ TOOLING = {
     *("verdicts.py", "verify.py"),
 }
 PROBE = """
-import json, torch
+import json, numpy, torch
 cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-print(json.dumps([torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), cuda]))
+blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+blas = f"{blas.get('name')} {blas.get('version')}"
+print(json.dumps([torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), cuda, blas]))
 """
 
 
 def code_hash(node) -> str:
-    """The sha256 of a notebook's code cells, in order; outputs, prose and the set-up cell do not count.
+    """The sha256 of the code cells that results can rest on, in order.
+
+    Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer the lesson uses.
 
     Taught in: 00_start_here.
     """
-    cells = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
+    from .needs import binds, uses
+
+    code = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
+    lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
+    answers = uses(lesson) - binds(lesson)
+    cells = [c for c in code if "nbgrader" not in c.metadata or binds(c.source) & answers]
     return hashlib.sha256(json.dumps([c.source for c in cells]).encode()).hexdigest()
 
 
@@ -90,18 +99,19 @@ def _version(name: str) -> str:
 
 @cache
 def machine() -> dict:
-    """What of the machine can change a last digit: system, processor, vector instructions, threads, GPU.
+    """What of the machine can change a last digit: system, processor, vector instructions, BLAS, threads, GPU.
 
     Taught in: 00_start_here.
     """
     # A process of its own, so that torch does not stay in memory beside the notebooks.
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
-    capability, threads, cuda = json.loads(probe.stdout) if probe.returncode == 0 else (None, None, None)
+    capability, threads, cuda, blas = json.loads(probe.stdout) if probe.returncode == 0 else [None] * 4
     return {
         "platform": platform.platform(),
         "processor": _processor(),
         "processors": os.cpu_count(),
         "cpu_capability": capability,
+        "blas": blas,
         "threads": threads,
         "gpu": cuda,
     }

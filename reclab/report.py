@@ -25,9 +25,18 @@ from .receipts import machine, receipt, versions
 from .results import OUTSIDE, write_atomically
 from .runner import Run
 
-# JupyterLab's own page, without what it loads from the network, and with the alt text that it drops.
+# JupyterLab's own page, without what it loads from the network, with the alt text that it drops, and with colours that
+# stand out from their ground by the 4.5 to 1 that WCAG asks for.
 TEMPLATE = """
 {%- extends 'index.html.j2' -%}
+{%- block html_head_css -%}
+{{ super() }}
+<style>:root {
+--jp-cell-prompt-not-active-opacity: 1;
+--jp-mirror-editor-operator-color: #8a1be0; --jp-mirror-editor-number-color: #007000;
+--jp-mirror-editor-comment-color: #2f6868;
+}</style>
+{%- endblock -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}

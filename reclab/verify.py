@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import html
 import json
+from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from jsonschema.exceptions import best_match
 from . import compare, receipts
 from .errors import ReclabError
 from .report import plain_page
-from .results import OUTSIDE, WITHIN, write_atomically
+from .results import OUTSIDE, write_atomically
+
+Published = Callable[[str], dict]
 
 
 def command(args: argparse.Namespace) -> int:
@@ -86,12 +90,13 @@ def schema() -> dict:
     return json.loads(resources.files(__package__).joinpath("receipt.schema.json").read_text("utf-8"))
 
 
-def against(mine: dict, other: dict | None = None) -> pd.DataFrame:
+def against(mine: dict, other: dict | None = None, published: Published = compare.published) -> pd.DataFrame:
     """What differs from another receipt, or from what was published: ``what, mine, theirs, likely why``.
 
     Parameters
     ----------
     mine, other : receipts; None compares each notebook with the run that its bands were measured in.
+    published : gives what is published of a notebook, by its number.
 
     Raises
     ------
@@ -102,12 +107,17 @@ def against(mine: dict, other: dict | None = None) -> pd.DataFrame:
     if other:
         return compare.differences(mine, other)
     own = mine | {"sources": {"of the package": receipts.source_hash(mine["sources"])}}
-    theirs: dict = {"notebooks": []}
-    for name in (notebook["name"] for notebook in mine["notebooks"]):
-        found = compare.published(name[:2])
-        code = [{"name": name, "code": part["code"]} for part in found["notebooks"]]
-        theirs = found | {"notebooks": theirs["notebooks"] + code}
-    return compare.differences(own, theirs) if theirs["notebooks"] else pd.DataFrame(columns=compare.COLUMNS)
+    parts = [pd.DataFrame(columns=compare.COLUMNS)]
+    for notebook in mine["notebooks"]:
+        found = published(notebook["name"][:2])
+        theirs = found | {"notebooks": [found["notebooks"][0] | {"name": notebook["name"]}]}
+        parts.append(compare.differences(own | {"notebooks": [notebook]}, theirs))
+    order = list(compare.CAUSES.values())
+    return (
+        pd.concat(parts)
+        .drop_duplicates()
+        .sort_values("likely why", key=lambda why: why.map(order.index), kind="stable", ignore_index=True)
+    )
 
 
 def class_report(folder: Path, other: dict | None = None) -> pd.DataFrame:
@@ -124,24 +134,21 @@ def class_report(folder: Path, other: dict | None = None) -> pd.DataFrame:
     paths = sorted([*folder.glob("*.json"), *folder.glob("*/receipt.json")])
     if not paths:
         raise ReclabError(f"no receipts in {folder}; it should hold NAME.json or NAME/receipt.json for each student")
-    return pd.DataFrame([_line(path, other) for path in paths]).astype(object).fillna("")
+    published = cache(compare.published)  # the files of bands are the same for every student
+    return pd.DataFrame([_line(path, other, published) for path in paths]).astype(object).fillna("")
 
 
-def _line(path: Path, other: dict | None) -> dict:
+def _line(path: Path, other: dict | None, published: Published) -> dict:
     name = path.parent.name if path.name == "receipt.json" else path.stem
     try:
         mine = read_receipt(path)
-        differ = against(mine, other)
+        differ = against(mine, other, published)
     except ReclabError as error:
         return {"name": name, "trouble": str(error)}
-    causes = differ[differ["likely why"].isin(compare.CAUSES.values())]
     return {
         "name": name,
         "notebooks": len(mine["notebooks"]),
-        "within": sum(result["verdict"] == WITHIN for result in mine["results"]),
-        "outside": len(_outside(mine)),
-        "differs": ", ".join(causes["what"]) or "nothing",
-        "likely why": differ["likely why"].iloc[0] if len(differ) else "",
+        **compare.summary({result["key"]: result["verdict"] for result in mine["results"]}, differ),
         "trouble": "; ".join(f"{row['name']}: {row['error']}" for row in mine["notebooks"] if row.get("error")),
     }
 

@@ -27,6 +27,37 @@ def _rates(items, liked, rows, fill):
     return pd.Series(items).map(table.groupby("item")["liked"].mean()).fillna(fill).to_numpy()
 
 
+# --- 02
+
+
+def _own_tokens_by_loop(vectors, mask):
+    return [
+        sum(v for v, own in zip(text, row, strict=True) if own) / sum(row)
+        for text, row in zip(vectors, mask, strict=True)
+    ]
+
+
+def _kept(scores, patience, beats=np.greater):
+    """The look whose checkpoint is kept, by these scores."""
+    best = 0
+    for look in range(1, len(scores)):
+        best = look if beats(scores[look], scores[best]) else best
+        if look - best == patience:
+            break
+    return best
+
+
+def _last_look(scores, patience):
+    return min(_kept(scores, patience) + patience, len(scores) - 1)
+
+
+def _reported_by_prefix(validation, test, patience):
+    for looks in range(1, len(validation) + 1):
+        if looks - 1 - validation[:looks].argmax() == patience:
+            return test[validation[:looks].argmax()]
+    return test[validation.argmax()]
+
+
 # --- 05
 
 
@@ -162,6 +193,26 @@ PAIRED = [
     [[0.4, 0.5, 0.1, 0.9], [0.3, 0.45, 0.15, 0.6]],
     [[1.0, 2.0, 3.0, 4.5, 5.0], [1.5, 1.0, 2.0, 4.0, 3.0]],
 ]
+GUESSED = [
+    [np.log([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]]).tolist(), [1, -100, 1, 0]],
+    [np.log([[0.6, 0.4], [0.01, 0.99], [0.8, 0.2]]).tolist(), [-1, 0, 1]],
+]
+PADDED = [
+    [
+        [[[1.0, 2.0], [3.0, -2.0], [9.0, 9.0]], [[0.5, 4.0], [-7.0, 1.0], [2.0, 6.0]]],
+        [[1, 1, 0], [1, 0, 0]],
+    ],
+    [[[[0.1, 0.2, 0.3], [1.5, -0.5, 2.5], [4.0, 0.0, -1.0], [0.7, 5.0, 0.9]]], [[1, 1, 1, 0]]],
+]
+LOW_RANK = [
+    [[[1.0, 0.5, -2.0], [0.0, 3.0, 0.25]], [[1.0, 2.0, 3.0]], [[0.5], [-1.0]], 16],
+    [[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], [[1.0, -1.0], [0.5, 2.0]], [[2.0, 0.0], [1.0, 3.0], [-1.0, 0.5]], 4],
+]
+LOOKS = [
+    [[0.5, 0.8, 0.7, 0.6, 0.9, 0.4], [0.6, 0.7, 0.9, 0.2, 0.5, 0.3], 2],
+    [[0.3, 0.4, 0.4, 0.2, 0.35], [0.81, 0.72, 0.63, 0.94, 0.55], 3],
+    [[0.1, 0.6, 0.5, 0.7], [0.45, 0.15, 0.25, 0.55], 2],
+]
 P_VALUES = [[[0.01, 0.04, 0.03, 0.005]], [[0.2, 0.001, 0.6, 0.04, 0.045]], [[0.5, 0.02]]]
 RECALLS = [
     [[0.5, 0.0, 1.0, 0.0, 0.0], [True, False, True, False, True], [2, 3, 1, 0, 4]],
@@ -230,6 +281,131 @@ MORE = {
             ),
         ],
         "alternatives": [_rates_by_loop],
+    },
+    "02.2": {
+        "probes": GUESSED,
+        "hint": "the mean log-probability of the hidden words, its sign changed, then the exponential",
+        "wrong": [
+            (
+                lambda log_p, targets: np.exp(-log_p[np.arange(len(targets)), targets.clip(0)].mean()),
+                "you count places where nothing was hidden; leave those with a negative target out",
+            ),
+            (
+                lambda log_p, targets: np.exp(-log_p[targets >= 0, targets[targets >= 0]]).mean(),
+                "you take the exponential of each word before the mean; one hard word then counts for many",
+            ),
+            (
+                lambda log_p, targets: -log_p[targets >= 0, targets[targets >= 0]].mean(),
+                "that is the loss in nats; perplexity is its exponential",
+            ),
+            (
+                lambda log_p, targets: np.exp(-log_p[targets >= 0, targets[targets >= 0]].sum()),
+                "you add the words up; take their mean, so that a long text is not harder than a short one",
+            ),
+            (
+                lambda log_p, targets: 2 ** -log_p[targets >= 0, targets[targets >= 0]].mean(),
+                "these are natural logarithms: their base is e and not 2",
+            ),
+            (
+                lambda log_p, targets: np.exp(-log_p[targets >= 0].max(axis=1).mean()),
+                "you score the word that the model likes most; score the one that was hidden",
+            ),
+        ],
+        "alternatives": [
+            lambda log_p, targets: (
+                math.prod(math.exp(row[word]) for row, word in zip(log_p, targets, strict=True) if word >= 0)
+                ** (-1 / sum(word >= 0 for word in targets))
+            )
+        ],
+    },
+    "02.3": {
+        "probes": PADDED,
+        "hint": "add up the vectors where the mask is one, and divide by how many these are",
+        "wrong": [
+            (
+                lambda vectors, mask: vectors.mean(axis=1),
+                "you average over the padding too; look at `mask`",
+            ),
+            (
+                lambda vectors, mask: (vectors * mask[:, :, None]).mean(axis=1),
+                "the sum is right; you divide by all places, and only the text's own tokens count",
+            ),
+            (
+                lambda vectors, mask: (vectors * mask[:, :, None]).sum(axis=1),
+                "that is the sum; a long text would get a long vector: divide by its number of tokens",
+            ),
+            (
+                lambda vectors, mask: (vectors * mask[:, :, None]).sum(axis=1) / mask.sum(),
+                "you divide by the tokens of all texts; each text has its own number",
+            ),
+            (
+                lambda vectors, mask: vectors[:, 0],
+                "that is the vector of the first token, which BERT was trained to use; the mean is asked for",
+            ),
+        ],
+        "alternatives": [_own_tokens_by_loop],
+    },
+    "02.4": {
+        "probes": LOW_RANK,
+        "hint": "the weight, plus `up @ down` times alpha over the rank",
+        "wrong": [
+            (
+                lambda weight, down, up, alpha: weight + up @ down,
+                "you leave the scale out: alpha over the rank",
+            ),
+            (
+                lambda weight, down, up, alpha: weight + alpha * (up @ down),
+                "divide alpha by the rank, so that a larger rank does not mean a larger addition",
+            ),
+            (
+                lambda weight, down, up, alpha: alpha / len(down) * (up @ down),
+                "that is the addition alone; the weight it is added to is missing",
+            ),
+            (
+                lambda weight, down, up, alpha: weight + alpha / down.shape[1] * (up @ down),
+                "you divide by the number of inputs; the rank is the number of rows of `down`",
+            ),
+            (
+                lambda weight, down, up, alpha: weight + len(down) / alpha * (up @ down),
+                "your scale is upside down: alpha over the rank",
+            ),
+        ],
+        "alternatives": [
+            lambda weight, down, up, alpha: (
+                weight + sum(np.outer(up[:, r], down[r]) for r in range(len(down))) * alpha / up.shape[1]
+            )
+        ],
+    },
+    "02.5": {
+        "probes": LOOKS,
+        "hint": "the validation scores decide when to stop and what to keep; the test score of it is read once",
+        "wrong": [
+            (
+                lambda validation, test, patience: test[_kept(test, patience)],
+                "this is the broken function: the test scores choose the checkpoint that they then praise",
+            ),
+            (
+                lambda validation, test, patience: validation[_kept(validation, patience)],
+                "the choice is right; now report its test score, as its validation score has been chosen to be high",
+            ),
+            (
+                lambda validation, test, patience: test[_last_look(validation, patience)],
+                "you report the last look; the checkpoint of the best one is kept",
+            ),
+            (
+                lambda validation, test, patience: test[validation.argmax()],
+                "you use looks after the stop; the run never came that far",
+            ),
+            (
+                lambda validation, test, patience: test[: _last_look(validation, patience) + 1].max(),
+                "the stop is right; the test scores still choose what to keep",
+            ),
+            (
+                lambda validation, test, patience: test[_kept(validation, patience, np.greater_equal)],
+                "of equal looks keep the earlier one",
+            ),
+        ],
+        "alternatives": [_reported_by_prefix],
     },
     "03.2": {
         "probes": [[TABLE], [[[1.0, 2.0], [0.0, 7.0]]]],

@@ -1,7 +1,9 @@
 """The set-up files agree: pyproject.toml, lock, conda files, Binder, the CI script and the README."""
 
+import ast
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -149,6 +151,45 @@ def test_lock_is_closed():
         needs = map(Requirement, importlib.metadata.requires(name) or [])
         queue += [normal(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})]
     assert not missing, f"needed but not in requirements.lock: {', '.join(sorted(missing))}; renew the lock"
+
+
+# --- what is imported
+
+
+def imported(source: str) -> set[str]:
+    """The top-level modules that a source imports, but for the standard library and this package."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"reclab"}
+
+
+def undeclared(modules: set[str], declared: set[str]) -> set[str]:
+    owners = importlib.metadata.packages_distributions()
+    return {module for module in modules if not declared & {normal(name) for name in owners.get(module, [])}}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_what_a_notebook_imports_is_declared(path):
+    code = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    for cell in code:
+        source = re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", "".join(cell["source"]))
+        assert not undeclared(imported(source), set(requirements())), cell["id"]
+
+
+def test_what_the_package_imports_comes_with_what_it_declares():
+    closure, queue = set(), list(requirements())
+    while queue:
+        if (name := queue.pop()) not in closure:
+            closure.add(name)
+            needs = map(Requirement, importlib.metadata.requires(name) or [])
+            queue += [normal(n.name) for n in needs if not n.marker or n.marker.evaluate({"extra": ""})]
+    modules = set().union(*(imported(path.read_text("utf-8")) for path in (ROOT / "reclab").rglob("*.py")))
+    assert undeclared(modules, closure) == set()
+    assert undeclared({"torch", "no_such_module"}, closure) == {"no_such_module"}
 
 
 # --- scripts and README

@@ -1,5 +1,6 @@
 """The teacher's guide says what the notebooks say, and its plans fit their minutes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,13 @@ def test_plans_fill_what_they_are_called():
     assert sorted(number for numbers in guide.WEEKS.values() for number in numbers) == [
         number for number, _ in guide.PLANS["6 weeks"]
     ]
+
+
+def test_the_readme_tells_the_plan_of_the_guide():
+    rows = re.findall(r"(?m)^\| (\d+)-(\d+) \| (\d\d) \|", (ROOT / "README.md").read_text("utf-8"))
+    starts = [0, *(int(end) for _, end, _ in rows)]
+    assert [int(start) for start, _, _ in rows] == starts[:-1], "each part begins where the one before it ends"
+    assert [(number, int(end) - int(start)) for start, end, number in rows] == guide.PLANS["90 minutes"]
 
 
 def test_the_command_writes_html_and_markdown(tmp_path, monkeypatch, capsys):

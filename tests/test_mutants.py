@@ -46,7 +46,7 @@ def test_a_fault_can_be_planted(mutant):
 
 def test_faults_are_in_every_notebook_and_their_results_have_bands():
     assert len(mutants.MUTANTS) >= 20
-    assert {m.notebook for m in mutants.MUTANTS} >= {f"{n:02}" for n in range(10)}
+    assert {m.notebook for m in mutants.MUTANTS} >= {f"{n:02}" for n in range(10)} | {"12"}
     for mutant in mutants.MUTANTS:
         bands = results.bands(mutant.notebook, "laptop")
         assert all(any(slices.meet(band, key) for band in bands) for key in mutant.keys), mutant.name

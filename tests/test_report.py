@@ -260,6 +260,20 @@ def test_a_notebooks_hash_is_that_of_its_code():
     assert receipts.code_hash(node) != before
 
 
+def test_an_exercise_counts_only_where_the_lesson_uses_its_answer():
+    def exercise(source):
+        return new_code_cell(source, metadata={"nbgrader": {"solution": True}})
+
+    lesson = [new_code_cell("def mean(x):\n    return sum(x) / len(x)"), new_code_cell("print(mean([1]), share(2))")]
+    plain = receipts.code_hash(new_notebook(cells=lesson))
+    idle, used = exercise("def half(x):\n    return x / 2"), exercise("def share(x):\n    return x")
+    assert receipts.code_hash(new_notebook(cells=[*lesson, idle])) == plain
+    with_answer = receipts.code_hash(new_notebook(cells=[used, *lesson]))
+    assert with_answer != plain
+    used.source = "def share(x):\n    return 2 * x"
+    assert receipts.code_hash(new_notebook(cells=[used, *lesson])) != with_answer
+
+
 def test_the_source_hash_ignores_what_only_runs_and_reports(monkeypatch):
     hashes = receipts.source_hashes()
     before = receipts.source_hash()

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pandas as pd
 import pytest
@@ -87,6 +88,20 @@ def test_the_planted_cause_is_named(mine, change, tmp_path, capsys):
     assert what in cells
 
 
+def test_a_receipt_records_the_threads_the_torch_the_profile_and_the_code_that_ran(mine, monkeypatch):
+    """The planted causes once more, as they arise: in what surrounds the run, not in its receipt."""
+    (path,) = find_notebooks(["07"], notebooks_folder())
+    node, version = read_notebook(path), metadata.version
+    next(cell for cell in node.cells if cell.cell_type == "code" and "check(" in cell.source).source += "\nx = 1"
+    monkeypatch.setenv("OMP_NUM_THREADS", str(mine["machine"]["threads"] + 1))
+    monkeypatch.setattr(receipts, "machine", receipts.machine.__wrapped__)  # it is asked once a process
+    monkeypatch.setattr(metadata, "version", lambda name: "2.6.0" if name == "torch" else version(name))
+    runs = [Run("07", path.stem, node), Run("08", mine["notebooks"][1]["name"], read_notebook(path))]
+    other = receipts.receipt(runs, get_profile("gpu"), started="", complete=True)
+    named = set(verify.against(mine, other)["what"])
+    assert named >= {"machine threads", "version torch", "profile", f"code of {path.stem}"}
+
+
 def test_a_receipt_is_what_its_schema_says(mine):
     Draft202012Validator.check_schema(verify.schema())
     assert not list(Draft202012Validator(verify.schema()).iter_errors(mine))
@@ -161,6 +176,38 @@ def test_a_class_gets_a_line_for_each_and_bad_receipts_hide_none(mine, tmp_path,
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReclabError, match="no receipts in"):
         verify.class_report(tmp_path / "empty")
+
+
+def test_a_moved_result_is_no_cause_of_its_own(mine, tmp_path):
+    moved = changed(changed(mine, torch), lambda receipt: receipt["results"][0].update(value=-7.0))
+    only = changed(mine, lambda receipt: receipt["results"][0].update(value=-7.0))
+    for name, content in {"moved": moved, "same": mine, "only": only, "torch": changed(mine, torch)}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    table = verify.class_report(tmp_path, mine).set_index("name")[["differs", "likely why"]]
+    assert table.loc["moved"].tolist() == ["version torch", compare.CAUSES["versions"]]
+    assert table.loc["same"].tolist() == ["nothing", ""]
+    assert table.loc["torch"].tolist() == ["version torch", ""], "no result moved, so none asks for a reason"
+    assert table.loc["only", "differs"] == "results alone"
+    assert "nothing else differs" in table.loc["only", "likely why"]
+
+
+def test_the_bands_of_a_notebook_are_read_once_for_a_class(mine, tmp_path, monkeypatch):
+    asked, published = [], compare.published
+    monkeypatch.setattr(compare, "published", lambda number: asked.append(number) or published(number))
+    for name in "abc":
+        (tmp_path / f"{name}.json").write_text(json.dumps(mine))
+    assert len(verify.class_report(tmp_path)) == 3
+    assert asked == list(NAMES)
+
+
+def test_each_notebook_is_compared_with_the_run_of_its_own_bands(mine):
+    def published(number):
+        return compare.published(number) | {"versions": {"torch": f"2.{number}"}}
+
+    table = verify.against(changed(mine, notebook), published=published)
+    assert table.loc[table["what"] == "version torch", "theirs"].tolist() == ["2.07", "2.08"]
+    assert table["what"].iloc[0] == "code of 07_off_policy_evaluation"
+    assert verify.against(changed(mine, lambda receipt: receipt["notebooks"].clear())).empty
 
 
 def test_the_folder_of_a_run_is_read_as_its_receipt(mine, tmp_path, capsys):

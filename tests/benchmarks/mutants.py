@@ -316,6 +316,38 @@ MUTANTS = [
         "return 1 / np.log2(ranks + 1)",
         "return 1 / np.log2(np.maximum(ranks, 1.5))",
     ),
+    Mutant(
+        "bids are ignored by what counts clicks",
+        "12",
+        ("12.ads_thompson", "12.ads_gain_over_random"),
+        "systems.py",
+        "lists = best(rates * self.worth, offered, len(self.looks))",
+        "lists = best(rates, offered, len(self.looks))",
+    ),
+    Mutant(
+        "a place that nobody looks at earns as much as the first",
+        "12",
+        ("12.ads_*",),
+        "loop.py",
+        'value * world.looks[log["place"]] * world.worth[item]',
+        "value * world.worth[item]",
+    ),
+    Mutant(
+        "the simulator has learnt from the ratings that it is tested on",
+        "12",
+        ("12.films_simulator_auc",),
+        NOTEBOOK,
+        "worlds.fit_likes(films, np.flatnonzero(~held_out), seed=profile.seed)",
+        "worlds.fit_likes(films, np.arange(len(liked)), seed=profile.seed)",
+    ),
+    Mutant(
+        "days that were kept are not learnt from after a restart",
+        "12",
+        ("12.resumed_is_the_same",),
+        "loop.py",
+        "        system.retrain(pd.concat(log, ignore_index=True))\n",
+        "        if before is None:\n            system.retrain(pd.concat(log, ignore_index=True))\n",
+    ),
 ]
 
 
@@ -406,7 +438,9 @@ def measure(mutants: list[Mutant], jobs: int) -> Iterator[dict]:
         for line in pool.map(caught, mutants, [folder] * len(mutants), range(len(mutants))):
             n_caught += line["value"] > 0
             yield line
-    yield row(f"share of {len(mutants)} faults that a band caught", n_caught / len(mutants), "", least=CAUGHT)
+    yield row(
+        f"share of {len(mutants)} faults that a band or check_leakage caught", n_caught / len(mutants), "", least=CAUGHT
+    )
 
 
 def main(argv: list[str]) -> int:

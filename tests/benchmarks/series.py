@@ -1,26 +1,34 @@
 """Measure what the series costs: seconds and peak memory of each notebook, and of ``import reclab``.
 
-    python tests/benchmarks/series.py [--check] [NN...]
+    python tests/benchmarks/series.py [--check] [--store] [NN...]
 
 Each notebook runs on the laptop profile with an empty derived cache. Prints one JSON object a line; with
-``--check`` the exit status is 1 where a bar is missed.
+``--check`` the exit status is 1 where a bar is missed. ``--store`` keeps the receipt of each run in
+``notebooks/expected/laptop/receipts/`` and writes its seconds and MiB into the README's table: use a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+from reclab import receipts
+from reclab.errors import ReclabError
 from reclab.profiles import get_profile
-from reclab.runner import find_notebooks, kernel_environment, run_notebook
+from reclab.results import write_atomically
+from reclab.runner import Run, find_notebooks, kernel_environment, run_notebook
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+RECEIPTS = Path("expected", "laptop", "receipts")  # in the folder of the notebooks
+README = NOTEBOOKS.parent / "README.md"
 # Seconds on two quiet cores; each notebook is allowed half as much again.
 BUDGETS = {"00": 60, "01": 45, "02": 150, "03": 90, "04": 90, "05": 120, "06": 60}
 BUDGETS |= {"07": 45, "08": 75, "09": 90, "12": 120}
@@ -58,8 +66,9 @@ def measure_import(processes: int = 5) -> Iterator[dict]:
     yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", 0)
 
 
-def measure_notebook(path: Path) -> Iterator[dict]:
-    """Seconds, peak MiB and failures of one notebook."""
+def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:
+    """Seconds, peak MiB and failures of one notebook; keeps its receipt where asked to."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="series-", ignore_cleanup_errors=True) as scratch:
         profile = get_profile("laptop", seed=0)
         env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
@@ -68,19 +77,62 @@ def measure_notebook(path: Path) -> Iterator[dict]:
     yield row(f"{run.name} time", run.seconds, "s", budget and budget * SLACK)
     yield row(f"{run.name} peak memory", run.peak, "MiB", PEAK)
     yield row(f"{run.name} failures", bool(run.error) + len(run.outside), "failures", 0)
+    if store and run.ok:
+        keep(run, receipts.receipt([run], profile, started=started, complete=True), path.parent)
+
+
+def keep(run: Run, receipt: dict, folder: Path, readme: Path = README) -> None:
+    """Store the receipt of a run beside the bands, and say its seconds and MiB in the README."""
+    file = folder / RECEIPTS / f"{run.number}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(receipt, indent=1) + "\n")
+    write_atomically(readme, told(readme.read_text("utf-8"), receipt["notebooks"][0]))
+
+
+def told(readme: str, notebook: dict) -> str:
+    """The README with a notebook's budget, and the seconds and MiB of its receipt, in its row of the table.
+
+    Raises
+    ------
+    ReclabError : the table has no row for it.
+    """
+    name, budget = notebook["name"], BUDGETS.get(notebook["name"][:2], "")
+    found = re.search(rf"(?m)^(\| \*\*{name}\*\* \|.*\|) *\d* \| *\d*( \(.*\))? \| [\d,]* *\|$", readme)
+    if not found:
+        raise ReclabError(f"the README's table has no row | **{name}** | ... | budget | seconds | MiB |")
+    measured = f"{notebook['seconds']:.0f}{found[2] or ''} | {notebook['peak_mib']:,.0f}"
+    return readme.replace(found[0], f"{found[1]} {budget} | {measured} |")
+
+
+# What the first cell of a notebook may say of its time, and the seconds that it may take then.
+SAID = {"under a minute": 60, "about a minute": 75, "under two minutes": 120, "under three minutes": 180}
+
+
+def promised(first_cell: str) -> tuple[float, float]:
+    """The seconds and MiB on the laptop profile that a notebook's first cell states.
+
+    Raises
+    ------
+    ReclabError : it states none, or in other words than `SAID`.
+    """
+    line = re.search(r"(?m)^\*\*Time and memory:\*\* ([a-z ]+?) and ([\d.]+) GiB", first_cell)
+    if not line or line[1] not in SAID:
+        raise ReclabError(f"the first cell has to say '**Time and memory:** {' / '.join(SAID)} and N GiB'")
+    return SAID[line[1]], float(line[2]) * 1024
 
 
 def main(argv: list[str], folder: Path = NOTEBOOKS) -> int:
     """Print the measurements; with ``--check``, return 1 where one misses its bar."""
     parser = argparse.ArgumentParser(description="Measure what the series costs.")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--store", action="store_true", help="keep the receipts, and say in the README what they hold")
     parser.add_argument("notebooks", nargs="*", metavar="NN")
     args = parser.parse_args(argv)
     ok = True
     paths = find_notebooks(args.notebooks, folder)
     if not paths:
         parser.error(f"there are no notebooks in {folder}")
-    for measured in (measure_import(), *map(measure_notebook, paths)):
+    for measured in (measure_import(), *(measure_notebook(path, args.store) for path in paths)):
         for line in measured:
             ok &= line["ok"]
             print(json.dumps(line), flush=True)

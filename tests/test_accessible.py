@@ -1,0 +1,66 @@
+"""axe-core, in a real browser, finds no serious fault on the pages that the package writes."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reclab import cli, guide, masters, report, results, verify
+from reclab.profiles import get_profile
+from reclab.runner import Run
+from reclab.series import find_notebooks
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+GRAVE = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Every kind of page: the report of a run with faults in it, a comparison of receipts, a guide, a feedback."""
+    folder, runs = tmp_path_factory.mktemp("pages"), []
+    for path in find_notebooks([], NOTEBOOKS):
+        run = Run(path.stem[:2], path.stem, nbformat.read(path, as_version=4), seconds=1, peak=100)
+        for key, band in results.bands(run.number, "laptop").items():
+            run.results[key] = results.Result(key, band["mean"], band["low"], band["high"], results.WITHIN)
+        runs.append(run)
+        report.write_notebook(run, folder, NOTEBOOKS)
+    runs[0].results["00.x"] = results.Result("00.x", 99.0, 0.0, 1.0, results.OUTSIDE)
+    runs[-1].error = "cell [3]: MemoryError"
+    planned = [*(run.name for run in runs), "99_missing"]
+    report.write_index(folder, runs, get_profile("laptop"), planned=planned, started="2026-01-01", note="stopped")
+    mine = verify.read_receipt(folder / "receipt.json")
+    (folder / "verify.html").write_text(verify.page("Receipt", {"What differs": verify.against(mine)}), "utf-8")
+    (series,) = masters.read_masters(NOTEBOOKS, ["00"])
+    guide.write([series], folder / "guide.html")
+    masters.release([series], folder / "in" / "ada")
+    assert cli.main(["grade", str(folder / "in"), "--out", str(folder / "scores.csv"), "--kernels", "1"]) == 0
+    shutil.copy(folder / "scores_feedback" / "ada.html", folder / "feedback.html")
+    return folder
+
+
+def faults(page, path: Path) -> list[str]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page.goto(path.as_uri())
+    found = axe.Axe().run(page).response
+    assert found["passes"], "axe looked at nothing"
+    return [
+        f"{path.name}: {fault['help']}: {node['html'][:200]}"
+        for fault in found["violations"]
+        if fault["impact"] in GRAVE
+        for node in fault["nodes"]
+    ]
+
+
+def test_no_page_has_a_serious_fault(page, written):
+    paths = sorted(written.glob("*.html"))
+    assert {"index.html", "verify.html", "guide.html", "feedback.html", "00.html"} <= {path.name for path in paths}
+    assert not [fault for path in paths for fault in faults(page, path)]
+
+
+def test_a_fault_would_be_found(page, tmp_path):
+    bad = tmp_path / "bad.html"
+    body = "<main><img src=x.png><p style='color:#bbb'>pale</p></main>"
+    bad.write_text(f"<html><title>x</title><body>{body}</body></html>", "utf-8")
+    found = "\n".join(faults(page, bad))
+    assert "alternative text" in found and "contrast" in found and "lang attribute" in found
