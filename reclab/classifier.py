@@ -132,7 +132,7 @@ def predict_tokens(
     probabilities = np.zeros(len(tokens))
     device = next(module.parameters()).device
     module.eval()
-    round_to = 1 if precision == "no" else text.ROUND_TO  # in bf16 each length more costs memory
+    round_to = 8 if precision == "no" else text.ROUND_TO  # each length more costs memory, most so in bf16
     quick = efficient.quick_attention(module.encoder, device.type), quick_products(device.type)
     with torch.inference_mode(), text.autocast(device, precision), quick[0], quick[1]:
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):

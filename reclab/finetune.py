@@ -18,7 +18,7 @@ from torch import nn
 from . import efficient, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
 from .errors import UnknownNameError
-from .profiles import Profile
+from .profiles import Profile, quick_products
 
 __all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer", "valid_labels"]
 
@@ -90,7 +90,8 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
-    with efficient.quick_attention(whole, profile.device):
+    attention = efficient.quick_attention(whole, profile.device, profile.precision)
+    with attention, quick_products(profile.device):
         history = training.train(
             trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
         )

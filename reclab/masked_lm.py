@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from . import efficient, text, training
-from .profiles import Profile, quick_products
+from .profiles import Profile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest is shown as it is
@@ -194,7 +194,7 @@ def pretrain(
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
-    with efficient.quick_attention(model.encoder, profile.device):
+    with efficient.quick_attention(model.encoder, profile.device, profile.precision):
         return training.train(model, batches, loss, optimizer, profile, run=run, **options)
 
 
@@ -213,7 +213,7 @@ def perplexity(
     generator = torch.Generator().manual_seed(seed)
     total, hidden = 0.0, 0
     model.eval()
-    with torch.inference_mode(), quick_products(model.bias.device.type):
+    with torch.inference_mode():
         for rows in text.length_groups([len(t) for t in tokens], 32):
             batch = _batch(tokens, rows, tokenizer, generator=generator)
             n = int((batch["targets"] != IGNORED).sum())

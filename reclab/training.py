@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from .errors import ReclabError
-from .profiles import Profile, quick_products
+from .profiles import Profile
 
 WARM_UP, CLIP = 0.1, 1.0
 DAMAGE = (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
@@ -82,21 +82,20 @@ def train(
         state["scaler"] = accelerator.scaler
     history = restore(checkpoint, run, state)
     start = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
-    with quick_products(accelerator.device.type):
-        for step in range(len(history), len(batches) if stop_after is None else min(stop_after, len(batches))):
-            prepared.train()  # whatever looked at the model in between
-            row = {"loss": _backward(accelerator, prepared, loss, batches[step], n_parts, (profile.seed, step))}
-            accelerator.clip_grad_norm_(prepared.parameters(), CLIP)
-            optimizer.step()
-            row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
-            scheduler.step()
-            row |= (after_step and after_step(step + 1)) or {}
-            optimizer.zero_grad()
-            history.append(row)
-            if trackers:
-                accelerator.log(_numbers(row), step=step + 1)
-            if checkpoint and (step + 1) % save_every == 0 and accelerator.is_main_process:
-                save(checkpoint, run, state, history)
+    for step in range(len(history), len(batches) if stop_after is None else min(stop_after, len(batches))):
+        prepared.train()  # whatever looked at the model in between
+        row = {"loss": _backward(accelerator, prepared, loss, batches[step], n_parts, (profile.seed, step))}
+        accelerator.clip_grad_norm_(prepared.parameters(), CLIP)
+        optimizer.step()
+        row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
+        scheduler.step()
+        row |= (after_step and after_step(step + 1)) or {}
+        optimizer.zero_grad()
+        history.append(row)
+        if trackers:
+            accelerator.log(_numbers(row), step=step + 1)
+        if checkpoint and (step + 1) % save_every == 0 and accelerator.is_main_process:
+            save(checkpoint, run, state, history)
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
