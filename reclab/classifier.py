@@ -21,6 +21,8 @@ from .errors import ReclabError
 from .profiles import quick_products
 from .results import write_atomically
 
+SOME = 100  # predictions after which memory is given back; it takes a moment
+
 
 class TextClassifier(nn.Module):
     """An encoder, the mean over its tokens, and one linear layer: token ids in, two logits a text out.
@@ -137,4 +139,6 @@ def predict_tokens(
     with torch.inference_mode(), text.autocast(device, precision), quick[0], quick[1]:
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
+    if len(tokens) > SOME:
+        training.return_memory()
     return probabilities
