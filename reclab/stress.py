@@ -238,9 +238,10 @@ def _mistyped(text: str, rate: float, rng: np.random.Generator) -> str:
 
 
 def _like(pattern: str, word: str) -> str:
-    return (
-        word.upper() if len(pattern) > 1 and pattern.isupper() else word.capitalize() if pattern[0].isupper() else word
-    )
+    """The word with the capitals of the pattern."""
+    if len(pattern) > 1 and pattern.isupper():
+        return word.upper()
+    return word.capitalize() if pattern[0].isupper() else word
 
 
 def _places(text: str) -> list[tuple[int, int, str]]:

@@ -68,7 +68,7 @@ def fit(texts: list[str], labels: np.ndarray, profile, epsilon: float = 0.0) -> 
 
     The adversary moves each word's vector along the gradient of the loss, all of a text's together by ``epsilon`` times
     the mean length of a word's vector.
-    Source: Miyato et al., Adversarial Training Methods for Semi-Supervised Text Classification (2017), arXiv 1605.07725.
+    Source: Miyato et al., Adversarial Training Methods for Text Classification (2017), arXiv 1605.07725.
     """
     tokenizer = text.load_tokenizer(profile.model)
     tokens = text.tokenise(texts, tokenizer, profile.max_length)
