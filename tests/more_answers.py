@@ -88,6 +88,14 @@ def _kappa_by_table(judge, human):
 # --- 10
 
 
+def _group_means(values, groups):
+    return [values[groups == group].mean() for group in np.unique(groups)]
+
+
+def _pairs_won(a, b):
+    return np.mean((a[:, None] < b) + 0.5 * (a[:, None] == b))
+
+
 def _best_of_guesses(member_loss, other_loss):
     cut = np.median(np.concatenate([member_loss, other_loss]))
     right = max(np.mean(member_loss < cut), 1 - np.mean(member_loss < cut))
@@ -715,13 +723,11 @@ MORE = {
         "hint": "the mean of all values, less the lowest of the groups' means",
         "wrong": [
             (
-                lambda v, g: max(v[g == x].mean() for x in np.unique(g)) - min(v[g == x].mean() for x in np.unique(g)),
+                lambda v, g: max(_group_means(v, g)) - min(_group_means(v, g)),
                 "that is the gap between the best and the worst group; take the mean of all values instead of the best",
             ),
             (
-                lambda v, g: (
-                    np.mean([v[g == x].mean() for x in np.unique(g)]) - min(v[g == x].mean() for x in np.unique(g))
-                ),
+                lambda v, g: np.mean(_group_means(v, g)) - min(_group_means(v, g)),
                 "the mean of the groups' means is not the mean of all values: groups have different sizes",
             ),
             (
@@ -729,7 +735,7 @@ MORE = {
                 "you take the worst single value; one person is not a group",
             ),
             (
-                lambda v, g: min(v[g == x].mean() for x in np.unique(g)) - v.mean(),
+                lambda v, g: min(_group_means(v, g)) - v.mean(),
                 "the other way round: the mean of all less that of the worst group",
             ),
         ],
@@ -774,7 +780,7 @@ MORE = {
         "probes": [
             [[[1, 2], [1, 2], [3, 4], [3, 4], [3, 4]]],
             [[[0, 0, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]]],
-            [[[1, 2], [2, 1], [1, 2], [2, 1], [2, 1], [1, 1], [1, 1]]],
+            [[[1, 2], [2, 1], [2, 1], [2, 1], [1, 1], [1, 1], [2, 2], [2, 2]]],
         ],
         "hint": "count each whole row, and take the rarest",
         "wrong": [
@@ -812,10 +818,7 @@ MORE = {
             ),
             (lambda a, b: np.mean(a[:, None] < b), "ties count half"),
             (
-                lambda a, b: max(
-                    np.mean((a[:, None] < b) + 0.5 * (a[:, None] == b)),
-                    np.mean((a[:, None] > b) + 0.5 * (a[:, None] == b)),
-                ),
+                lambda a, b: max(_pairs_won(a, b), _pairs_won(b, a)),
                 "do not turn the attack round where it fails: below one half is what it is",
             ),
         ],

@@ -16,7 +16,7 @@ from reclab.classifier import Classifier, TextClassifier
 
 TRAINED, TESTED, TOKENS = 1_000, 800, 64
 TYPO_RATE = 0.1  # of the letters, in every other text that augmentation trains on
-EPSILON = 0.2  # length of the step that an adversary takes from a text's word vectors, as a share of a word's length
+EPSILON = 1.0  # length of the step that an adversary takes from a text's word vectors, as a share of a word's length
 PLAIN, AUGMENTED, ADVERSARIAL = "plain", "augmented with typos", "adversarial"
 SPOILED = {
     "clean": lambda texts: texts,
