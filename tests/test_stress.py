@@ -37,7 +37,7 @@ def test_a_larger_rate_spoils_more_and_the_seed_decides():
 
 @pytest.mark.parametrize("spoil", [stress.typos, stress.drop_words])
 def test_bad_rates_and_missing_texts_are_named(spoil):
-    with pytest.raises(ReclabError, match="rate must be from 0 to 1, got 1.5"):
+    with pytest.raises(ReclabError, match=r"rate must be from 0 to 1, got 1\.5"):
         spoil(REVIEWS, 1.5)
     with pytest.raises(ValueError, match=r"texts\[1\] is None"):
         spoil(["a", None], 0.1)
