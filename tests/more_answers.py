@@ -116,6 +116,23 @@ def _kappa_by_table(judge, human):
     return (agreed - chance) / (1 - chance)
 
 
+# --- 10
+
+
+def _group_means(values, groups):
+    return [values[groups == group].mean() for group in np.unique(groups)]
+
+
+def _pairs_won(a, b):
+    return np.mean((a[:, None] < b) + 0.5 * (a[:, None] == b))
+
+
+def _best_of_guesses(member_loss, other_loss):
+    cut = np.median(np.concatenate([member_loss, other_loss]))
+    right = max(np.mean(member_loss < cut), 1 - np.mean(member_loss < cut))
+    return max(right, np.mean(other_loss >= cut))
+
+
 # --- 03, 04
 
 
@@ -872,6 +889,118 @@ MORE = {
             ),
         ],
         "alternatives": [lambda scores, labels, dev: _accuracy(scores, labels, dev, ~dev)],
+    },
+    "10.1": {
+        "probes": [
+            [[1.0, 2.0, 3.0, 5.0, 4.0, 0.5], [0, 1, 0, 1, 2, 2]],
+            [[0.2, 0.9, 0.4, 0.4, 0.8, 0.1, 0.7], [3, 3, 1, 1, 1, 2, 3]],
+            [[-1.0, 4.0, 2.0, 2.5, 9.0], [0, 0, 0, 5, 5]],
+        ],
+        "hint": "the mean of all values, less the lowest of the groups' means",
+        "wrong": [
+            (
+                lambda v, g: max(_group_means(v, g)) - min(_group_means(v, g)),
+                "that is the gap between the best and the worst group; take the mean of all values instead of the best",
+            ),
+            (
+                lambda v, g: np.mean(_group_means(v, g)) - min(_group_means(v, g)),
+                "the mean of the groups' means is not the mean of all values: groups have different sizes",
+            ),
+            (
+                lambda v, g: v.mean() - v.min(),
+                "you take the worst single value; one person is not a group",
+            ),
+            (
+                lambda v, g: min(_group_means(v, g)) - v.mean(),
+                "the other way round: the mean of all less that of the worst group",
+            ),
+        ],
+        "alternatives": [lambda v, g: v.mean() - pd.Series(v).groupby(g).mean().min()],
+    },
+    "10.2": {
+        "probes": [
+            [[[0, 1, 2], [3, 0, 4]], [1, 0, 0, 1, 0]],
+            [[[2, 0], [1, 3], [4, 2]], [0, 1, 1, 0, 1]],
+            [[[4, 3, 2, 1]], [1, 0, 1, 0, 0]],
+        ],
+        "hint": "weigh each place by 1 / log2(r + 1), and divide by the weight of all places",
+        "wrong": [
+            (lambda lists, ours: ours[lists].mean(), "you count every place alike; the first one is looked at most"),
+            (
+                lambda lists, ours: (ours[lists] / np.log2(np.arange(2, lists.shape[1] + 2))).sum(),
+                "divide by the exposure of all places, to get a share",
+            ),
+            (
+                lambda lists, ours: (
+                    (ours[lists] / np.arange(1, lists.shape[1] + 1)).sum()
+                    / (len(lists) * (1 / np.arange(1, lists.shape[1] + 1)).sum())
+                ),
+                "the exposure of place r is 1 / log2(r + 1), not 1 / r",
+            ),
+            (
+                lambda lists, ours: (
+                    (ours[lists] / np.log2(np.arange(2, lists.shape[1] + 2))).sum()
+                    / (1 / np.log2(np.arange(2, lists.shape[1] + 2))).sum()
+                ),
+                "there are several lists: divide by the exposure of all of their places",
+            ),
+        ],
+        "alternatives": [
+            lambda lists, ours: (
+                sum(ours[item] / math.log2(place + 2) for row in lists.tolist() for place, item in enumerate(row))
+                / sum(1 / math.log2(place + 2) for row in lists.tolist() for place in range(len(row)))
+            )
+        ],
+    },
+    "10.3": {
+        "probes": [
+            [[[1, 2], [1, 2], [3, 4], [3, 4], [3, 4]]],
+            [[[0, 0, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]]],
+            [[[1, 2], [2, 1], [2, 1], [2, 1], [1, 1], [1, 1], [2, 2], [2, 2]]],
+        ],
+        "hint": "count each whole row, and take the rarest",
+        "wrong": [
+            (
+                lambda rows: min(np.unique(rows[:, c], return_counts=True)[1].min() for c in range(rows.shape[1])),
+                "you look at one column at a time; it is the combination that finds somebody",
+            ),
+            (
+                lambda rows: np.unique(rows, axis=0, return_counts=True)[1].max(),
+                "that is the most frequent row; the rarest decides",
+            ),
+            (lambda rows: len(np.unique(rows, axis=0)), "you count the different rows, not how often each occurs"),
+            (
+                lambda rows: np.unique(np.sort(rows, axis=1), axis=0, return_counts=True)[1].min(),
+                "columns have their meaning: an age of 1 and a zip code of 2 is not the other way round",
+            ),
+        ],
+        "alternatives": [lambda rows: min(rows.tolist().count(row) for row in rows.tolist())],
+    },
+    "10.4": {
+        "probes": [
+            [[0.1, 0.4, 0.9, 0.2], [0.5, 0.3, 0.9]],
+            [[2.0, 1.0, 3.0], [1.0, 1.5, 0.5, 2.5]],
+            [[0.3, 0.3, 0.7, 1.1, 0.2], [0.3, 0.8, 0.6, 0.25]],
+        ],
+        "hint": "compare every member with every other, and take the mean of who has the lower loss",
+        "wrong": [
+            (
+                _best_of_guesses,
+                "this is the broken function: it takes the larger of its guesses after having seen the answer",
+            ),
+            (
+                lambda a, b: np.mean(a[:, None] > b),
+                "a member has the *lower* loss, and ties count half",
+            ),
+            (lambda a, b: np.mean(a[:, None] < b), "ties count half"),
+            (
+                lambda a, b: max(_pairs_won(a, b), _pairs_won(b, a)),
+                "do not turn the attack round where it fails: below one half is what it is",
+            ),
+        ],
+        "alternatives": [
+            lambda a, b: sum((x < y) + (x == y) / 2 for x in a.tolist() for y in b.tolist()) / (len(a) * len(b))
+        ],
     },
 }
 

@@ -39,7 +39,7 @@ if importlib.util.find_spec("reclab") is None:
     raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")"""
 
 # What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
-COLAB_LACKS = "captum gensim smart_open"
+COLAB_LACKS = "captum fairlearn gensim smart_open"
 
 SETUP_COLAB = """\
 import importlib.util

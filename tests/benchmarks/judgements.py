@@ -1,8 +1,8 @@
-"""Judge all prompts of notebook 09 from none, and store the judgements or try the stored ones.
+"""Judge all prompts of notebooks 09 and 10 from none, and store the judgements or try the stored ones.
 
     python tests/benchmarks/judgements.py [--check]
 
-The notebook runs with neither store nor cache, which takes minutes. Without ``--check`` what it judged becomes the
+The notebooks run with neither store nor cache, which takes minutes. Without ``--check`` what they judged becomes the
 store; with it, the exit status is 1 where the store says otherwise, or where a bar of time or memory is missed.
 """
 
@@ -22,20 +22,25 @@ ROOT = Path(__file__).parents[2]
 STORE = ROOT / "notebooks" / "expected" / "judgements"
 HEAD = "# key, log-probability of each answer, of the likeliest token, check"
 TOLERANCE = 2e-3  # of a log-probability: another processor rounds otherwise
-SECONDS, PEAK = 600, 1.6 * 1024
+SECONDS, PEAK = 600, 1.6 * 1024  # of each notebook
+JUDGING = ("09", "10")
 
 
 def judge_all(scratch: Path) -> tuple[dict[str, str], list[str]]:
-    """The lines of each store that the notebook fills from none, and what is wrong with the run."""
+    """The lines of each store that the notebooks fill from none, and what is wrong with the runs."""
     copy = scratch / "copy"  # a checkout without the store, which a notebook looks for beside the package
     for part in ("reclab", "notebooks"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("judgements", "__pycache__"))
     env = kernel_environment(get_profile("laptop", seed=0), derived=scratch / "derived", ledger=scratch / "ledger")
-    (path,) = (copy / "notebooks").glob("09_*.ipynb")
-    run = run_notebook(path, env=env | {"PYTHONPATH": str(copy)})
-    print(f"from none: {run.seconds:.0f} s (bar {SECONDS}), peak {run.peak:.0f} MiB (bar {PEAK:.0f})", flush=True)
-    wrong = [run.error] if run.error else [f"{result.key} is outside its band" for result in run.outside]
-    wrong += ["too slow"] * (run.seconds > SECONDS) + ["too much memory"] * (run.peak > PEAK)
+    wrong = []
+    for path in sorted((copy / "notebooks").glob("*_*.ipynb")):
+        if path.stem[:2] not in JUDGING:
+            continue
+        run = run_notebook(path, env=env | {"PYTHONPATH": str(copy)})
+        figures = f"{run.seconds:.0f} s (bar {SECONDS}), peak {run.peak:.0f} MiB (bar {PEAK:.0f})"
+        print(f"{path.stem} from none: {figures}", flush=True)
+        wrong += [run.error] if run.error else [f"{result.key} is outside its band" for result in run.outside]
+        wrong += ["too slow"] * (run.seconds > SECONDS) + ["too much memory"] * (run.peak > PEAK)
     made = (scratch / "derived" / "judgements").glob("*.txt")
     return {path.name: "\n".join(sorted(filter(None, path.read_text("utf-8").split("\n")))) for path in made}, wrong
 

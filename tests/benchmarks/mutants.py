@@ -348,6 +348,30 @@ MUTANTS = [
         "        system.retrain(pd.concat(log, ignore_index=True))\n",
         "        if before is None:\n            system.retrain(pd.concat(log, ignore_index=True))\n",
     ),
+    Mutant(
+        "propensities are not inverted",
+        "10",
+        ("10.rate_weighted_minus_truth_planted_1",),
+        NOTEBOOK,
+        'return 1 / (shop.propensities > 0).sum(axis=1) / shop.interactions["propensity"].to_numpy()',
+        'return (shop.propensities > 0).sum(axis=1) * shop.interactions["propensity"].to_numpy()',
+    ),
+    Mutant(
+        "exposure is counted for the sellers that are not meant",
+        "10",
+        ("10.exposure_gap_even_record",),
+        "stress.py",
+        "(weights * favoured[lists])",
+        "(weights * ~favoured[lists])",
+    ),
+    Mutant(
+        "members are told from members",
+        "10",
+        ("10.membership_words_loose",),
+        NOTEBOOK,
+        "for rows in (members, others)]",
+        "for rows in (members, members)]",
+    ),
 ]
 
 

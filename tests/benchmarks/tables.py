@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from cross_encoder import cross_encoder
+from repairs import repairs
 from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -468,6 +469,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_pretraining": (pretraining, 3),
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
+    "10_repairs": (repairs, 3),
 }
 
 
