@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -70,6 +69,7 @@ def distil(
     profile: Profile,
     *,
     layers: Sequence[int] = (0, 5),
+    answers: np.ndarray | None = None,
     lr: float = LR,
     **training_options,
 ) -> Classifier:
@@ -81,12 +81,13 @@ def distil(
     texts : n texts of the task; the teacher reads each of them once.
     profile : sizes of the training, and its seed; the teacher answers in its precision.
     layers : of the teacher, which the student starts from.
+    answers : the teacher's probabilities of the texts (n,), for several students of one teacher; None: it reads them.
     lr : learning rate of the layers.
     training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
 
     Raises
     ------
-    ValueError : no text, a text is missing, or a layer that the teacher does not have.
+    ValueError : no text, a text or an answer is missing, or a layer that the teacher does not have.
     ReclabError : the checkpoint is damaged or of another run.
 
     Source: Hinton et al. (2015), arXiv 1503.02531; Sanh et al. (2019), arXiv 1910.01108.
@@ -96,7 +97,10 @@ def distil(
         raise ValueError("texts is empty; give texts of the task, with or without labels")
     tokens = text.tokenise(texts, teacher.tokenizer, teacher.max_length)
     pad_id = teacher.tokenizer.pad_token_id
-    answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
+    if answers is None:
+        answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
+    if np.shape(answers) != (len(texts),):
+        raise ValueError(f"answers must be one probability for each of {len(texts)} texts, got {np.shape(answers)}")
     targets = torch.as_tensor(np.log([1 - answers, answers]).T, dtype=torch.float32)
     torch.manual_seed(profile.seed)
     module = TextClassifier(keep_layers(teacher.module.encoder, layers))
@@ -110,9 +114,7 @@ def distil(
         return distillation_loss(network(**batch), targets[rows].to(device))
 
     with efficient.quick_attention(module.encoder, profile):
-        history = training.train(
-            module, batches, loss, make_optimizer(module, lr), profile, **training_options
-        )
+        history = training.train(module, batches, loss, make_optimizer(module, lr), profile, **training_options)
     student = Classifier(module, teacher.tokenizer, teacher.max_length, "full", teacher.base_rate)
     student.history = history
     return student

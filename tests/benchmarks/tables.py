@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import smaller
 from cross_encoder import cross_encoder
 from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -457,6 +458,37 @@ def _pretraining_row(found: list[dict[str, Prepared]], start: str, plain: str, s
     )
 
 
+# --- 11_smaller
+
+
+def smaller_models(seeds: range) -> pd.DataFrame:
+    """What smaller models lose against their teacher, on reviews of items never seen; costs stand in 11_costs.
+
+    A seed draws the teacher's training, and the further reviews that students read without their labels.
+    ``share_read`` is the mean share of the layers that a text goes through.
+    """
+    part = reviews()
+    everything = data.cold_items(data.clothing().interactions, folds=10).train
+    further = list(everything.drop(part.train.index)["text"])
+    given = part.train, further, list(part.test["text"]), precision()
+    found = [run for run, _ in seeded("11_smaller", seeds, smaller.learned, *given)]
+    return pd.DataFrame([_smaller_row(name, found, part.test) for name in found[0].p])
+
+
+def _smaller_row(name: str, found: list[smaller.Learned], test: pd.DataFrame) -> dict:
+    answers, teachers = ([run.p[which] for run in found] for which in (name, smaller.TEACHER))
+    lost = NONE if name == smaller.TEACHER else auc_over_seeds(test, answers, teachers)
+    return (
+        {"system": name, "seeds": len(found)}
+        | _interval("auc", auc_over_seeds(test, answers))
+        | _interval("auc_minus_teacher", lost)
+        | {
+            "share_read": np.mean([run.read.get(name, 1.0) for run in found]),
+            "cpu_seconds_to_make": np.median([run.cpu_seconds.get(name, np.nan) for run in found]),
+        }
+    )
+
+
 # --- the command
 
 # Name -> the function that makes the table, given the seeds, and how many seeds it takes (0: it draws nothing).
@@ -468,6 +500,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_pretraining": (pretraining, 3),
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
+    "11_smaller": (smaller_models, 3),
 }
 
 
