@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import copy
+import functools
+import io
+import pickle
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit, logit
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from reclab import distil, efficient, finetune, get_profile, text
+from reclab import distil, efficient, finetune, get_profile, scale, text
 
+MEASURED = 160  # reviews that are read at once, and one by one
+COMPILED = "6 layers, torch.compile"
 TEACHER, INT8, BF16 = "6 layers, the teacher", "6 layers, int8", "6 layers, bf16"
+WORDS, BOTH = "counted words, distilled", "2 layers and counted words, distilled"
 CONTROL = "2 layers, from the labels alone"
 STUDENTS = {3: (0, 2, 5), 2: (0, 5), 1: (0,)}  # layers of the teacher that a student starts from
 TRANSFER, PASSES = 8_000, 1  # reviews that a student reads with the teacher's answers, the labelled ones among them
@@ -64,6 +73,9 @@ def learned(seed: int, train: pd.DataFrame, unlabelled: list[str], test: list[st
         student = timed(student_name(n), lambda kind=kind: distil.distil(teacher, transfer, **kind))
         p[student_name(n)] = student.predict(test)
         p[f"{student_name(n)}, int8"] = quantised(student).predict(test)
+    words = timed(WORDS, lambda: counted_words(transfer, answers))
+    p[WORDS] = expit(words.predict(test))
+    p[BOTH] = expit((logit(p[student_name(2)]) + logit(p[WORDS])) / 2)
     p[INT8] = quantised(teacher).predict(test)
     kept = text.load_encoder(profile.model, attention_probs_dropout_prob=0.0)
     same = {"encoder": distil.keep_layers(kept, STUDENTS[2]), "tokenizer": teacher.tokenizer}
@@ -79,9 +91,15 @@ def quantised(model: finetune.Classifier) -> finetune.Classifier:
 
     small = copy.copy(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its successor, torchao, is one more package
+        warnings.simplefilter("ignore")  # deprecated, but its successor, torchao, is one more package
         small.module = quantize_dynamic(model.module.eval(), {nn.Linear}, torch.qint8)
     return small
+
+
+def counted_words(texts: list[str], answers: np.ndarray) -> Pipeline:
+    """A linear model of counted words that learns the logits of a teacher's answers; it predicts logits."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+    return make_pipeline(words, Ridge(alpha=0.2)).fit(texts, np.clip(logit(answers), -6, 6))
 
 
 def early_exits(
@@ -106,3 +124,103 @@ def pooled(lower: nn.Module, texts: list[str], teacher) -> np.ndarray:
         for rows, batch in text.padded_batches(tokens, teacher.tokenizer.pad_token_id):
             vectors[rows] = text.mean_pool(lower(**batch).last_hidden_state, batch["attention_mask"]).numpy()
     return vectors
+
+
+# --- 11_costs
+
+
+class Cost(NamedTuple):
+    """What a system costs on one core, measured in CPU seconds of a process of its own."""
+
+    parameters: float
+    disk_mb: float
+    reviews_per_cpu_second: float
+    alone_p50_ms: float
+    alone_p95_ms: float
+    of_8_p50_ms: float
+    of_8_p95_ms: float
+    compile_seconds: float
+
+
+class EarlyExit:
+    """A classifier that answers after its lower layers where a head on them is sure enough."""
+
+    def __init__(self, model: finetune.Classifier, head: nn.Linear, sure: float):
+        self.model, self.head, self.sure = model, head, sure
+        self.lower, upper = efficient.split(model.module.encoder.eval(), EXIT)
+        self.rest = copy.copy(model.module)
+        self.rest._modules = {"encoder": upper, "head": model.module.head}
+
+    @torch.inference_mode()
+    def predict(self, texts: list[str]) -> np.ndarray:
+        tokens = text.tokenise(texts, self.model.tokenizer, self.model.max_length)
+        p = np.zeros(len(tokens))
+        for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id):
+            mask, hidden = batch["attention_mask"], self.lower(**batch).last_hidden_state
+            answers = self.head(text.mean_pool(hidden, mask)).softmax(-1)[:, 1]
+            unsure = torch.maximum(answers, 1 - answers) < self.sure
+            if unsure.any():
+                rest = self.rest(inputs_embeds=hidden[unsure], attention_mask=mask[unsure])
+                answers[unsure] = rest.softmax(-1)[:, 1]
+            p[rows] = answers.numpy()
+        return p
+
+
+def untrained(layers: Sequence[int] = range(6)) -> finetune.Classifier:
+    """A model of the right shape; its costs do not hang on what it has learned."""
+    name = get_profile("laptop").model
+    encoder = text.load_encoder(name, attention_probs_dropout_prob=0.0)
+    module = finetune.TextClassifier(distil.keep_layers(encoder, layers))
+    return finetune.Classifier(module.eval(), text.load_tokenizer(name), 128)
+
+
+def exits(share_read: float, texts: list[str]) -> EarlyExit:
+    """An untrained early exit that is just sure enough to read this share of the layers."""
+    model = untrained()
+    system = EarlyExit(model, nn.Linear(model.module.encoder.config.hidden_size, 2), 0.0)
+    p = system.predict(texts)  # all leave
+    leaving = (1 - share_read) / (1 - EXIT / model.module.encoder.config.num_hidden_layers)
+    system.sure = float(np.quantile(np.maximum(p, 1 - p), 1 - leaving))
+    return system
+
+
+def system(name: str, share_read: float, texts: list[str]) -> tuple[Callable, int, float]:
+    """What answers texts, its parameters and its MB on the disk."""
+    if name == WORDS:
+        words = counted_words(texts, np.random.default_rng(0).uniform(0.1, 0.9, len(texts)))
+        return words.predict, len(words[-1].coef_), len(pickle.dumps(words)) / 1e6
+    if name == BOTH:
+        parts = [system(which, 1.0, texts) for which in (student_name(2), WORDS)]
+        return lambda given: [part[0](given) for part in parts], *(sum(part[i] for part in parts) for i in (1, 2))
+    layers = next((kept for n, kept in STUDENTS.items() if name.startswith(f"{n} layer")), range(6))
+    model = untrained(layers)
+    count = sum(p.numel() for p in model.module.parameters())
+    if "int8" in name:
+        model = quantised(model)
+    file = io.BytesIO()
+    torch.save(model.module.state_dict(), file)
+    if name == COMPILED:
+        model.module.encoder = torch.compile(model.module.encoder, dynamic=True)
+    answer = exits(share_read, texts[:320]).predict if "exit" in name else model.predict
+    if name == BF16:
+        answer = functools.partial(model.predict, precision="bf16")
+    return answer, count, len(file.getvalue()) / 1e6
+
+
+def cost(name: str, share_read: float, texts: list[str]) -> Cost:
+    """Measure one system on texts; called in a fresh process, with one thread."""
+    torch.set_num_threads(1)
+    answer, parameters, megabytes = system(name, share_read, texts)
+    batch, start = texts[:MEASURED], time.process_time()
+    answer(batch)
+    first, seconds = time.process_time() - start, []
+    for _ in range(3):
+        start = time.process_time()
+        answer(batch)
+        seconds.append(time.process_time() - start)
+    single = functools.partial(scale.latencies, lambda request: answer([request]), clock=time.process_time)
+    single(batch[:20])
+    alone, of_8 = single(batch), single(batch, 8)
+    quantiles = [1e3 * np.quantile(found, q) for found in (alone, of_8) for q in (0.5, 0.95)]
+    waited = first - min(seconds) if name == COMPILED else np.nan
+    return Cost(parameters, megabytes, len(batch) / np.median(seconds), *quantiles, waited)

@@ -489,6 +489,23 @@ def _smaller_row(name: str, found: list[smaller.Learned], test: pd.DataFrame) ->
     )
 
 
+def costs(seeds: range) -> pd.DataFrame:
+    """Size, speed, latency and memory of each system of 11_smaller, on one core of its own.
+
+    Latencies are those of single reviews: alone, and with 8 clients that ask again as soon as they are answered. All
+    seconds are CPU seconds, which a clock shows where nothing else is at work.
+    """
+    del seeds  # nothing is drawn
+    learned = published.table("11_smaller").frame.set_index("system")["share_read"]
+    names = [smaller.TEACHER, smaller.COMPILED, *learned.index.drop([smaller.TEACHER, smaller.CONTROL])]
+    texts, rows = list(reviews().train["text"]), []
+    for name in names:
+        measured, peak = alone(smaller.cost, name, learned.get(name, 1.0), texts)
+        rows.append({"system": name} | measured._asdict() | {"peak_mib": peak})
+        print(f"{name}: done", flush=True)
+    return pd.DataFrame(rows)
+
+
 # --- the command
 
 # Name -> the function that makes the table, given the seeds, and how many seeds it takes (0: it draws nothing).
@@ -500,6 +517,7 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_pretraining": (pretraining, 3),
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
+    "11_costs": (costs, 0),
     "11_smaller": (smaller_models, 3),
 }
 
