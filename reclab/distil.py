@@ -17,7 +17,7 @@ from .classifier import Classifier, TextClassifier, predict_tokens
 from .finetune import make_optimizer
 from .profiles import Profile
 
-LR, TEMPERATURE = 1e-4, 2.0
+LR, TEMPERATURE = 3e-4, 2.0
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
