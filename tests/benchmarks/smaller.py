@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
 from reclab import distil, efficient, finetune, get_profile, scale, text
+from reclab.profiles import quick_products
 
 MEASURED = 160  # reviews that are read at once, and one by one
 COMPILED = "6 layers, torch.compile"
@@ -155,15 +156,20 @@ class EarlyExit:
     def predict(self, texts: list[str]) -> np.ndarray:
         tokens = text.tokenise(texts, self.model.tokenizer, self.model.max_length)
         p = np.zeros(len(tokens))
-        for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id):
-            mask, hidden = batch["attention_mask"], self.lower(**batch).last_hidden_state
-            answers = self.head(text.mean_pool(hidden, mask)).softmax(-1)[:, 1]
-            unsure = torch.maximum(answers, 1 - answers) < self.sure
-            if unsure.any():
-                rest = self.rest(inputs_embeds=hidden[unsure], attention_mask=mask[unsure])
-                answers[unsure] = rest.softmax(-1)[:, 1]
-            p[rows] = answers.numpy()
+        with efficient.quick_attention(self.model.module.encoder, "cpu"), quick_products("cpu"):
+            for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id, 8, round_to=1):
+                p[rows] = self.answer(**batch).numpy()
         return p
+
+    def answer(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Probabilities of one batch."""
+        hidden = self.lower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        answers = self.head(text.mean_pool(hidden, attention_mask)).softmax(-1)[:, 1]
+        unsure = torch.maximum(answers, 1 - answers) < self.sure
+        if unsure.any():
+            rest = self.rest(inputs_embeds=hidden[unsure], attention_mask=attention_mask[unsure])
+            answers[unsure] = rest.softmax(-1)[:, 1]
+        return answers
 
 
 def untrained(layers: Sequence[int] = range(6)) -> finetune.Classifier:
