@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import measures
 import numpy as np
 import pandas as pd
 import torch
@@ -24,7 +25,7 @@ from torch import nn
 from reclab import distil, efficient, finetune, get_profile, scale, text
 from reclab.profiles import quick_products
 
-MEASURED = 160  # reviews that are read at once, and one by one
+MEASURED, TURNS = 96, 5  # reviews that are read at once, and one by one; turns with the teacher
 COMPILED = "6 layers, torch.compile"
 TEACHER, INT8, BF16 = "6 layers, the teacher", "6 layers, int8", "6 layers, bf16"
 WORDS, BOTH = "counted words, distilled", "2 layers and counted words, distilled"
@@ -136,11 +137,15 @@ class Cost(NamedTuple):
     parameters: float
     disk_mb: float
     reviews_per_cpu_second: float
+    speed: float  # throughput over the teacher's, in turns: the median, the least and the most
+    speed_low: float
+    speed_high: float
     alone_p50_ms: float
     alone_p95_ms: float
     of_8_p50_ms: float
     of_8_p95_ms: float
     compile_seconds: float
+    peak_mib: float
 
 
 class EarlyExit:
@@ -219,14 +224,18 @@ def cost(name: str, share_read: float, texts: list[str]) -> Cost:
     answer, parameters, megabytes = system(name, share_read, texts)
     batch, start = texts[:MEASURED], time.process_time()
     answer(batch)
-    first, seconds = time.process_time() - start, []
-    for _ in range(3):
-        start = time.process_time()
-        answer(batch)
-        seconds.append(time.process_time() - start)
+    first = time.process_time() - start
     single = functools.partial(scale.latencies, lambda request: answer([request]), clock=time.process_time)
     single(batch[:20])
     alone, of_8 = single(batch), single(batch, 8)
     quantiles = [1e3 * np.quantile(found, q) for found in (alone, of_8) for q in (0.5, 0.95)]
-    waited = first - min(seconds) if name == COMPILED else np.nan
-    return Cost(parameters, megabytes, len(batch) / np.median(seconds), *quantiles, waited)
+    peak = measures.peak_mib()  # before the teacher comes
+    teacher = untrained()
+    teacher.predict(batch)
+    seconds, teachers = np.array(
+        [[measures.cpu_seconds(lambda way=way: way(batch)) for way in (answer, teacher.predict)] for _ in range(TURNS)]
+    ).T
+    ratios = teachers / seconds
+    spread = np.median(ratios), ratios.min(), ratios.max()
+    waited = first - np.median(seconds) if name == COMPILED else np.nan
+    return Cost(parameters, megabytes, len(batch) / np.median(seconds), *spread, *quantiles, waited, peak)

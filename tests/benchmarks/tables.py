@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import smaller
 from cross_encoder import cross_encoder
+from measures import peak_mib
 from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -65,14 +66,6 @@ def alone(function: Callable, *args):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result(), pool.submit(peak_mib).result()
-
-
-def peak_mib() -> float:
-    """The largest resident memory that this process has had, in MiB; NaN where the system does not say."""
-    status = Path("/proc/self/status")
-    lines = status.read_text("utf-8").splitlines() if status.is_file() else []
-    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
-    return found[0] if found else float("nan")
 
 
 @contextmanager
@@ -493,15 +486,16 @@ def costs(seeds: range) -> pd.DataFrame:
     """Size, speed, latency and memory of each system of 11_smaller, on one core of its own.
 
     Latencies are those of single reviews: alone, and with 8 clients that ask again as soon as they are answered. All
-    seconds are CPU seconds, which a clock shows where nothing else is at work.
+    seconds are CPU seconds, which a clock shows where nothing else is at work. ``speed`` is the throughput over the
+    teacher's, measured in turns: the median, between the least and the most of the turns.
     """
     del seeds  # nothing is drawn
     learned = published.table("11_smaller").frame.set_index("system")["share_read"]
     names = [smaller.TEACHER, smaller.COMPILED, *learned.index.drop([smaller.TEACHER, smaller.CONTROL])]
     texts, rows = list(reviews().train["text"]), []
     for name in names:
-        measured, peak = alone(smaller.cost, name, learned.get(name, 1.0), texts)
-        rows.append({"system": name} | measured._asdict() | {"peak_mib": peak})
+        measured, _ = alone(smaller.cost, name, learned.get(name, 1.0), texts)
+        rows.append({"system": name} | measured._asdict())
         print(f"{name}: done", flush=True)
     return pd.DataFrame(rows)
 
