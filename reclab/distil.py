@@ -17,7 +17,7 @@ from .classifier import Classifier, TextClassifier, predict_tokens
 from .finetune import make_optimizer
 from .profiles import Profile
 
-LR, TEMPERATURE = 3e-4, 2.0
+LR, TEMPERATURE, SUREST = 3e-4, 2.0, 1e-6
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
@@ -101,6 +101,7 @@ def distil(
         answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
     if np.shape(answers) != (len(texts),):
         raise ValueError(f"answers must be one probability for each of {len(texts)} texts, got {np.shape(answers)}")
+    answers = np.clip(answers, SUREST, 1 - SUREST)  # a certainty has no logit
     targets = torch.as_tensor(np.log([1 - answers, answers]).T, dtype=torch.float32)
     torch.manual_seed(profile.seed)
     module = TextClassifier(keep_layers(teacher.module.encoder, layers))
