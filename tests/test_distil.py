@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_bert
 import torch
-from tiny_bert import HATED, LIKED, TEXTS, TOY, same
+from tiny_bert import TEXTS, TOY, same
 
 from reclab import distil
 
@@ -68,7 +68,7 @@ def test_a_student_comes_to_answer_as_its_teacher(teacher):
     untrained = distil.distil(teacher, TEXTS, TOY, layers=(0, 2), stop_after=0)
     student = distil.distil(teacher, TEXTS, longer, layers=(0, 2), lr=1e-3)
     assert gap(student, teacher) < 0.5 * gap(untrained, teacher)
-    assert student.predict(LIKED).mean() > student.predict(HATED).mean()
+    assert np.corrcoef(student.predict(TEXTS), teacher.predict(TEXTS))[0, 1] > 0.9
     assert student.module.encoder.config.num_hidden_layers == 2
     assert len(student.history) == 120
     assert same(before, tiny_bert.weights(teacher))  # the teacher stays as it was
