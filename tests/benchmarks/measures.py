@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # loaded where it is used: workers of a cluster import the script that started them
+    import torch
 
 
 def row(name: str, value: float | None, unit: str, *, least: float | None = None, most: float | None = None) -> dict:
@@ -54,6 +57,8 @@ def forward_flops(config, lengths: Sequence[int]) -> float:
 
 def gemm_peak(config, kind: torch.dtype, rows: int = 1024, repeats: int = 20) -> float:
     """FLOP a CPU second of the model's own matrix products, each at its fastest of some runs."""
+    import torch
+
     width, inner = config.hidden_size, config.intermediate_size
     flops = seconds = 0.0
     with torch.inference_mode():
