@@ -192,20 +192,25 @@ def n_frozen(encoder: nn.Module) -> int:
     return layers - max(1, round(TRAINED_SHARE * layers))
 
 
-def split(encoder: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The frozen lower part of a BERT, and the upper part, which takes the lower one's output as ``inputs_embeds``.
+def split(encoder: nn.Module, at: int | None = None) -> tuple[nn.Module, nn.Module]:
+    """The lower part of a BERT, and the upper part, which takes the lower one's output as ``inputs_embeds``.
 
     Both share their layers with the whole: training the upper part trains the encoder.
 
-    Taught in: 02_bert_finetuning.
+    Parameters
+    ----------
+    at : layers of the lower part; None: those that the method "frozen" leaves as they are.
+
+    Taught in: 02_bert_finetuning, 11_efficiency_and_scale.
     """
+    at = n_frozen(encoder) if at is None else at
     lower, upper = copy.copy(encoder), copy.copy(encoder)
     for part in (lower, upper):  # a copy of the shell; weights stay shared
         part._modules = dict(encoder._modules)
         part.encoder = copy.copy(encoder.encoder)
         part.encoder._modules = dict(encoder.encoder._modules)
-    lower.encoder.layer = encoder.encoder.layer[: n_frozen(encoder)]
-    upper.encoder.layer = encoder.encoder.layer[n_frozen(encoder) :]
+    lower.encoder.layer = encoder.encoder.layer[:at]
+    upper.encoder.layer = encoder.encoder.layer[at:]
     upper.embeddings = _PassOn()
     return lower, upper
 

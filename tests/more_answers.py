@@ -256,6 +256,36 @@ TASTES = [
     [[[1.0, 0.0, 0.0], [0.0, 5.0, 0.0]], [[1.0, 1.0, 1.0], [0.0, 0.5, 2.0]]],
 ]
 
+# --- 11
+
+
+def _fifo(requests, capacity, renew=False, keep=False, limit=0):
+    cache, hits = [], 0
+    for item in requests.tolist():
+        if item in cache:
+            hits += 1
+            if renew:
+                cache.remove(item)
+                cache.append(item)
+            continue
+        if len(cache) == capacity + limit and not keep:
+            del cache[0]
+        cache.append(item)
+    return hits
+
+
+def _strided(gathered, world):
+    rows = np.concatenate([np.arange(len(gathered))[rank::world] for rank in range(world)])
+    out = np.empty_like(gathered)
+    out[rows] = gathered
+    return out
+
+
+def _reshaped(gathered, world):
+    whole = len(gathered) // world * world
+    return np.append(gathered[:whole].reshape(world, -1).T.ravel(), gathered[whole:])
+
+
 MORE = {
     "01.3": {
         "probes": TAKEN,
@@ -1001,6 +1031,102 @@ MORE = {
         "alternatives": [
             lambda a, b: sum((x < y) + (x == y) / 2 for x in a.tolist() for y in b.tolist()) / (len(a) * len(b))
         ],
+    },
+    "11.1": {
+        "probes": [
+            [[100, 10, 50], [20, 5, 5]],
+            [[3, 0, 7], [3, 0, 1]],
+            [[1000, 1], [10, 1]],
+            [[0, 0], [0, 0]],
+        ],
+        "hint": "add the users of all parts, add the hits of all parts, and divide",
+        "wrong": [
+            (
+                lambda users, hits: np.mean([h / u for u, h in zip(users, hits, strict=True) if u] or [0.0]),
+                "that is the mean of the parts' rates: a part of three users counts as much as one of a thousand",
+            ),
+            (
+                lambda users, hits: hits.mean() / len(users),
+                "divide by users, not by parts",
+            ),
+            (
+                lambda users, hits: hits.sum(),
+                "that is the number of hits; divide by the number of users",
+            ),
+        ],
+        "alternatives": [
+            lambda users, hits: np.average(hits / np.maximum(users, 1), weights=users) if users.any() else 0.0
+        ],
+    },
+    "11.2": {
+        "probes": [
+            [[1, 2, 1, 3, 1, 2, 4, 1], 2],
+            [[5, 5, 5, 6, 7, 5, 6, 8, 5], 3],
+            [[1, 2, 3, 4, 1, 2, 3, 4, 4], 3],
+            [[1, 2, 1, 3, 1, 1, 2, 2], 1],
+        ],
+        "hint": "a hit leaves the order as it is; a miss at a full cache throws out the one that came first",
+        "wrong": [
+            (
+                lambda requests, capacity: _fifo(requests, capacity, renew=True),
+                "being asked for renews your items: that is least-recently-used",
+            ),
+            (
+                lambda requests, capacity: _fifo(requests, capacity, keep=True),
+                "your cache grows without end; throw one out when it is full",
+            ),
+            (
+                lambda requests, capacity: _fifo(requests, capacity, limit=1),
+                "your cache holds one item too many",
+            ),
+            (
+                lambda requests, capacity: len(requests) - _fifo(requests, capacity),
+                "those are the misses",
+            ),
+        ],
+        "alternatives": [_fifo],
+    },
+    "11.3": {
+        "probes": [[[1, 2, 3]], [[0.5, 0.1, 0.1, 0.4]], [[7, 1, 1, 1, 1, 1, 1, 1]]],
+        "hint": "each one waits for all before it in the queue, and for itself",
+        "wrong": [
+            (lambda seconds: seconds, "that is the time of computing; those who wait for others wait longer"),
+            (lambda seconds: np.cumsum(seconds) - seconds, "that is when a request begins; its answer comes later"),
+            (
+                lambda seconds: np.full(len(seconds), seconds.sum()),
+                "only the last one waits for all; the first one is answered at once",
+            ),
+            (
+                lambda seconds: len(seconds) * seconds,
+                "you multiply with the length of the queue; the others' requests may take another time than yours",
+            ),
+        ],
+        "alternatives": [lambda seconds: [sum(seconds[: i + 1]) for i in range(len(seconds))]],
+    },
+    "11.4": {
+        "probes": [
+            [[0, 2, 4, 6, 1, 3, 5], 2],
+            [[0, 3, 6, 1, 4, 7, 2, 5], 3],
+            [[0.5, 0.1, 0.9, 0.3], 2],
+            [[4, 3, 2, 1, 0], 1],
+        ],
+        "hint": "the answers of process r belong to rows r, r + n, r + 2n and so on",
+        "wrong": [
+            (
+                lambda gathered, world: gathered,
+                "this is the broken function: it leaves the answers one process after the other",
+            ),
+            (
+                _reshaped,
+                "right where the rows are a multiple of the processes; else the first processes hold one row more",
+            ),
+            (lambda gathered, world: np.sort(gathered), "sorting gives every answer another row"),
+            (
+                lambda gathered, world: np.concatenate([gathered[rank::world] for rank in range(world)]),
+                "you deal the answers out once more; put them back to where they came from",
+            ),
+        ],
+        "alternatives": [_strided],
     },
 }
 

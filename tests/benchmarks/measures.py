@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # loaded where it is used: workers of a cluster import the script that started them
+    import torch
 
 from reclab.profiles import quick_products
 
@@ -36,6 +40,14 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def peak_mib() -> float:
+    """The largest resident memory that this process has had, in MiB; NaN where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text("utf-8").splitlines() if status.is_file() else []
+    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
+    return found[0] if found else float("nan")
+
+
 def forward_flops(config, lengths: Sequence[int]) -> float:
     """Floating-point operations of matrix products of a BERT over texts of these (padded) lengths."""
     width, inner = config.hidden_size, config.intermediate_size
@@ -47,6 +59,8 @@ def forward_flops(config, lengths: Sequence[int]) -> float:
 
 def gemm_peak(config, kind: torch.dtype, rows: int = 1024, repeats: int = 20) -> float:
     """FLOP a CPU second of the model's own matrix products, each at its fastest of some runs."""
+    import torch
+
     width, inner = config.hidden_size, config.intermediate_size
     flops = seconds = 0.0
     with torch.inference_mode(), quick_products("cpu"):

@@ -25,7 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import smaller
 from cross_encoder import cross_encoder
+from measures import peak_mib
 from repairs import repairs
 from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -65,14 +67,6 @@ def alone(function: Callable, *args):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result(), pool.submit(peak_mib).result()
-
-
-def peak_mib() -> float:
-    """The largest resident memory that this process has had, in MiB; NaN where the system does not say."""
-    status = Path("/proc/self/status")
-    lines = status.read_text("utf-8").splitlines() if status.is_file() else []
-    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
-    return found[0] if found else float("nan")
 
 
 @contextmanager
@@ -458,6 +452,55 @@ def _pretraining_row(found: list[dict[str, Prepared]], start: str, plain: str, s
     )
 
 
+# --- 11_smaller
+
+
+def smaller_models(seeds: range) -> pd.DataFrame:
+    """What smaller models lose against their teacher, on reviews of items never seen; costs stand in 11_costs.
+
+    A seed draws the teacher's training, and the further reviews that students read without their labels.
+    ``share_read`` is the mean share of the layers that a text goes through.
+    """
+    part = reviews()
+    everything = data.cold_items(data.clothing().interactions, folds=10).train
+    further = list(everything.drop(part.train.index)["text"])
+    given = part.train, further, list(part.test["text"]), precision()
+    found = [run for run, _ in seeded("11_smaller", seeds, smaller.learned, *given)]
+    return pd.DataFrame([_smaller_row(name, found, part.test) for name in found[0].p])
+
+
+def _smaller_row(name: str, found: list[smaller.Learned], test: pd.DataFrame) -> dict:
+    answers, teachers = ([run.p[which] for run in found] for which in (name, smaller.TEACHER))
+    lost = NONE if name == smaller.TEACHER else auc_over_seeds(test, answers, teachers)
+    return (
+        {"system": name, "seeds": len(found)}
+        | _interval("auc", auc_over_seeds(test, answers))
+        | _interval("auc_minus_teacher", lost)
+        | {
+            "share_read": np.mean([run.read.get(name, 1.0) for run in found]),
+            "cpu_seconds_to_make": np.median([run.cpu_seconds.get(name, np.nan) for run in found]),
+        }
+    )
+
+
+def costs(seeds: range) -> pd.DataFrame:
+    """Size, speed, latency and memory of each system of 11_smaller, on one core of its own.
+
+    Latencies are those of single reviews: alone, and with 8 clients that ask again as soon as they are answered. All
+    seconds are CPU seconds, which a clock shows where nothing else is at work. ``speed`` is the throughput over the
+    teacher's, measured in turns: the median, between the least and the most of the turns.
+    """
+    del seeds  # nothing is drawn
+    learned = published.table("11_smaller").frame.set_index("system")["share_read"]
+    names = [smaller.TEACHER, smaller.COMPILED, *learned.index.drop([smaller.TEACHER, smaller.CONTROL])]
+    texts, rows = list(reviews().train["text"]), []
+    for name in names:
+        measured, _ = alone(smaller.cost, name, learned.get(name, 1.0), texts)
+        rows.append({"system": name} | measured._asdict())
+        print(f"{name}: done", flush=True)
+    return pd.DataFrame(rows)
+
+
 # --- the command
 
 # Name -> the function that makes the table, given the seeds, and how many seeds it takes (0: it draws nothing).
@@ -470,6 +513,8 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
     "10_repairs": (repairs, 3),
+    "11_costs": (costs, 0),
+    "11_smaller": (smaller_models, 3),
 }
 
 

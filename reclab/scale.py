@@ -1,0 +1,186 @@
+"""Work on partitioned Parquet that several processes or machines can share: construct, encode and score, part by part.
+
+Each step reads the files of a part and writes one, whole or not at all. So a step may run anywhere, twice, or again
+after the process that ran it has died, and what comes out is the same.
+Taught in: 11_efficiency_and_scale.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+
+@contextmanager
+def workers(n: int = 2, address: str | None = None, **environment: str) -> Iterator:
+    """A Dask client of ``n`` processes on this machine, or of the cluster at ``address``.
+
+    Parameters
+    ----------
+    address : of a running scheduler, such as ``tcp://10.0.0.5:8786``; its machines need this package and the files.
+    environment : variables of local workers; a worker that is started again has them too.
+
+    Source: Rocklin, Dask (2015), doi 10.25080/Majora-7b98e3ed-013.
+    Taught in: 11_efficiency_and_scale.
+    """
+    from distributed import Client, LocalCluster
+
+    if address:
+        with Client(address) as client:
+            yield client
+        return
+    calm = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "memory_limit": None}
+    one = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a process a core: more threads would only queue
+    with (
+        LocalCluster(n, threads_per_worker=1, env=one | environment, **calm) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(n)
+        yield client
+
+
+def construct(part: str | Path, folder: str | Path) -> dict[str, int]:
+    """Hold out the last interaction of each user of a part, and keep the part with a column ``held_out``.
+
+    Interactions of one moment are put in an order by a hash of user and item: a draw would hang on how the rows were
+    shared out.
+
+    Returns
+    -------
+    ``rows``, ``users`` and ``held_out`` of the part.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    log = pd.read_parquet(part)
+    order = pd.util.hash_pandas_object(log[["user_id", "item_id"]].astype(str), index=False)
+    log = log.assign(order=order).sort_values(["user_id", "timestamp", "order"], ignore_index=True)
+    user = log["user_id"]
+    log["held_out"] = (user != user.shift(-1)) & (user == user.shift(1))  # the last of at least two
+    _keep(log.drop(columns="order"), Path(folder, Path(part).name))
+    return {"rows": len(log), "users": user.nunique(), "held_out": int(log["held_out"].sum())}
+
+
+def encode(part: str | Path, folder: str | Path, model: str = "minilm-l6") -> int:
+    """Encode the ``text`` of a part's items: columns ``item_id`` and ``vector``; returns how many.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    from . import text
+
+    items = pd.read_parquet(part)
+    vectors = text.encode(list(items["text"]), model)
+    _keep(pd.DataFrame({"item_id": items["item_id"], "vector": list(vectors)}), Path(folder, Path(part).name))
+    return len(items)
+
+
+def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10) -> dict[str, int]:
+    """Lists of the ``k`` best new items of each user of a part, and how many hold what was held out.
+
+    A user's vector is the mean over the liked items that were not held out; a score is its product with an item's.
+
+    Parameters
+    ----------
+    part : from `construct`. vectors : folder that `encode` wrote.
+
+    Returns
+    -------
+    ``users`` with a list, and ``hits``: those whose held-out item is on it.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    from .topk import top_k_products
+
+    log, items = pd.read_parquet(part), pd.read_parquet(vectors).sort_values("item_id")  # however they were shared out
+    log = log[log["item_id"].isin(items["item_id"])]
+    known, of_items = log[~log["held_out"]], np.stack(items["vector"].to_numpy())
+    liked = known[known["positive"]]
+    users = pd.Index(liked["user_id"].unique())
+    profile = _matrix(liked, users, items["item_id"]) @ of_items
+    profile /= np.linalg.norm(profile, axis=1, keepdims=True)
+    lists = top_k_products(profile, of_items, k, _matrix(known[known["user_id"].isin(users)], users, items["item_id"]))
+    names = np.append(items["item_id"].to_numpy(), None)[lists]  # -1, a place without an item, has no name
+    _keep(pd.DataFrame({"user_id": users, "items": list(names)}), Path(folder, Path(part).name))
+    wanted = log[log["held_out"]].set_index("user_id")["item_id"].reindex(users)
+    hits = (names == wanted.to_numpy()[:, None]).any(axis=1)
+    return {"users": len(users), "hits": int(hits.sum())}
+
+
+def latencies(
+    answer: Callable[[str], object],
+    requests: Sequence[str],
+    clients: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> np.ndarray:
+    """Seconds from asking to the answer, of each request; ``clients`` share them out, and ask again once answered.
+
+    Requests are answered one after the other, as by one process that serves: who comes at the same time waits.
+
+    Parameters
+    ----------
+    clock : `time.process_time` shows what a core of one's own would, where other programs are at work.
+
+    Raises
+    ------
+    ValueError : fewer requests than clients.
+
+    Taught in: 11_efficiency_and_scale.
+    """
+    if not 1 <= clients <= len(requests):
+        raise ValueError(f"clients must be in 1..{len(requests)}, the number of requests, got {clients}")
+    turn, start = threading.Lock(), threading.Barrier(clients)
+    queue: deque[threading.Event] = deque()
+
+    def ask(mine: Sequence[str]) -> list[float]:
+        seconds = []
+        start.wait()
+        for request in mine:
+            asked = clock()
+            with _in_order(turn, queue):
+                answer(request)
+            seconds.append(clock() - asked)
+        return seconds
+
+    with ThreadPoolExecutor(clients) as pool:
+        return np.concatenate(list(pool.map(ask, [requests[n::clients] for n in range(clients)])))
+
+
+@contextmanager
+def _in_order(turn: threading.Lock, queue: deque) -> Iterator[None]:
+    """First come, first served; a plain lock lets its holder take it again before the others wake."""
+    ticket = threading.Event()
+    with turn:
+        queue.append(ticket)
+        if len(queue) == 1:
+            ticket.set()
+    ticket.wait()
+    try:
+        yield
+    finally:
+        with turn:
+            queue.popleft()
+            if queue:
+                queue[0].set()
+
+
+def _matrix(log: pd.DataFrame, users: pd.Index, items: pd.Series) -> sparse.csr_array:
+    places = users.get_indexer(log["user_id"]), pd.Index(items).get_indexer(log["item_id"])
+    return sparse.csr_array((np.ones(len(log), np.float32), places), shape=(len(users), len(items)))
+
+
+def _keep(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{uuid.uuid4().hex[:8]}.new")
+    table.to_parquet(fresh, index=False)
+    os.replace(fresh, path)
