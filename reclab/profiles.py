@@ -99,6 +99,7 @@ PROFILES = {
         n_reviews_quick=320,
         max_length=128,
         batch_size=16,
+        micro_batches=2,
         epochs=1,
         replications=500,
         horizon=2_000,

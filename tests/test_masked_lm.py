@@ -18,7 +18,7 @@ CORPUS = [
     "The cheap cotton shirt shrank at once!",
     "A naïve size: too small, too short.",
 ]
-TOY = dataclasses.replace(PROFILES["laptop"], batch_size=8, max_length=32)
+TOY = dataclasses.replace(PROFILES["laptop"], batch_size=8, micro_batches=1, max_length=32)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from reclab import training
 from reclab.errors import ReclabError
 from reclab.profiles import PROFILES
 
-ONE = PROFILES["laptop"]
+ONE = dataclasses.replace(PROFILES["laptop"], micro_batches=1)
 LR = 0.03
 draw = np.random.default_rng(0)
 X = torch.from_numpy(draw.normal(size=(21, 3))).float()

@@ -10,7 +10,7 @@ from reclab.profiles import PROFILES
 LIKED = ["lovely soft dress", "so soft", "lovely", "I love it, it fits well", "soft wool, lovely fit", "love love love"]
 HATED = ["awful", "cheap and awful", "it shrank, I hate it", "hate the awful fit", "bad cheap cloth", "cheap cheap"]
 TEXTS, LABELS = LIKED + HATED, [True] * 6 + [False] * 6
-TOY = dataclasses.replace(PROFILES["laptop"], batch_size=4, max_length=16, epochs=4)
+TOY = dataclasses.replace(PROFILES["laptop"], batch_size=4, micro_batches=1, max_length=16, epochs=4)
 STEPS = 12
 WIDTH, WIDE, LAYERS = 32, 64, 3
 
