@@ -21,7 +21,7 @@ from .errors import ReclabError
 from .profiles import quick_products
 from .results import write_atomically
 
-SOME = 100  # predictions after which memory is given back; it takes a moment
+SOME = 500  # predictions after which memory is given back; it takes a moment
 
 
 class TextClassifier(nn.Module):
