@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+
+from .tables import interaction_matrix
 
 
 @contextmanager
@@ -107,9 +108,10 @@ def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10
     known, of_items = log[~log["held_out"]], np.stack(items["vector"].to_numpy())
     liked = known[known["positive"]]
     users = pd.Index(liked["user_id"].unique())
-    profile = _matrix(liked, users, items["item_id"]) @ of_items
+    profile = interaction_matrix(liked, users, items["item_id"]).astype(np.float32) @ of_items
     profile /= np.linalg.norm(profile, axis=1, keepdims=True)
-    lists = top_k_products(profile, of_items, k, _matrix(known[known["user_id"].isin(users)], users, items["item_id"]))
+    shown = interaction_matrix(known[known["user_id"].isin(users)], users, items["item_id"])
+    lists = top_k_products(profile, of_items, k, shown)
     names = np.append(items["item_id"].to_numpy(), None)[lists]  # -1, a place without an item, has no name
     _keep(pd.DataFrame({"user_id": users, "items": list(names)}), Path(folder, Path(part).name))
     wanted = log[log["held_out"]].set_index("user_id")["item_id"].reindex(users)
@@ -172,11 +174,6 @@ def _in_order(turn: threading.Lock, queue: deque) -> Iterator[None]:
             queue.popleft()
             if queue:
                 queue[0].set()
-
-
-def _matrix(log: pd.DataFrame, users: pd.Index, items: pd.Series) -> sparse.csr_array:
-    places = users.get_indexer(log["user_id"]), pd.Index(items).get_indexer(log["item_id"])
-    return sparse.csr_array((np.ones(len(log), np.float32), places), shape=(len(users), len(items)))
 
 
 def _keep(table: pd.DataFrame, path: Path) -> None:
