@@ -18,7 +18,6 @@ from torch import nn
 
 from . import efficient, text, training
 from .errors import ReclabError
-from .profiles import quick_products
 from .results import write_atomically
 
 SOME = 500  # predictions after which memory is given back; it takes a moment
@@ -135,8 +134,7 @@ def predict_tokens(
     device = next(module.parameters()).device
     module.eval()
     round_to = 8 if precision == "no" else text.ROUND_TO  # each length more costs memory, most so in bf16
-    quick = efficient.quick_attention(module.encoder, device.type), quick_products(device.type)
-    with torch.inference_mode(), text.autocast(device, precision), quick[0], quick[1]:
+    with torch.inference_mode(), text.autocast(device, precision), efficient.quick(module.encoder, device.type):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
     if len(tokens) > SOME:

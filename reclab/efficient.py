@@ -149,16 +149,15 @@ def attend(module: nn.Module, query, key, value, mask, scaling: float, dropout: 
 
 
 @contextmanager
-def quick_attention(encoder: nn.Module, device: str, precision: str = "bf16") -> Iterator[None]:
+def quick_attention(encoder: nn.Module, device: str, *, fused: bool = False) -> Iterator[None]:
     """Let a BERT on the CPU attend by `attend`: the same but for rounding, at a fraction of the time.
 
-    PyTorch's fused kernel took a third of a prediction there, and a quarter of a fit in bf16. A fit in float32 keeps
-    it: it needs less memory, and is not much slower.
+    PyTorch's fused kernel took a third of a prediction there, and a quarter of a fit in bf16.
 
     Parameters
     ----------
     device : ``cpu`` or ``cuda``, where the encoder is.
-    precision : of a fit; in a prediction memory is no matter.
+    fused : keep the fused kernel, as a fit in float32 does: it needs less memory then, and is not much slower.
 
     Taught in: 02_bert_finetuning.
     """
@@ -168,11 +167,21 @@ def quick_attention(encoder: nn.Module, device: str, precision: str = "bf16") ->
     AttentionInterface.register("products", attend)
     AttentionMaskInterface.register("products", eager_mask)
     before = encoder.config._attn_implementation
-    encoder.set_attn_implementation("products" if (device, precision) == ("cpu", "bf16") else before)
+    encoder.set_attn_implementation("products" if device == "cpu" and not fused else before)
     try:
         yield
     finally:
         encoder.set_attn_implementation(before)
+
+
+@contextmanager
+def quick(encoder: nn.Module, device: str, *, fused: bool = False) -> Iterator[None]:
+    """Let an encoder on the CPU attend and multiply by what is quicker there: `quick_attention` and `quick_products`.
+
+    Taught in: 02_bert_finetuning.
+    """
+    with quick_attention(encoder, device, fused=fused), quick_products(device):
+        yield
 
 
 def merged(encoder: nn.Module) -> nn.Module:
@@ -225,8 +234,7 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     device = torch.device(profile.device)
     lower = lower.to(device).eval()
     kept: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
-    attention, products = quick_attention(lower, profile.device), quick_products(profile.device)
-    with torch.inference_mode(), text.autocast(device, profile.precision), attention, products:
+    with torch.inference_mode(), text.autocast(device, profile.precision), quick(lower, profile.device):
         for rows, batch in text.padded_batches(tokens, pad_id):
             hidden = lower(**{name: part.to(device) for name, part in batch.items()}).last_hidden_state.half().cpu()
             for row, vectors in zip(rows, hidden, strict=True):

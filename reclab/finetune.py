@@ -18,7 +18,7 @@ from torch import nn
 from . import efficient, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
 from .errors import UnknownNameError
-from .profiles import Profile, quick_products
+from .profiles import Profile
 
 __all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer", "valid_labels"]
 
@@ -90,8 +90,7 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
-    attention = efficient.quick_attention(whole, profile.device, profile.precision)
-    with attention, quick_products(profile.device):
+    with efficient.quick(whole, profile.device, fused=profile.precision == "no"):
         history = training.train(
             trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
         )

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 from .errors import ReclabError, UnknownNameError
 
@@ -181,13 +182,24 @@ def quick_products(device: str) -> Iterator[None]:
     import torch
 
     before = torch.get_float32_matmul_precision()
+    if device == "cpu" and _leave_to_round_is_exact():
+        torch.set_float32_matmul_precision("medium")
     try:
-        if device == "cpu":
-            torch.set_float32_matmul_precision("medium")
-            fine = torch.full((384, 384), 1 + 2**-12)  # bf16 would take it for 1
-            if not torch.equal(fine @ torch.ones(384, 384), torch.full((384, 384), 384 * (1 + 2**-12))):
-                torch.set_float32_matmul_precision(before)
         yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@cache
+def _leave_to_round_is_exact() -> bool:
+    """Whether a product that may be rounded to bf16 is not; tried once in a process."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    fine = torch.full((384, 384), 1 + 2**-12)  # bf16 would take it for 1
+    try:
+        return torch.equal(fine @ torch.ones(384, 384), torch.full((384, 384), 384 * (1 + 2**-12)))
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -23,7 +23,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
 from reclab import distil, efficient, finetune, get_profile, scale, text
-from reclab.profiles import quick_products
 
 MEASURED, TURNS = 96, 5  # reviews that are read at once, and one by one; turns with the teacher
 COMPILED = "6 layers, torch.compile"
@@ -161,7 +160,7 @@ class EarlyExit:
     def predict(self, texts: list[str]) -> np.ndarray:
         tokens = text.tokenise(texts, self.model.tokenizer, self.model.max_length)
         p = np.zeros(len(tokens))
-        with efficient.quick_attention(self.model.module.encoder, "cpu"), quick_products("cpu"):
+        with efficient.quick(self.model.module.encoder, "cpu"):
             for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id, 8, round_to=1):
                 p[rows] = self.answer(**batch).numpy()
         return p
