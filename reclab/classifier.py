@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from . import efficient, text, training
 from .errors import ReclabError
 from .results import write_atomically
 
-SOME = 500  # predictions after which memory is given back; it takes a moment
+SOME, MANY = 100, 500  # predictions for which the weights are turned; after which memory is given back
 
 
 class TextClassifier(nn.Module):
@@ -134,9 +135,15 @@ def predict_tokens(
     device = next(module.parameters()).device
     module.eval()
     round_to = 8 if precision == "no" else text.ROUND_TO  # each length more costs memory, most so in bf16
-    with torch.inference_mode(), text.autocast(device, precision), efficient.quick(module.encoder, device.type):
+    turn = precision == "no" and device.type == "cpu" and len(tokens) > SOME
+    with (
+        torch.inference_mode(),
+        text.autocast(device, precision),
+        efficient.quick(module.encoder, device.type),
+        efficient.turned_weights(module) if turn else nullcontext(),
+    ):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
-    if len(tokens) > SOME:
+    if len(tokens) > MANY:
         training.return_memory()
     return probabilities

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -186,6 +187,30 @@ def quick(encoder: nn.Module, device: str, *, fused: bool = False) -> Iterator[N
     """
     with quick_attention(encoder, device, fused=fused), quick_products(device):
         yield
+
+
+@contextmanager
+def turned_weights(module: nn.Module) -> Iterator[None]:
+    """Let the linear layers of a module read their weights as a product wants them: equal but for the last bits.
+
+    A weight lies as (out, in), and each product with it reads it crosswise. Here a layer multiplies by a copy that lies
+    as (in, out), and adds its bias to the product in place. That is a tenth quicker for float32 on a CPU, and holds
+    each weight twice. The copies do not follow the weights: for predicting, not for training.
+
+    Taught in: 02_bert_finetuning.
+    """
+    layers = [layer for layer in module.modules() if type(layer) is nn.Linear]
+    for layer in layers:
+        layer.forward = partial(_product, layer.weight.detach().t().contiguous(), layer.bias)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
+def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    return x @ weight if bias is None else (x @ weight).add_(bias)
 
 
 def merged(encoder: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ import torch
 from tiny_bert import LAYERS, STEPS, TEXTS, TOY, WIDE, WIDTH
 
 from reclab import efficient, finetune, text
+from reclab.classifier import SOME, predict_tokens
 
 PARTS = ["adapter", "frozen", "lora", "adalora"]
 BLOCK = 4 * (WIDTH**2 + WIDTH) + 2 * WIDTH * WIDE + WIDE + WIDTH + 4 * WIDTH  # attention, two dense layers, two norms
@@ -381,3 +382,27 @@ def test_quick_attention_changes_no_gradient(tokens):
     assert found["cpu"].keys() == found["cuda"].keys()
     for name, gradient in found["cuda"].items():
         torch.testing.assert_close(found["cpu"][name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_turned_weights_are_the_same_layers_and_are_turned_back():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3, bias=False)).double()
+    x = torch.randn(2, 4, 6, dtype=torch.float64)
+    before = module(x)
+    with torch.no_grad(), efficient.turned_weights(module):
+        torch.testing.assert_close(module(x), before, rtol=0, atol=1e-12)
+        module[0].weight += 1  # a copy does not follow
+        torch.testing.assert_close(module(x), before, rtol=0, atol=1e-12)
+    assert not torch.allclose(module(x), before)
+    with pytest.raises(KeyError), efficient.turned_weights(module):
+        raise KeyError
+    assert all("forward" not in vars(layer) for layer in module)
+    assert module(x).requires_grad
+
+
+def test_many_texts_are_predicted_as_one_by_one(tokens):
+    module, many = prepared("full"), list(tokens) * (SOME // len(tokens) + 1)
+    assert len(many) > SOME
+    together = predict_tokens(module, many, 0)
+    alone = np.concatenate([predict_tokens(module, [ids], 0) for ids in many])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
