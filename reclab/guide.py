@@ -21,24 +21,35 @@ WORDS_A_MINUTE, CODE, PREDICT, EXERCISE, LAB = 150, 0.75, 2, 8, 12
 # Minutes for each notebook, in the order of the lesson; what does not fit is what to skip.
 PLANS: dict[str, list[tuple[str, int]]] = {
     "90 minutes": [("00", 15), ("01", 20), ("02", 20), ("06", 20), ("08", 15)],
-    "3 hours": [("00", 15), ("01", 30), ("02", 25), ("05", 30), ("06", 30), ("07", 25), ("08", 25)],
+    "3 hours": [
+        *[("00", 15), ("01", 25), ("02", 25), ("05", 30)],
+        *[("06", 30), ("07", 20), ("08", 25), ("12", 10)],
+    ],
     "6 weeks": [
-        *[("00", 30), ("01", 100), ("02", 100), ("03", 90), ("04", 90)],
-        *[("05", 90), ("06", 110), ("07", 110), ("08", 90), ("09", 90), ("10", 90)],
+        *[("00", 30), ("01", 95), ("02", 75), ("03", 95), ("04", 95), ("05", 90), ("06", 110)],
+        *[("07", 105), ("08", 80), ("09", 95), ("10", 90), ("11", 105), ("12", 90)],
     ],
 }
-WEEKS = {1: ["00", "01"], 2: ["02", "03"], 3: ["04", "05"], 4: ["06"], 5: ["07", "08"], 6: ["09", "10"]}
+WEEKS = {
+    1: ["00", "01", "02"],
+    2: ["03", "04"],
+    3: ["05", "06"],
+    4: ["07", "08"],
+    5: ["09", "10"],
+    6: ["11", "12"],
+}
 
 CLOSING = "What you should have seen"
 # The sections that a lesson is about, taken first when time is short.
 CORE = {
     "00": ["Step 4 · A list ranked", "Step 6 · Feedback, and an honest evaluation"],
     "01": ["Splitting without leakage"],
-    "02": ["Fine-tune", "Is it any good?"],
+    "02": ["Fine-tune", "Is it any good?", "What padding costs"],
     "05": ["Part two: rank the whole catalogue"],
     "06": ["A posterior for each option", "Against its rivals"],
     "07": ["A policy to value, and inverse propensity scoring"],
     "08": ["The scorecard", "Accuracy, with intervals"],
+    "12": ["The verdict on the article", "E-commerce (D1)"],
 }
 
 
