@@ -93,6 +93,9 @@ class FusedClassifier:
         self.learning_rate, self.modality_dropout, self.seed = learning_rate, modality_dropout, seed
         self.kind, self.weights, self.user, self.layers, self.weight_decay = kind, weights, user, layers, weight_decay
 
+    def __repr__(self) -> str:
+        return f"FusedClassifier(kind={self.kind!r}, hidden={self.hidden}, epochs={self.epochs}, seed={self.seed})"
+
     def fit(self, inputs: Inputs, labels: np.ndarray, present: Masks = None) -> FusedClassifier:
         """Learn from n examples.
 

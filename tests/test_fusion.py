@@ -667,3 +667,8 @@ def test_a_kind_without_gates_says_so(kind):
     inputs, labels, _ = task(40)
     with pytest.raises(ValueError, match=rf"^the kind '{kind}' has no gates; "):
         fit_kind(kind, inputs, labels, epochs=1).gates(inputs)
+
+
+def test_a_notebook_shows_what_a_classifier_is_and_no_address():
+    shown = repr(FusedClassifier(kind="concat", hidden=8, epochs=2, seed=3))
+    assert shown == "FusedClassifier(kind='concat', hidden=8, epochs=2, seed=3)"

@@ -128,7 +128,7 @@ def check_leakage(split: Split) -> None:
         _refuse(
             test[column].isin(train[column]).to_numpy(),
             test,
-            f"test row(s) have a {column} that train has seen",
+            f"test row(s) hold a value of {column} that train has seen",
         )
 
 
