@@ -243,7 +243,10 @@ def tables_of_places(lists: np.ndarray, n_items: int):
             user, place = np.argwhere(twice)[0]
             raise SchemaError(f"item {part[user, place]} stands twice in the list of user {first + user}: drop one")
         yield first, table[: len(part) * width]
-        table[cells] = nowhere[: len(part)]
+        if width < 64 * k:  # then to write everything in one go is quicker than to write some cells one by one
+            table.fill(k)
+        else:
+            table[cells] = nowhere[: len(part)]
 
 
 def _shown(lists, n_items: int) -> sparse.csr_array:

@@ -64,7 +64,8 @@ def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _recall(*_places(lists, relevant))
+    places, relevant, k = _places(lists, relevant)
+    return _recall(_hits(places, relevant, k), relevant)
 
 
 def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -73,7 +74,8 @@ def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _precision(*_places(lists, relevant))
+    places, relevant, k = _places(lists, relevant)
+    return _hits(places, relevant, k) / k
 
 
 def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -82,7 +84,8 @@ def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _mrr(*_places(lists, relevant))
+    places, relevant, k = _places(lists, relevant)
+    return _reciprocal(_over_users(np.minimum, places, relevant), k)
 
 
 def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
@@ -91,7 +94,7 @@ def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     Parameters, Returns, Raises: as `ndcg_at_k`.
     Taught in: 08_multidimensional_evaluation.
     """
-    return _hit(*_places(lists, relevant))
+    return np.sign(mrr_at_k(lists, relevant))
 
 
 def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.ndarray | None = None) -> dict:
@@ -108,13 +111,16 @@ def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.nd
     Taught in: 08_multidimensional_evaluation.
     """
     places, relevant, k = _places(lists, relevant)
-    found = {name: metric(places, relevant, k) for name, metric in _FROM_PLACES.items()}
+    hits, first = _hits(places, relevant, k), _over_users(np.minimum, places, relevant)
+    found = {"NDCG": _ndcg(places, relevant, k), "recall": _recall(hits, relevant)}
+    found |= {"precision": hits / k, "MRR": _reciprocal(first, k)}
+    found["hit"] = np.sign(found["MRR"])
     if expected is not None:
         shown, n_items = np.asarray(expected), relevant.shape[1]
         rows, columns = np.nonzero(shown >= 0)
         users = np.repeat(np.arange(len(shown), dtype=np.int64), np.diff(relevant.indptr))
         known = np.isin(users * n_items + relevant.indices, rows * n_items + shown[rows, columns])
-        found["serendipity"] = _precision(np.where(known, k, places), relevant, k)
+        found["serendipity"] = _hits(np.where(known, k, places), relevant, k) / k
     return found
 
 
@@ -124,24 +130,16 @@ def _ndcg(places, relevant, k):
     return _over_users(np.add, np.append(gain, 0.0)[places], relevant) / ideal[np.minimum(np.diff(relevant.indptr), k)]
 
 
-def _recall(places, relevant, k):
-    return _over_users(np.add, (places < k).astype(float), relevant) / _or_nan(np.diff(relevant.indptr))
+def _hits(places, relevant, k):
+    return _over_users(np.add, (places < k).astype(float), relevant)
 
 
-def _precision(places, relevant, k):
-    return _over_users(np.add, (places < k).astype(float), relevant) / k
+def _recall(hits, relevant):
+    return hits / _or_nan(np.diff(relevant.indptr))
 
 
-def _mrr(places, relevant, k):
-    first = _over_users(np.minimum, places, relevant)
+def _reciprocal(first, k):
     return np.where(first == k, 0.0, 1 / (first + 1))
-
-
-def _hit(places, relevant, k):
-    return np.sign(_mrr(places, relevant, k))
-
-
-_FROM_PLACES = {"NDCG": _ndcg, "recall": _recall, "precision": _precision, "MRR": _mrr, "hit": _hit}
 
 
 def _over_users(reduce: np.ufunc, values: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:

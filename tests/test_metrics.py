@@ -47,8 +47,8 @@ def test_accuracy_agrees_with_ranx():
         ("np.minimum(np.diff(relevant.indptr), k)", "np.minimum(np.diff(relevant.indptr), k - 1)"),
         ("/ _or_nan(np.diff(relevant.indptr))", "/ np.minimum(np.diff(relevant.indptr), 9)"),
         ("0.0, 1 / (first + 1))", "0.0, 1 / (first + 2))"),
-        ("np.sign(_mrr(places, relevant, k))", "_mrr(places, relevant, k)"),
-        ("float), relevant) / k", "float), relevant) / 9"),
+        ("np.sign(mrr_at_k(lists, relevant))", "mrr_at_k(lists, relevant)"),
+        ("_hits(places, relevant, k) / k", "_hits(places, relevant, k) / 9"),
     ],
 )
 def test_a_wrong_formula_would_be_noticed(right, wrong):
