@@ -320,7 +320,8 @@ def test_a_known_id_is_a_leak_of_a_cold_split(cold, column):
     other = "user_id" if column == "item_id" else "item_id"
     known = split.train.iloc[[0]].assign(**{column: leaked, other: "someone new"}).set_axis([10_000])
     leaks = split.test[column] == leaked
-    message = f"{leaks.sum()} test row(s) hold a value of {column} that train has seen, first at index {leaks.idxmax()}; {AGAIN}"
+    seen = f"{leaks.sum()} test row(s) hold a value of {column} that train has seen"
+    message = f"{seen}, first at index {leaks.idxmax()}; {AGAIN}"
     train = pd.concat([split.train, known])
     assert_leak(Split(split.kind, train, split.test), message)
     check_leakage(Split("any other", train, split.test))
