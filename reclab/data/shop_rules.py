@@ -216,11 +216,6 @@ class Rules:
         parts |= {name: strengths[name] * np.broadcast_to(part, items.shape) for name, part in rest.items()}
         return parts
 
-    def by_age(self, items: np.ndarray, day: np.ndarray) -> dict[str, np.ndarray]:
-        """Modality of the item -> ``(n_rows, age groups)``: what it would add for each age group."""
-        ages = np.arange(len(AGES))[None, :]
-        return {name: self.content(name, items[:, None], ages, day[:, None]) for name in CONTENT}
-
 
 def _liking(seed: int, name: str, levels: int) -> np.ndarray:
     """``(levels, age groups)``: the same values for every group, in an order of its own; prices up or down."""
