@@ -84,18 +84,12 @@ class Truth:
         """
         return expected_auc(self.predict(without), self.click_probability)
 
-    def share(self, modality: str, *, without: str | Sequence[str] = ()) -> float:
-        """What a modality is worth: the Bayes-optimal AUC with it less that without it.
-
-        Parameters
-        ----------
-        modality : one of the columns of ``components``.
-        without : modalities that neither of the two has.
+    def share(self, modality: str) -> float:
+        """What a modality, one of the columns of ``components``, is worth: the Bayes-optimal AUC less that without it.
 
         Taught in: 04_multimodal_fusion.
         """
-        others = _names(without, self.components)
-        return self.bayes_auc(sorted(others)) - self.bayes_auc(sorted(others | _names(modality, self.components)))
+        return self.bayes_auc() - self.bayes_auc(modality)
 
     def _averaged_over(self, hidden: set[str]) -> np.ndarray:
         curve = sigmoid(GRID)
