@@ -18,21 +18,9 @@ from pathlib import Path
 import platformdirs
 
 from . import sources
-from .catalogue import ASSETS, MISSING, Asset, Member, expected, faults
+from .catalogue import ASSETS, MISSING, Asset, expected, faults
 from .errors import AssetError, UnknownNameError
 from .official import OFFICIAL
-
-__all__ = [
-    "ASSETS",
-    "Asset",
-    "Member",
-    "assets_folder",
-    "command",
-    "derived_folder",
-    "fetch",
-    "listing",
-    "verify",
-]
 
 
 def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from .catalogue import Asset, Member, read_catalogue
 
-__all__ = ["CATEGORIES", "OFFICIAL"]
-
 _BOTH = """
     All_Beauty Appliances Arts_Crafts_and_Sewing Automotive Books CDs_and_Vinyl Cell_Phones_and_Accessories
     Clothing_Shoes_and_Jewelry Digital_Music Electronics Gift_Cards Grocery_and_Gourmet_Food Home_and_Kitchen

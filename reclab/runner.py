@@ -24,18 +24,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from .profiles import Profile
 from .results import OUTSIDE, Result, read_ledger
-from .series import find_notebooks, notebooks_folder, one_line, read_notebook
-
-__all__ = [
-    "Interrupted",
-    "Run",
-    "find_notebooks",
-    "kernel_environment",
-    "kernel_manager",
-    "notebooks_folder",
-    "read_notebook",
-    "run_notebook",
-]
+from .series import one_line, read_notebook
 
 TIMEOUT = 900
 POLL = 0.2

@@ -28,8 +28,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def members() -> dict[str, assets.Member]:
-    return {short: assets.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()}
+def members() -> dict[str, catalogue.Member]:
+    return {short: catalogue.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()}
 
 
 def build_wheel(folder: Path) -> Path:
@@ -52,7 +52,7 @@ def build_wheel(folder: Path) -> Path:
 def toy(tmp_path, monkeypatch):
     """An asset in a wheelhouse, an empty cache, and pip cut off from every index."""
     wheel = build_wheel(tmp_path / "wheelhouse")
-    asset = assets.Asset(
+    asset = catalogue.Asset(
         name="toy",
         title="Toy",
         licence="CC0 1.0",
@@ -183,7 +183,7 @@ def test_a_wheel_of_another_hash_is_refused(toy, folder, monkeypatch):
     assert left_in(folder) == set()
 
 
-@pytest.mark.parametrize("member", [assets.Member("toy_data/a.csv", "0" * 64), assets.Member("toy_data/no.csv")])
+@pytest.mark.parametrize("member", [catalogue.Member("toy_data/a.csv", "0" * 64), catalogue.Member("toy_data/no.csv")])
 def test_a_member_that_is_not_the_pinned_one_is_refused(toy, folder, monkeypatch, member):
     change(monkeypatch, toy, members=members() | {"a.csv": member})
     refused("toy_data-1.0-py3-none-any.whl")
@@ -354,7 +354,7 @@ def hub(toy, tmp_path, monkeypatch):
         package="",
         hub="lab/toy",
         revision="abc",
-        members=members() | {"a.csv": assets.Member()},
+        members=members() | {"a.csv": catalogue.Member()},
     )
     yield served
     server.shutdown()

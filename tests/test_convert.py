@@ -7,7 +7,7 @@ import pytest
 import torch
 from gguf import GGUFWriter, LlamaFileType, TokenType
 
-from reclab import assets, convert, text
+from reclab import assets, catalogue, convert, text
 from reclab.errors import ReclabError
 
 SMALL = "smollm2-135m-instruct"
@@ -66,13 +66,13 @@ def toy(tmp_path_factory):
     """A model asset that holds a GGUF file only; returns its tensors and the folder of the derived cache."""
     folder = tmp_path_factory.mktemp("toy")
     tensors = write_gguf(folder / "toy.gguf")
-    asset = assets.Asset(
+    asset = catalogue.Asset(
         name="toy",
         title="Toy",
         licence="CC0 1.0",
         source="https://example.org",
         redistributable=True,
-        members={"toy.gguf": assets.Member(sha256="ab" * 32)},
+        members={"toy.gguf": catalogue.Member(sha256="ab" * 32)},
         version="1",
     )
     with pytest.MonkeyPatch.context() as patch:

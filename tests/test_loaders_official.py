@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import raw_files
 
-from reclab import assets
+from reclab import assets, catalogue
 from reclab.data import amazon, movielens
 from reclab.errors import AssetError, UnknownNameError
 from reclab.official import CATEGORIES, OFFICIAL
@@ -37,7 +37,7 @@ def served(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache")
     served = f"http://127.0.0.1:{server.server_address[1]}"
     md5 = hashlib.md5(ZIP).hexdigest()
-    change(monkeypatch, "movielens-1m", served, {"ml-1m.zip": assets.Member(md5=md5)})
+    change(monkeypatch, "movielens-1m", served, {"ml-1m.zip": catalogue.Member(md5=md5)})
     change(monkeypatch, "amazon-2023-All_Beauty", served)
     yield folder
     server.shutdown()
