@@ -59,7 +59,7 @@ class Scorecard:
         return [table for table in (self.table, self.verdicts, self.groups) if not table.empty]
 
     def save(self, path: str | Path) -> Path:
-        """Write the tables of words to a ``.csv`` (the numbers instead), ``.tex`` (with booktabs) or ``.html`` file, escaped.
+        """Write the tables of words to a ``.csv`` (the numbers instead), ``.tex`` (with booktabs) or ``.html`` file.
 
         Raises
         ------

@@ -105,10 +105,10 @@ def impostor(path: Path) -> str:
 def stand_in(head: bytes) -> str:
     """The same of the first bytes of a file."""
     head = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html")):
+    if head.startswith((b"<!doctype html", b"<!--", b"<html")):
         return "an HTML page (of a login or an error) in place of the file"
     if head.startswith(b"version https://git-lfs"):
-        return "a Git-LFS pointer in place of the file"
+        return "a Git-LFS pointer in place of the file (run `git lfs pull` where it came from)"
     if head.startswith(b"<?xml") or NOT_FOUND.match(head):
         return "a server's error message in place of the file"
     return ""
