@@ -9,6 +9,7 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -134,12 +135,13 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     return rows
 
 
-def command(action: str, names: list[str]) -> int:
+def command(args: argparse.Namespace) -> int:
     """Run ``reclab data ACTION [NAME...]``: print, and return the exit status.
 
     Parameters
     ----------
-    action : ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``.
+    args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``,
+        and ``names``.
 
     Raises
     ------
@@ -147,20 +149,18 @@ def command(action: str, names: list[str]) -> int:
 
     Taught in: 00_start_here.
     """
-    assets = [_asset(name) for name in names]
-    if action == "list":
-        for row in listing(names):
+    assets = [_asset(name) for name in args.names]
+    if args.action == "list":
+        for row in listing(args.names):
             print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
             print(f"{'':18} {row['licence']}; {row['source']}")
         print(f"in {assets_folder()}")
         return 0
-    if action == "fetch":
-        for asset in assets or [asset for asset in ASSETS.values() if asset.package]:
-            fetch(asset.name, verbose=True)
-        return 0
-    if action == "verify":
-        return _print_verified(verify(names))
-    raise UnknownNameError("action", action, ["list", "fetch", "verify"])
+    if args.action == "verify":
+        return _print_verified(verify(args.names))
+    for asset in assets or [asset for asset in ASSETS.values() if asset.package]:
+        fetch(asset.name, verbose=True)
+    return 0
 
 
 def _print_verified(rows: list[tuple[str, str, bool, str]]) -> int:

@@ -7,18 +7,19 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
 from . import __version__
 from .errors import ReclabError
@@ -26,6 +27,7 @@ from .exercises import registry
 from .grader import Kernel, needs_whole, score
 from .masters import Master, Task, is_solution, marks, read_masters
 from .results import write_atomically
+from .series import notebooks_folder
 from .submissions import Answers, Submission, answers_of, find_submissions, read_cells, which_master
 
 TIMEOUT = 20
@@ -118,6 +120,20 @@ def grade(
     return reports
 
 
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab grade SUBMISSIONS``; what was graded is kept, so that a run that was stopped goes on where it was.
+
+    Taught in: 00_start_here.
+    """
+    options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
+    reports = grade(args.submissions, args.out, notebooks_folder(), say=partial(print, flush=True), **options)
+    for report in reports:
+        if report.notes:
+            print(f"  {report.student}: {'; '.join(report.notes)}")
+    print(f"{len(reports)} graded: {args.out}; feedback: {feedback_folder(args.out)}")
+    return 0
+
+
 def feedback_folder(out: Path) -> Path:
     """Where the pages of feedback lie, beside the table.
 
@@ -196,9 +212,9 @@ class _Run:
         """The best mark of all copies of the notebook that the student handed in."""
         best = Mark(task.name, task.title, 0.0, task.points, "the notebook was not handed in")
         for one in (one for one in handed if one.master is task.master):
-            result = await score(kernel, task, one.answers, whole=self.whole[task])
-            if result.points > best.points or not best.answer:
-                best.points, best.message, best.answer = result.points, result.message, _answer(task, one.answers)
+            points, message = await score(kernel, task, one.answers, whole=self.whole[task])
+            if points > best.points or not best.answer:
+                best.points, best.message, best.answer = points, message, _answer(task, one.answers)
         return best
 
 
@@ -214,14 +230,13 @@ def table(reports: list[Report], masters: list[Master]) -> str:
     Taught in: 00_start_here.
     """
     tasks = [task for master in masters for task in master.tasks]
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["student", "points", "out_of", *(task.name for task in tasks), "notes"])
-    for report in reports:
-        points = [f"{mark.points:g}" for mark in report.marks]
-        out_of = sum(task.points for task in tasks)
-        rows.writerow([report.student, f"{report.points:g}", f"{out_of:g}", *points, "; ".join(report.notes)])
-    return text.getvalue()
+    out_of = f"{sum(task.points for task in tasks):g}"
+    rows = [
+        [one.student, f"{one.points:g}", out_of, *(f"{mark.points:g}" for mark in one.marks), "; ".join(one.notes)]
+        for one in reports
+    ]
+    columns = ["student", "points", "out_of", *(task.name for task in tasks), "notes"]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n")
 
 
 def keep(report: Report, folder: Path) -> None:

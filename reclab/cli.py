@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
-from . import __version__, teach
+from . import __version__
 from .errors import ReclabError, UnknownNameError
 from .profiles import Profile, get_profile
 from .series import find_notebooks, notebooks_folder
@@ -60,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="list, fetch or verify the data sets and models")
     data.add_argument("action", choices=["list", "fetch", "verify"])
     data.add_argument("names", nargs="*", metavar="NAME", help="data sets or models (default: all)")
-    data.set_defaults(command=data_command)
+    data.set_defaults(command=command_of("assets"))
 
     calibrate = commands.add_parser("calibrate", help="measure the bands of the results over many seeds")
     calibrate.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
@@ -68,14 +70,39 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
     calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
     calibrate.set_defaults(command=calibrate_command)
-    teach.add_commands(commands)
+
+    release = commands.add_parser("release", help="make the student's series: without solutions and hidden tests")
+    release.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    release.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
+    release.set_defaults(command=command_of("masters"))
+
+    grade = commands.add_parser("grade", help="grade what students handed in; runs their code with your rights")
+    grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
+    grade.add_argument("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
+    grade.add_argument("--notebooks", nargs="+", metavar="NN", help="those that were set (default: those handed in)")
+    grade.add_argument("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
+    grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
+    grade.set_defaults(command=command_of("classroom"))
+
+    guide = commands.add_parser("guide", help="write the teacher's guide: plan, rubric, what to skip")
+    guide.add_argument("file", type=Path, metavar="FILE", help="a .html or .md file")
+    guide.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
+    guide.set_defaults(command=command_of("guide"))
 
     verify = commands.add_parser("verify", help="say what differs between two runs, and the likely why")
     verify.add_argument("receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of receipts")
     verify.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="another one (default: what is published)")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page, too")
-    verify.set_defaults(command=verify_command)
+    verify.set_defaults(command=command_of("verify"))
     return top
+
+
+def command_of(module: str) -> Callable[[argparse.Namespace], int]:
+    """A module's ``command``; the module is imported when it is called, so that the help shows in a blink.
+
+    Taught in: 00_start_here.
+    """
+    return lambda args: import_module(f".{module}", __package__).command(args)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -137,16 +164,6 @@ def summary(run) -> str:
     return f"{run.seconds:.0f} s, {run.peak:,.0f} MiB, {results}, " + "\n  ".join(faults or ["ok"])
 
 
-def data_command(args: argparse.Namespace) -> int:
-    """List, fetch or verify data sets and models.
-
-    Taught in: 00_start_here.
-    """
-    from . import assets
-
-    return assets.command(args.action, args.names)
-
-
 def calibrate_command(args: argparse.Namespace) -> int:
     """Measure bands, and try them on fresh seeds.
 
@@ -169,16 +186,6 @@ def calibrate_command(args: argparse.Namespace) -> int:
         if proof.inside < PROOF:
             status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", FAILED)
     return status
-
-
-def verify_command(args: argparse.Namespace) -> int:
-    """Compare receipts.
-
-    Taught in: 12_capstone.
-    """
-    from . import verify
-
-    return verify.command(args)
 
 
 def fetch_assets(profile: Profile) -> None:

@@ -54,17 +54,6 @@ class Step:
     whose: str
 
 
-@dataclass(frozen=True)
-class Score:
-    """What an exercise earned, and what is said about it.
-
-    Taught in: 00_start_here.
-    """
-
-    points: float
-    message: str
-
-
 def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]:
     """What has to run for an exercise, in order, the check last.
 
@@ -223,13 +212,13 @@ def _said(step: Step, error: CellExecutionError) -> str:
     return f"{step.whose} stopped with {error.ename}: {one_line(message)}"
 
 
-async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> Score:
-    """Grade one exercise.
+async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> tuple[float, str]:
+    """Grade one exercise: the points that it earned, and what is said about it.
 
     Taught in: 00_start_here.
     """
     right, said = await kernel.run(steps_of(task, answers, whole=whole))
-    return Score(task.points if right else 0.0, one_line(said, 500) or "right")
+    return task.points if right else 0.0, one_line(said, 500) or "right"
 
 
 async def needs_whole(kernel: Kernel, task: Task) -> bool:
@@ -243,7 +232,7 @@ async def needs_whole(kernel: Kernel, task: Task) -> bool:
     """
     own = Answers({name: cell.source for name, cell in task.master.solutions.items()})
     for whole in (False, True):
-        result = await score(kernel, task, own, whole=whole)
-        if result.points == task.points:
+        points, said = await score(kernel, task, own, whole=whole)
+        if points == task.points:
             return whole
-    raise ReclabError(f"{task.check_id}: the teacher's own answer fails ({result.message}); repair {task.master.name}")
+    raise ReclabError(f"{task.check_id}: the teacher's own answer fails ({said}); repair {task.master.name}")

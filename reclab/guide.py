@@ -7,14 +7,16 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ReclabError
 from .exercises import registry
-from .masters import Master, Task, is_check, is_solution
+from .masters import Master, Task, is_check, is_solution, read_masters
 from .results import write_atomically
+from .series import notebooks_folder
 
 WORDS_A_MINUTE, CODE, PREDICT, EXERCISE, LAB = 150, 0.75, 2, 8, 12
 
@@ -242,3 +244,12 @@ def write(masters: list[Master], path: Path) -> Path:
         raise ReclabError(f"a guide is written as .md or .html, not as {path.name!r}")
     write_atomically(path, text)
     return path
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab guide FILE [NN...]``.
+
+    Taught in: 00_start_here.
+    """
+    print(f"The guide is {write(read_masters(notebooks_folder(), args.notebooks), args.file)}")
+    return 0

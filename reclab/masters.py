@@ -6,6 +6,7 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 import re
@@ -18,7 +19,7 @@ import nbformat
 from .errors import ReclabError
 from .needs import binds, imports
 from .results import write_atomically
-from .series import find_notebooks, read_notebook
+from .series import find_notebooks, notebooks_folder, read_notebook
 
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 SOLUTION, HIDDEN, SCHEME = "SOLUTION", "HIDDEN TESTS", "MARK SCHEME"
@@ -155,6 +156,16 @@ def release(masters: list[Master], folder: Path) -> list[Path]:
     for path, node in made.items():
         write_atomically(path, nbformat.writes(node).rstrip("\n") + "\n")
     return list(made)
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab release DIR [NN...]``.
+
+    Taught in: 00_start_here.
+    """
+    made = release(read_masters(notebooks_folder(), args.notebooks), args.folder)
+    print(f"{len(made)} notebook{'' if len(made) == 1 else 's'} for students in {args.folder}")
+    return 0
 
 
 def student_copy(master: Master) -> nbformat.NotebookNode:

@@ -6,6 +6,7 @@ import http.server
 import re
 import sys
 import threading
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_the_list_knows_those_that_are_here_and_those_asked_for(served, capsys):
     assert "movielens-1m" not in {row["name"] for row in assets.listing()}
     assets.fetch("movielens-1m")
     assert {row["name"]: row["status"] for row in assets.listing()}["movielens-1m"] == "cached"
-    assert assets.command("list", ["mind-small"]) == 0
+    assert assets.command(Namespace(action="list", names=["mind-small"])) == 0
     assert "mind-small         missing     size ?  MIND, small: " in capsys.readouterr().out
 
 
