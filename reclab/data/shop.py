@@ -9,7 +9,7 @@ Taught in: 01_dataset_construction and 04_multimodal_fusion.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +179,7 @@ def shop(
         candidates=candidates,
         propensities=propensities,
         truth=truth,
-        settings=settings.as_dict(),
+        settings=asdict(settings),
     )
 
 

@@ -9,7 +9,7 @@ Taught in: 01_dataset_construction.
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -75,10 +75,6 @@ class Settings:
         object.__setattr__(self, "strengths", STRENGTHS | _of(self.strengths, STRENGTHS, "strengths", 10))
         shares = self.missing if isinstance(self.missing, dict) else dict.fromkeys(MODALITIES, self.missing)
         object.__setattr__(self, "missing", dict.fromkeys(MODALITIES, 0.0) | _of(shares, MODALITIES, "missing", 1))
-
-    def as_dict(self) -> dict:
-        """Knob -> value."""
-        return asdict(self)
 
 
 def _of(values: dict[str, float], known, argument: str, high: float) -> dict[str, float]:
