@@ -111,29 +111,22 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
     meta |= {f"version_{name}": version for name, version in versions().items() if name in VERSIONS}
 
-    measured = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
+    measured = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
     bands = make_bands(path.stem, measured)
     write_atomically(target, toml(meta, bands))
     say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
     seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
-    fresh = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
+    fresh = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
     proof = prove(bands, fresh)
     meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
     write_atomically(target, toml(meta, bands))
     return proof
 
 
-def seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
-    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept.
-
-    Raises
-    ------
-    ReclabError : the notebook failed.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
+    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept."""
     file = kept / f"{profile.seed}.json"
     head = f"{path.stem}, seed {profile.seed}"
     if file.is_file():

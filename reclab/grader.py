@@ -54,15 +54,8 @@ class Step:
     whose: str
 
 
-def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]:
-    """What has to run for an exercise, in order, the check last.
-
-    Parameters
-    ----------
-    whole : run all code above the check, and all answers, whether they are named or not.
-
-    Taught in: 00_start_here.
-    """
+def _steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]:
+    """What has to run for an exercise, in order, the check last; of the whole lesson all code and answers above it."""
     cells = task.master.cells
     check = cells[task.position].source
     needed = set(uses(check))
@@ -217,7 +210,7 @@ async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = F
 
     Taught in: 00_start_here.
     """
-    right, said = await kernel.run(steps_of(task, answers, whole=whole))
+    right, said = await kernel.run(_steps_of(task, answers, whole=whole))
     return task.points if right else 0.0, one_line(said, 500) or "right"
 
 

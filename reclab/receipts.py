@@ -126,16 +126,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def asset_hashes() -> dict[str, dict[str, str]]:
-    """The pinned sha256 of each member of each data set and model.
-
-    Taught in: 00_start_here.
-    """
-    from .assets import ASSETS
-
-    return {name: {short: m.sha256 for short, m in asset.members.items()} for name, asset in ASSETS.items()}
-
-
 def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
     """Everything that another person needs to compare their run with this one.
 
@@ -147,6 +137,8 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
 
     Taught in: 00_start_here.
     """
+    from .catalogue import ASSETS
+
     return {
         "schema": SCHEMA,
         "started": started,
@@ -156,7 +148,7 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
         "versions": versions(),
         "machine": machine(),
         "sources": source_hashes(),
-        "assets": asset_hashes(),
+        "assets": {name: {short: m.sha256 for short, m in asset.members.items()} for name, asset in ASSETS.items()},
         "notebooks": [_notebook(run) for run in runs],
         "results": [_result(result) for run in runs for result in run.results.values()],
     }

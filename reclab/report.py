@@ -125,17 +125,14 @@ def page(run: Run, folder: Path | None = None) -> str:
     Taught in: 00_start_here.
     """
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN}})
-    exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": alt_text})
+    exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": _alt_text})
     resources = {"metadata": {"name": run.name, "path": str(folder or "")}}
     html, _ = exporter.from_notebook_node(run.node, resources)
     return _offline(html)
 
 
-def alt_text(output) -> str:
-    """The words that stand for an output's image: its alt text, else its plain text.
-
-    Taught in: 00_start_here.
-    """
+def _alt_text(output) -> str:
+    """The words that stand for an output's image: its alt text, else its plain text."""
     return output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "")
 
 
@@ -171,7 +168,7 @@ def figures(run: Run) -> list[Figure]:
     Taught in: 00_start_here.
     """
     return [
-        Figure(run.number, run.name, output.data["image/png"].strip(), alt_text(output), cell.get("id", ""))
+        Figure(run.number, run.name, output.data["image/png"].strip(), _alt_text(output), cell.get("id", ""))
         for cell in run.node.cells
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
