@@ -45,8 +45,6 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
     ------
     UnknownNameError : no such asset.
     AssetError : no source has it, a file is damaged, or the folder cannot be written.
-
-    Taught in: 00_start_here.
     """
     asset, folder = _asset(name), assets_folder() / name
     if found := faults(asset, folder):
@@ -59,10 +57,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
 
 def assets_folder() -> Path:
-    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache.
-
-    Taught in: 00_start_here.
-    """
+    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
     return _chosen_folder("RECLAB_DATA", "assets")
 
 
@@ -70,8 +65,6 @@ def derived_folder() -> Path:
     """Where derived results are kept: ``RECLAB_DERIVED``, else ``derived`` in the user's cache.
 
     The folder may not exist yet.
-
-    Taught in: 02_bert_finetuning.
     """
     return _chosen_folder("RECLAB_DERIVED", "derived")
 
@@ -123,8 +116,6 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     Raises
     ------
     UnknownNameError : no such asset; nothing is hashed then.
-
-    Taught in: 00_start_here.
     """
     rows = []
     for asset in [_asset(name) for name in names or [*ASSETS, *OFFICIAL]]:
@@ -146,8 +137,6 @@ def command(args: argparse.Namespace) -> int:
     Raises
     ------
     UnknownNameError, AssetError : as in `fetch`; for the caller to print as one line.
-
-    Taught in: 00_start_here.
     """
     assets = [_asset(name) for name in args.names]
     if args.action == "list":

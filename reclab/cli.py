@@ -28,8 +28,6 @@ def main(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv : the words after ``reclab``; those of the command line where None.
-
-    Taught in: 00_start_here.
     """
     args = parser().parse_args(argv)
     try:
@@ -43,10 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options.
-
-    Taught in: 00_start_here.
-    """
+    """The commands and their options."""
     top = argparse.ArgumentParser(prog="reclab", description="Run the series, and fetch and check what it needs.")
     top.add_argument("--version", action="version", version=f"reclab {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")

@@ -72,8 +72,6 @@ def mathml(tex: str, display: str = "inline") -> str | None:
     ----------
     tex : what stands between the dollar signs.
     display : ``inline`` or ``block``.
-
-    Taught in: 00_start_here.
     """
     tex = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", tex)
     try:
@@ -121,8 +119,6 @@ def page(run: Run, folder: Path | None = None) -> str:
     ----------
     run : the notebook with its outputs.
     folder : where the images lie that its prose shows.
-
-    Taught in: 00_start_here.
     """
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN}})
     exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": _alt_text})
@@ -163,10 +159,7 @@ class Figure:
 
 
 def figures(run: Run) -> list[Figure]:
-    """The figures among a notebook's outputs, in order.
-
-    Taught in: 00_start_here.
-    """
+    """The figures among a notebook's outputs, in order."""
     return [
         Figure(run.number, run.name, output.data["image/png"].strip(), _alt_text(output), cell.get("id", ""))
         for cell in run.node.cells
@@ -182,8 +175,6 @@ def write_notebook(run: Run, folder: Path, source: Path) -> None:
     ----------
     folder : the report's folder.
     source : the folder that the notebook came from.
-
-    Taught in: 00_start_here.
     """
     write_atomically(folder / "notebooks" / f"{run.number}.ipynb", nbformat.writes(run.node) + "\n")
     write_atomically(folder / f"{run.number}.html", page(run, source))
@@ -200,8 +191,6 @@ def write_index(
     planned : names of the notebooks that were asked for; the report is partial until all of them ran through.
     started : when the run began, as ISO 8601.
     note : one line on why the run ended early.
-
-    Taught in: 00_start_here.
     """
     complete = [run.name for run in runs if run.error is None] == planned
     record = receipt(runs, profile, started=started, complete=complete)
@@ -244,7 +233,5 @@ def plain_page(title: str, body: str) -> str:
     Parameters
     ----------
     title : plain text. body : HTML in which everything that needs it is escaped.
-
-    Taught in: 00_start_here.
     """
     return PLAIN.format(title=escape(title), body=body)
