@@ -110,13 +110,13 @@ def grade(
     if timeout <= 0:
         raise ReclabError(f"the time for a cell has to be more than 0 seconds, got {timeout:g}")
     found, masters = find_submissions(submissions), read_masters(masters_folder, names)
-    handed = {submission.student: read(submission, masters) for submission in found}
+    handed = {submission.student: _read(submission, masters) for submission in found}
     if not names:
         wanted = {one.master for ones, _ in handed.values() for one in ones}
         masters = [master for master in masters if master in wanted]
     run = _Run(masters, feedback_folder(out), timeout, len(found), say)
     reports = asyncio.run(run.all(found, handed, kernels or min(MOST_KERNELS, os.cpu_count() or 1)))
-    write_atomically(out, table(reports, masters))
+    write_atomically(out, _table(reports, masters))
     return reports
 
 
@@ -142,11 +142,8 @@ def feedback_folder(out: Path) -> Path:
     return out.with_name(f"{out.stem}_feedback")
 
 
-def read(submission: Submission, masters: list[Master]) -> tuple[list[Handed], list[str]]:
-    """What a student handed in, and notes on what cannot be graded.
-
-    Taught in: 00_start_here.
-    """
+def _read(submission: Submission, masters: list[Master]) -> tuple[list[Handed], list[str]]:
+    """What a student handed in, and notes on what cannot be graded."""
     handed, notes = [], [] if submission.paths else ["no notebook was handed in"]
     for path in submission.paths:
         try:
@@ -175,7 +172,7 @@ class _Run:
 
     async def all(self, found: list[Submission], handed: dict, kernels: int) -> list[Report]:
         keys = {one.student: hashlib.sha256((self.key + one.digest()).encode()).hexdigest() for one in found}
-        reports = {student: report for student, key in keys.items() if (report := kept(self.folder, student, key))}
+        reports = {student: report for student, key in keys.items() if (report := _kept(self.folder, student, key))}
         left = [one.student for one in found if one.student not in reports]
         if reports:
             self.say(f"{len(reports)} of {self.total} were graded before and have not changed")
@@ -202,7 +199,7 @@ class _Run:
         async with Kernel(self.timeout) as kernel:
             for task in self.tasks:
                 report.marks.append(await self._mark(kernel, task, handed))
-        keep(report, self.folder)
+        _keep(report, self.folder)
         self.done += 1
         out_of = sum(mark.out_of for mark in report.marks)
         self.say(f"[{self.done}/{self.total}] {report.student}: {report.points:g} of {out_of:g}")
@@ -224,11 +221,8 @@ def _answer(task: Task, answers: Answers) -> str:
     return answers.by_cell.get(above[-1], "") if above else ""
 
 
-def table(reports: list[Report], masters: list[Master]) -> str:
-    """The scores as CSV.
-
-    Taught in: 00_start_here.
-    """
+def _table(reports: list[Report], masters: list[Master]) -> str:
+    """The scores as CSV."""
     tasks = [task for master in masters for task in master.tasks]
     out_of = f"{sum(task.points for task in tasks):g}"
     rows = [
@@ -239,22 +233,16 @@ def table(reports: list[Report], masters: list[Master]) -> str:
     return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n")
 
 
-def keep(report: Report, folder: Path) -> None:
-    """Write a student's page, and then what a later run needs to go on.
-
-    Taught in: 00_start_here.
-    """
+def _keep(report: Report, folder: Path) -> None:
+    """Write a student's page, and then what a later run needs to go on."""
     source = resources.files(__package__).joinpath("feedback.html.j2").read_text("utf-8")
     page = jinja2.Environment(autoescape=True).from_string(source).render(report=report)
     write_atomically(folder / f"{report.student}.html", page)
     write_atomically(folder / ".graded" / f"{report.student}.json", json.dumps(asdict(report), indent=1))
 
 
-def kept(folder: Path, student: str, key: str) -> Report | None:
-    """What an earlier run found of the same work; None where there is none, or it is damaged.
-
-    Taught in: 00_start_here.
-    """
+def _kept(folder: Path, student: str, key: str) -> Report | None:
+    """What an earlier run found of the same work; None where there is none, or it is damaged."""
     path = folder / ".graded" / f"{student}.json"
     try:
         content = json.loads(path.read_text("utf-8"))
