@@ -117,10 +117,7 @@ def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | Non
     from .runner import Interrupted, kernel_environment, run_notebook
 
     env = kernel_environment(profile, derived=derived or assets.derived_folder(), ledger=out / "ledger")
-    index = {
-        "planned": [path.stem for path in paths],
-        "started": datetime.now().isoformat(timespec="seconds"),
-    }
+    index = {"planned": [path.stem for path in paths], "started": datetime.now().isoformat(timespec="seconds")}
     runs, status, note = [], 0, ""
     report.write_index(out, runs, profile, **index)
     for path in paths:
