@@ -19,9 +19,8 @@ from pathlib import Path
 import platformdirs
 
 from . import sources
-from .catalogue import ASSETS, MISSING, Asset, expected, faults
+from .catalogue import ASSETS, MISSING, OFFICIAL, Asset, expected, faults
 from .errors import AssetError, UnknownNameError
-from .official import OFFICIAL
 
 
 def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
@@ -34,7 +33,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
     Parameters
     ----------
-    name : a key of `ASSETS`, or of `reclab.official.OFFICIAL` for a full-size file.
+    name : a key of `ASSETS`, or of `reclab.catalogue.OFFICIAL` for a full-size file.
     verbose : print name, size, licence and source, and show progress; otherwise nothing is printed.
 
     Returns

@@ -16,9 +16,9 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import raw_files
 
 from reclab import assets, catalogue
+from reclab.catalogue import CATEGORIES, OFFICIAL
 from reclab.data import amazon, movielens
 from reclab.errors import AssetError, UnknownNameError
-from reclab.official import CATEGORIES, OFFICIAL
 
 ZIP = raw_files.zipped(raw_files.MOVIELENS["ml-1m"], "ml-1m")
 
