@@ -24,12 +24,6 @@ def pytest_configure(config):
     os.environ["RECLAB_LEDGER"] = str(scratch / "ledger")
 
 
-def pytest_collection_finish():
-    """What was imported stays: a fit, which collects garbage twice, need not look through all of it each time."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_unconfigure(config):
     for name, value in config.stash.get(_before, {}).items():
         if value is None:
@@ -38,6 +32,13 @@ def pytest_unconfigure(config):
             os.environ[name] = value
     if scratch := config.stash.get(_scratch, None):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_stays():
+    """A fit, which collects garbage twice, need not look through every library each time."""
+    gc.collect()
+    gc.freeze()
 
 
 # A real browser
