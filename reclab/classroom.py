@@ -36,10 +36,7 @@ MOST_KERNELS = 4
 
 @dataclass
 class Mark:
-    """One exercise of one student.
-
-    Taught in: 00_start_here.
-    """
+    """One exercise of one student."""
 
     name: str
     title: str
@@ -51,10 +48,7 @@ class Mark:
 
 @dataclass
 class Report:
-    """All that is known of one student's work, and a key that changes when the work or the series does.
-
-    Taught in: 00_start_here.
-    """
+    """All that is known of one student's work, and a key that changes when the work or the series does."""
 
     student: str
     key: str
@@ -69,10 +63,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Handed:
-    """A notebook that was handed in: its name, the master that it belongs to, and its answers.
-
-    Taught in: 00_start_here.
-    """
+    """A notebook that was handed in: its name, the master that it belongs to, and its answers."""
 
     file: str
     master: Master
@@ -104,8 +95,6 @@ def grade(
     Raises
     ------
     ReclabError : there is nothing to grade, a master fails its own check, or no kernel starts.
-
-    Taught in: 00_start_here.
     """
     if timeout <= 0:
         raise ReclabError(f"the time for a cell has to be more than 0 seconds, got {timeout:g}")
@@ -121,10 +110,7 @@ def grade(
 
 
 def command(args: argparse.Namespace) -> int:
-    """Run ``reclab grade SUBMISSIONS``; what was graded is kept, so that a run that was stopped goes on where it was.
-
-    Taught in: 00_start_here.
-    """
+    """Run ``reclab grade SUBMISSIONS``; what was graded is kept, so that a run that stopped goes on where it was."""
     options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
     reports = grade(args.submissions, args.out, notebooks_folder(), say=partial(print, flush=True), **options)
     for report in reports:
@@ -135,10 +121,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def feedback_folder(out: Path) -> Path:
-    """Where the pages of feedback lie, beside the table.
-
-    Taught in: 00_start_here.
-    """
+    """Where the pages of feedback lie, beside the table."""
     return out.with_name(f"{out.stem}_feedback")
 
 

@@ -141,10 +141,7 @@ def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | Non
 
 
 def summary(run) -> str:
-    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE.
-
-    Taught in: 00_start_here.
-    """
+    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE."""
     results = f"{len(run.results)} result{'' if len(run.results) == 1 else 's'}"
     faults = ([run.error] if run.error else []) + [str(result) for result in run.outside]
     return f"{run.seconds:.0f} s, {run.peak:,.0f} MiB, {results}, " + "\n  ".join(faults or ["ok"])

@@ -45,10 +45,7 @@ MOST_OUTPUT = 100_000  # characters of a cell's output that are kept
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of code to run, and whose it is.
-
-    Taught in: 00_start_here.
-    """
+    """A piece of code to run, and whose it is."""
 
     source: str
     whose: str
@@ -111,8 +108,6 @@ class Kernel:
     Parameters
     ----------
     timeout : seconds that a student's cell, or a check, may take.
-
-    Taught in: 00_start_here.
     """
 
     def __init__(self, timeout: float):
@@ -206,10 +201,7 @@ def _said(step: Step, error: CellExecutionError) -> str:
 
 
 async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> tuple[float, str]:
-    """Grade one exercise: the points that it earned, and what is said about it.
-
-    Taught in: 00_start_here.
-    """
+    """Grade one exercise: the points that it earned, and what is said about it."""
     right, said = await kernel.run(_steps_of(task, answers, whole=whole))
     return task.points if right else 0.0, one_line(said, 500) or "right"
 
@@ -220,8 +212,6 @@ async def needs_whole(kernel: Kernel, task: Task) -> bool:
     Raises
     ------
     ReclabError : the teacher's answer does not earn its points either way.
-
-    Taught in: 00_start_here.
     """
     own = Answers({name: cell.source for name, cell in task.master.solutions.items()})
     for whole in (False, True):

@@ -199,10 +199,7 @@ def write_index(
 
 
 def index(runs: list[Run], profile: Profile, *, planned: list[str], started: str = "", note: str = "") -> str:
-    """The index page as HTML; see `write_index`.
-
-    Taught in: 00_start_here.
-    """
+    """The index page as HTML; see `write_index`."""
     results = [(run, result) for run in runs for result in run.results.values()]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
