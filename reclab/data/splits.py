@@ -112,14 +112,24 @@ def check_leakage(split: Split) -> None:
         )
     if split.kind == "temporal":
         _refuse(
-            (test["timestamp"] <= train["timestamp"].max()).to_numpy(), test, "test row(s) are not later than train"
+            (test["timestamp"] <= train["timestamp"].max()).to_numpy(),
+            test,
+            "test row(s) are not later than train",
         )
     elif split.kind == "leave-last-out":
         latest = test["user_id"].map(train.groupby("user_id")["timestamp"].max())
-        _refuse((latest > test["timestamp"]).to_numpy(), test, "test row(s) are earlier than a train row of their user")
+        _refuse(
+            (latest > test["timestamp"]).to_numpy(),
+            test,
+            "test row(s) are earlier than a train row of their user",
+        )
     elif split.kind.startswith("cold "):
         column = split.kind.removeprefix("cold ")[:-1] + "_id"
-        _refuse(test[column].isin(train[column]).to_numpy(), test, f"test row(s) have a {column} that train has seen")
+        _refuse(
+            test[column].isin(train[column]).to_numpy(),
+            test,
+            f"test row(s) have a {column} that train has seen",
+        )
 
 
 def _refuse(leaks: np.ndarray, test: pd.DataFrame, what: str) -> None:
