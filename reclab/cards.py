@@ -15,10 +15,6 @@ from . import plots
 from .errors import ReclabError, UnknownNameError
 from .results import write_atomically
 
-LATEX = (
-    {"\\": r"\textbackslash{}"} | {mark: "\\" + mark for mark in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"}
-)
-
 
 @dataclass(frozen=True)
 class Scorecard:
@@ -63,7 +59,7 @@ class Scorecard:
         return [table for table in (self.table, self.verdicts, self.groups) if not table.empty]
 
     def save(self, path: str | Path) -> Path:
-        """Write the tables of words to a ``.csv`` (the numbers instead), ``.tex`` or ``.html`` file, titles escaped.
+        """Write the tables of words to a ``.csv`` (the numbers instead), ``.tex`` (with booktabs) or ``.html`` file.
 
         Raises
         ------
@@ -81,7 +77,7 @@ class Scorecard:
         return both.to_csv(index=False, lineterminator="\n")
 
     def _latex(self) -> str:
-        return "\n".join(_latex(table.T) for table in self._shown())
+        return "\n".join(table.T.to_latex(escape=True) for table in self._shown())
 
     def __repr__(self) -> str:
         alarms = [f"LOOK: {alarm}" for alarm in self.alarms]
@@ -148,13 +144,3 @@ def explore(card: Scorecard, across: str, up: str):
 def _arms(row) -> list | None:
     arms = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
     return None if pd.isna(row["low"]) else [[max(arm[0], 0)] for arm in arms]
-
-
-def _latex(table: pd.DataFrame) -> str:
-    def escaped(text) -> str:
-        return "".join(LATEX.get(mark, mark) for mark in str(text))
-
-    lines = [["", *table.columns], *([name, *row] for name, row in zip(table.index, table.to_numpy(), strict=True))]
-    rows = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
-    columns = "l" * (len(table.columns) + 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", rows[0], r"\hline", *rows[1:], r"\end{tabular}", ""])

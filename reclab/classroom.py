@@ -7,18 +7,19 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
 from . import __version__
 from .errors import ReclabError
@@ -26,6 +27,7 @@ from .exercises import registry
 from .grader import Kernel, needs_whole, score
 from .masters import Master, Task, is_solution, marks, read_masters
 from .results import write_atomically
+from .series import notebooks_folder
 from .submissions import Answers, Submission, answers_of, find_submissions, read_cells, which_master
 
 TIMEOUT = 20
@@ -34,10 +36,7 @@ MOST_KERNELS = 4
 
 @dataclass
 class Mark:
-    """One exercise of one student.
-
-    Taught in: 00_start_here.
-    """
+    """One exercise of one student."""
 
     name: str
     title: str
@@ -49,10 +48,7 @@ class Mark:
 
 @dataclass
 class Report:
-    """All that is known of one student's work, and a key that changes when the work or the series does.
-
-    Taught in: 00_start_here.
-    """
+    """All that is known of one student's work, and a key that changes when the work or the series does."""
 
     student: str
     key: str
@@ -67,10 +63,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Handed:
-    """A notebook that was handed in: its name, the master that it belongs to, and its answers.
-
-    Taught in: 00_start_here.
-    """
+    """A notebook that was handed in: its name, the master that it belongs to, and its answers."""
 
     file: str
     master: Master
@@ -102,35 +95,38 @@ def grade(
     Raises
     ------
     ReclabError : there is nothing to grade, a master fails its own check, or no kernel starts.
-
-    Taught in: 00_start_here.
     """
     if timeout <= 0:
         raise ReclabError(f"the time for a cell has to be more than 0 seconds, got {timeout:g}")
     found, masters = find_submissions(submissions), read_masters(masters_folder, names)
-    handed = {submission.student: read(submission, masters) for submission in found}
+    handed = {submission.student: _read(submission, masters) for submission in found}
     if not names:
         wanted = {one.master for ones, _ in handed.values() for one in ones}
         masters = [master for master in masters if master in wanted]
     run = _Run(masters, feedback_folder(out), timeout, len(found), say)
     reports = asyncio.run(run.all(found, handed, kernels or min(MOST_KERNELS, os.cpu_count() or 1)))
-    write_atomically(out, table(reports, masters))
+    write_atomically(out, _table(reports, masters))
     return reports
 
 
-def feedback_folder(out: Path) -> Path:
-    """Where the pages of feedback lie, beside the table.
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab grade SUBMISSIONS``; what was graded is kept, so that a run that stopped goes on where it was."""
+    options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
+    reports = grade(args.submissions, args.out, notebooks_folder(), say=partial(print, flush=True), **options)
+    for report in reports:
+        if report.notes:
+            print(f"  {report.student}: {'; '.join(report.notes)}")
+    print(f"{len(reports)} graded: {args.out}; feedback: {feedback_folder(args.out)}")
+    return 0
 
-    Taught in: 00_start_here.
-    """
+
+def feedback_folder(out: Path) -> Path:
+    """Where the pages of feedback lie, beside the table."""
     return out.with_name(f"{out.stem}_feedback")
 
 
-def read(submission: Submission, masters: list[Master]) -> tuple[list[Handed], list[str]]:
-    """What a student handed in, and notes on what cannot be graded.
-
-    Taught in: 00_start_here.
-    """
+def _read(submission: Submission, masters: list[Master]) -> tuple[list[Handed], list[str]]:
+    """What a student handed in, and notes on what cannot be graded."""
     handed, notes = [], [] if submission.paths else ["no notebook was handed in"]
     for path in submission.paths:
         try:
@@ -159,7 +155,7 @@ class _Run:
 
     async def all(self, found: list[Submission], handed: dict, kernels: int) -> list[Report]:
         keys = {one.student: hashlib.sha256((self.key + one.digest()).encode()).hexdigest() for one in found}
-        reports = {student: report for student, key in keys.items() if (report := kept(self.folder, student, key))}
+        reports = {student: report for student, key in keys.items() if (report := _kept(self.folder, student, key))}
         left = [one.student for one in found if one.student not in reports]
         if reports:
             self.say(f"{len(reports)} of {self.total} were graded before and have not changed")
@@ -186,7 +182,7 @@ class _Run:
         async with Kernel(self.timeout) as kernel:
             for task in self.tasks:
                 report.marks.append(await self._mark(kernel, task, handed))
-        keep(report, self.folder)
+        _keep(report, self.folder)
         self.done += 1
         out_of = sum(mark.out_of for mark in report.marks)
         self.say(f"[{self.done}/{self.total}] {report.student}: {report.points:g} of {out_of:g}")
@@ -196,9 +192,9 @@ class _Run:
         """The best mark of all copies of the notebook that the student handed in."""
         best = Mark(task.name, task.title, 0.0, task.points, "the notebook was not handed in")
         for one in (one for one in handed if one.master is task.master):
-            result = await score(kernel, task, one.answers, whole=self.whole[task])
-            if result.points > best.points or not best.answer:
-                best.points, best.message, best.answer = result.points, result.message, _answer(task, one.answers)
+            points, message = await score(kernel, task, one.answers, whole=self.whole[task])
+            if points > best.points or not best.answer:
+                best.points, best.message, best.answer = points, message, _answer(task, one.answers)
         return best
 
 
@@ -208,38 +204,28 @@ def _answer(task: Task, answers: Answers) -> str:
     return answers.by_cell.get(above[-1], "") if above else ""
 
 
-def table(reports: list[Report], masters: list[Master]) -> str:
-    """The scores as CSV.
-
-    Taught in: 00_start_here.
-    """
+def _table(reports: list[Report], masters: list[Master]) -> str:
+    """The scores as CSV."""
     tasks = [task for master in masters for task in master.tasks]
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["student", "points", "out_of", *(task.name for task in tasks), "notes"])
-    for report in reports:
-        points = [f"{mark.points:g}" for mark in report.marks]
-        out_of = sum(task.points for task in tasks)
-        rows.writerow([report.student, f"{report.points:g}", f"{out_of:g}", *points, "; ".join(report.notes)])
-    return text.getvalue()
+    out_of = f"{sum(task.points for task in tasks):g}"
+    rows = [
+        [one.student, f"{one.points:g}", out_of, *(f"{mark.points:g}" for mark in one.marks), "; ".join(one.notes)]
+        for one in reports
+    ]
+    columns = ["student", "points", "out_of", *(task.name for task in tasks), "notes"]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n")
 
 
-def keep(report: Report, folder: Path) -> None:
-    """Write a student's page, and then what a later run needs to go on.
-
-    Taught in: 00_start_here.
-    """
+def _keep(report: Report, folder: Path) -> None:
+    """Write a student's page, and then what a later run needs to go on."""
     source = resources.files(__package__).joinpath("feedback.html.j2").read_text("utf-8")
     page = jinja2.Environment(autoescape=True).from_string(source).render(report=report)
     write_atomically(folder / f"{report.student}.html", page)
     write_atomically(folder / ".graded" / f"{report.student}.json", json.dumps(asdict(report), indent=1))
 
 
-def kept(folder: Path, student: str, key: str) -> Report | None:
-    """What an earlier run found of the same work; None where there is none, or it is damaged.
-
-    Taught in: 00_start_here.
-    """
+def _kept(folder: Path, student: str, key: str) -> Report | None:
+    """What an earlier run found of the same work; None where there is none, or it is damaged."""
     path = folder / ".graded" / f"{student}.json"
     try:
         content = json.loads(path.read_text("utf-8"))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
-from . import __version__, teach
+from . import __version__
 from .errors import ReclabError, UnknownNameError
 from .profiles import Profile, get_profile
 from .series import find_notebooks, notebooks_folder
@@ -26,8 +28,6 @@ def main(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv : the words after ``reclab``; those of the command line where None.
-
-    Taught in: 00_start_here.
     """
     args = parser().parse_args(argv)
     try:
@@ -41,10 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options.
-
-    Taught in: 00_start_here.
-    """
+    """The commands and their options."""
     top = argparse.ArgumentParser(prog="reclab", description="Run the series, and fetch and check what it needs.")
     top.add_argument("--version", action="version", version=f"reclab {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
@@ -55,39 +52,58 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--keep-going", action="store_true", help="go on after a notebook that failed")
     run.add_argument("--fresh", action="store_true", help="compute everything anew, with an empty derived cache")
     run.add_argument("--out", type=Path, help="write the report here (default: runs/<time> in this folder)")
-    run.set_defaults(command=run_command)
+    run.set_defaults(command=_run_command)
 
     data = commands.add_parser("data", help="list, fetch or verify the data sets and models")
     data.add_argument("action", choices=["list", "fetch", "verify"])
     data.add_argument("names", nargs="*", metavar="NAME", help="data sets or models (default: all)")
-    data.set_defaults(command=data_command)
+    data.set_defaults(command=_command_of("assets"))
 
     calibrate = commands.add_parser("calibrate", help="measure the bands of the results over many seeds")
     calibrate.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
     calibrate.add_argument("--profile", help="laptop or gpu")
     calibrate.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
     calibrate.add_argument("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
-    calibrate.set_defaults(command=calibrate_command)
-    teach.add_commands(commands)
+    calibrate.set_defaults(command=_calibrate_command)
+
+    release = commands.add_parser("release", help="make the student's series: without solutions and hidden tests")
+    release.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    release.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
+    release.set_defaults(command=_command_of("masters"))
+
+    grade = commands.add_parser("grade", help="grade what students handed in; runs their code with your rights")
+    grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
+    grade.add_argument("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
+    grade.add_argument("--notebooks", nargs="+", metavar="NN", help="those that were set (default: those handed in)")
+    grade.add_argument("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
+    grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
+    grade.set_defaults(command=_command_of("classroom"))
+
+    guide = commands.add_parser("guide", help="write the teacher's guide: plan, rubric, what to skip")
+    guide.add_argument("file", type=Path, metavar="FILE", help="a .html or .md file")
+    guide.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
+    guide.set_defaults(command=_command_of("guide"))
 
     verify = commands.add_parser("verify", help="say what differs between two runs, and the likely why")
     verify.add_argument("receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of receipts")
     verify.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="another one (default: what is published)")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page, too")
-    verify.set_defaults(command=verify_command)
+    verify.set_defaults(command=_command_of("verify"))
     return top
 
 
-def run_command(args: argparse.Namespace) -> int:
-    """Execute notebooks, and keep the report up to date after each.
+def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
+    """A module's ``command``; the module is imported when it is called, so that the help shows in a blink."""
+    return lambda args: import_module(f".{module}", __package__).command(args)
 
-    Taught in: 00_start_here.
-    """
+
+def _run_command(args: argparse.Namespace) -> int:
+    """Execute notebooks, and keep the report up to date after each."""
     profile = get_profile(args.profile)
     folder = notebooks_folder()
     paths = find_notebooks(args.notebooks, folder)
-    fetch_assets(profile)
-    out = new_folder(args.out)
+    _fetch_assets(profile)
+    out = _new_folder(args.out)
     derived = out / "derived" if args.fresh else None
     try:
         return _run_all(paths, profile, out, derived, keep_going=args.keep_going)
@@ -101,10 +117,7 @@ def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | Non
     from .runner import Interrupted, kernel_environment, run_notebook
 
     env = kernel_environment(profile, derived=derived or assets.derived_folder(), ledger=out / "ledger")
-    index = {
-        "planned": [path.stem for path in paths],
-        "started": datetime.now().isoformat(timespec="seconds"),
-    }
+    index = {"planned": [path.stem for path in paths], "started": datetime.now().isoformat(timespec="seconds")}
     runs, status, note = [], 0, ""
     report.write_index(out, runs, profile, **index)
     for path in paths:
@@ -128,35 +141,19 @@ def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | Non
 
 
 def summary(run) -> str:
-    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE.
-
-    Taught in: 00_start_here.
-    """
+    """What to say of a run: time, memory, results, and ok, or why not: its error, its numbers OUTSIDE."""
     results = f"{len(run.results)} result{'' if len(run.results) == 1 else 's'}"
     faults = ([run.error] if run.error else []) + [str(result) for result in run.outside]
     return f"{run.seconds:.0f} s, {run.peak:,.0f} MiB, {results}, " + "\n  ".join(faults or ["ok"])
 
 
-def data_command(args: argparse.Namespace) -> int:
-    """List, fetch or verify data sets and models.
-
-    Taught in: 00_start_here.
-    """
-    from . import assets
-
-    return assets.command(args.action, args.names)
-
-
-def calibrate_command(args: argparse.Namespace) -> int:
-    """Measure bands, and try them on fresh seeds.
-
-    Taught in: 00_start_here.
-    """
+def _calibrate_command(args: argparse.Namespace) -> int:
+    """Measure bands, and try them on fresh seeds."""
     from .calibrate import PROOF, calibrate
 
     profile = get_profile(args.profile)
     paths = find_notebooks(args.notebooks, notebooks_folder())
-    fetch_assets(profile)
+    _fetch_assets(profile)
     status = 0
     for path in paths:
         proof = calibrate(
@@ -171,36 +168,16 @@ def calibrate_command(args: argparse.Namespace) -> int:
     return status
 
 
-def verify_command(args: argparse.Namespace) -> int:
-    """Compare receipts.
-
-    Taught in: 12_capstone.
-    """
-    from . import verify
-
-    return verify.command(args)
-
-
-def fetch_assets(profile: Profile) -> None:
-    """Fetch what the series needs before it starts, so that licences and progress are said here.
-
-    Taught in: 00_start_here.
-    """
+def _fetch_assets(profile: Profile) -> None:
+    """Fetch what the series needs before it starts, so that licences and progress are said here."""
     from . import assets
 
     for name in dict.fromkeys([*DATA, profile.model]):
         assets.fetch(name, verbose=True)
 
 
-def new_folder(chosen: Path | None) -> Path:
-    """Make the folder of a report: the chosen one, which must be new or empty, else ``runs/<time>``.
-
-    Raises
-    ------
-    ReclabError : it holds something already, or cannot be made.
-
-    Taught in: 00_start_here.
-    """
+def _new_folder(chosen: Path | None) -> Path:
+    """Make the folder of a report: the chosen one, which must be new or empty, else ``runs/<time>``."""
     out = (chosen or Path("runs", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))).absolute()
     try:
         out.mkdir(parents=True, exist_ok=bool(chosen))

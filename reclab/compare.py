@@ -5,14 +5,12 @@ Taught in: 12_capstone.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from . import receipts, results
 from .errors import ReclabError
-from .profiles import Profile, get_profile
+from .profiles import get_profile
 from .results import OUTSIDE, WITHIN
 from .series import find_notebooks, notebooks_folder, read_notebook
 
@@ -101,7 +99,7 @@ def published(notebook: str) -> dict:
     }
 
 
-def present(notebook: str, profile: Profile | None = None) -> dict:
+def present(notebook: str) -> dict:
     """What would be written of one notebook here and now: its code, the package, the libraries.
 
     Taught in: 12_capstone.
@@ -109,19 +107,16 @@ def present(notebook: str, profile: Profile | None = None) -> dict:
     (path,) = find_notebooks([notebook], notebooks_folder())
     return {
         "schema": receipts.SCHEMA,
-        "profile": (profile or get_profile()).name,
+        "profile": get_profile().name,
         "versions": receipts.versions(),
         "notebooks": [{"name": notebook, "code": receipts.code_hash(read_notebook(path))}],
         "sources": {"of the package": receipts.source_hash()},
     }
 
 
-def certificate(notebooks: list[str], ledgers: Path | None = None) -> pd.DataFrame:
-    """A line for each notebook: how many results were reproduced here, what differs from the publication, and why.
-
-    Parameters
-    ----------
-    notebooks : their numbers. ledgers : folder of the ledgers that the runs left; None: that of this machine.
+def certificate(notebooks: list[str]) -> pd.DataFrame:
+    """A line for each notebook, by its number: how many results were reproduced here, what differs from the
+    publication, and why.
 
     Returns
     -------
@@ -134,14 +129,13 @@ def certificate(notebooks: list[str], ledgers: Path | None = None) -> pd.DataFra
 
     Taught in: 12_capstone.
     """
-    lines = {number: _line(number, ledgers or results.ledger_folder()) for number in notebooks}
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return pd.DataFrame.from_dict({number: _line(number) for number in notebooks}, orient="index")
 
 
-def _line(number: str, ledgers: Path) -> dict:
-    found = list(results.read_ledger(number, ledgers).values())
+def _line(number: str) -> dict:
+    found = results.read_ledger(number, results.ledger_folder())
     differ = differences(present(number), published(number))
-    summed = summary({result.key: result.verdict for result in found}, differ)
+    summed = summary({key: result.verdict for key, result in found.items()}, differ)
     return {"published": len(results.bands(number)), "run": len(found), **summed}
 
 

@@ -18,27 +18,6 @@ HALVINGS = 30  # of a step that goes too far
 CLOSE = 1e-10  # a step that gains no more than this is the last
 
 
-def draw_gaussian(mean: np.ndarray, precision: np.ndarray, rng: np.random.Generator, n: int = 1) -> np.ndarray:
-    """Draw n vectors from N(mean, precision^-1): mean + L^-T z, where precision = L L^T and z is standard normal.
-
-    Parameters
-    ----------
-    mean : (d,). precision : (d, d), symmetric and positive definite. rng : a random generator.
-
-    Returns
-    -------
-    (n, d).
-
-    Raises
-    ------
-    ValueError : ``precision`` is not positive definite or does not fit ``mean``.
-
-    Taught in: 06_thompson_sampling.
-    """
-    mean, precision = np.asarray(mean, float), np.asarray(precision, float)
-    return mean + _spread(_cholesky(precision, len(mean)), rng, n)
-
-
 def _cholesky(precision: np.ndarray, width: int) -> np.ndarray:
     if precision.shape != (width, width):
         raise ValueError(f"precision must be ({width}, {width}), got {precision.shape}")
@@ -46,11 +25,6 @@ def _cholesky(precision: np.ndarray, width: int) -> np.ndarray:
         return np.linalg.cholesky(precision)
     except np.linalg.LinAlgError:
         raise ValueError("precision must be positive definite; is the ridge above 0?") from None
-
-
-def _spread(factor: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
-    z = rng.standard_normal((len(factor), n))
-    return solve_triangular(factor, z, lower=True, trans="T", check_finite=False).T
 
 
 class LinearTS:
@@ -84,11 +58,12 @@ class LinearTS:
         self._pull = self.precision @ self.mean
 
     def draw(self, n: int = 1) -> np.ndarray:
-        """Draw n thetas from the posterior, (n, d).
+        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, with precision = L L^T and z standard normal.
 
         Taught in: 06_thompson_sampling.
         """
-        return self.mean + self.noise * _spread(self._factor, self.rng, n)
+        z = self.rng.standard_normal((len(self.mean), n))
+        return self.mean + self.noise * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
 
     def choose(self, vectors: np.ndarray, n: int | None = None) -> np.ndarray:
         """The arm with the largest score under a fresh theta each time.

@@ -103,17 +103,6 @@ class Evidence:
         return top_k(scores, min(k, scores.shape[1]), exclude=self.train if self.rated is None else self.rated)
 
 
-def read_runs(given, evidence: Evidence, k: int) -> list[np.ndarray]:
-    """The lists ``(n_users, k)`` of each run of a system, which is one run, or a list or tuple of them.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
-    runs = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not runs:
-        raise SchemaError("a system of several runs needs at least one")
-    return [_read(run, evidence, k) for run in runs]
-
-
 def _read(given, evidence: Evidence, k: int) -> np.ndarray:
     if isinstance(given, pd.DataFrame):
         evidence.need_ids()
@@ -134,7 +123,10 @@ def measure(given, evidence: Evidence, k: int, expected: np.ndarray | None = Non
 
     Taught in: 08_multidimensional_evaluation.
     """
-    runs = read_runs(given, evidence, k)
+    given = given if isinstance(given, (list, tuple)) else [given]
+    if not given:
+        raise SchemaError("a system of several runs needs at least one")
+    first, runs = given[0], [_read(run, evidence, k) for run in given]
     lists, n_items = runs[0], evidence.relevant.shape[1]
     accuracy = metrics.accuracy_at_k(lists, evidence.relevant, expected)
     found = {f"{name}@{k}": values for name, values in accuracy.items()}
@@ -148,7 +140,6 @@ def measure(given, evidence: Evidence, k: int, expected: np.ndarray | None = Non
     if len(runs) > 1:
         overlaps = [metrics.overlap_at_k(a, b) for a, b in combinations(runs, 2)]
         found["stability"] = np.mean(overlaps, axis=0)
-    first = given[0] if isinstance(given, (list, tuple)) else given
     return lists, found | (_from_columns(with_our_names(first), evidence) if isinstance(first, pd.DataFrame) else {})
 
 

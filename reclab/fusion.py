@@ -29,11 +29,8 @@ Inputs = Mapping[str, np.ndarray | Lookup]
 Masks = Mapping[str, np.ndarray] | None
 
 
-class Sum(nn.Module):
-    """The head of two towers: the numbers of a fused vector added up, and one bias.
-
-    Taught in: 04_multimodal_fusion.
-    """
+class _Sum(nn.Module):
+    """The head of two towers: the numbers of a fused vector added up, and one bias."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +113,7 @@ class FusedClassifier:
         torch.manual_seed(self.seed)
         widths = {name: part.table.shape[1] for name, part in parts.items()}
         self.fusion = self._layer(widths)
-        self.head = Sum() if self.kind == "two-tower" else self._mlp()
+        self.head = _Sum() if self.kind == "two-tower" else self._mlp()
         self.names, self.scale = list(inputs), {name: part.scale() for name, part in parts.items()}
         parts, mask = self._scaled(parts), self._mask(parts)
         optimizer = torch.optim.AdamW(self._parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)

@@ -45,35 +45,14 @@ MOST_OUTPUT = 100_000  # characters of a cell's output that are kept
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of code to run, and whose it is.
-
-    Taught in: 00_start_here.
-    """
+    """A piece of code to run, and whose it is."""
 
     source: str
     whose: str
 
 
-@dataclass(frozen=True)
-class Score:
-    """What an exercise earned, and what is said about it.
-
-    Taught in: 00_start_here.
-    """
-
-    points: float
-    message: str
-
-
-def steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]:
-    """What has to run for an exercise, in order, the check last.
-
-    Parameters
-    ----------
-    whole : run all code above the check, and all answers, whether they are named or not.
-
-    Taught in: 00_start_here.
-    """
+def _steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step]:
+    """What has to run for an exercise, in order, the check last; of the whole lesson all code and answers above it."""
     cells = task.master.cells
     check = cells[task.position].source
     needed = set(uses(check))
@@ -129,8 +108,6 @@ class Kernel:
     Parameters
     ----------
     timeout : seconds that a student's cell, or a check, may take.
-
-    Taught in: 00_start_here.
     """
 
     def __init__(self, timeout: float):
@@ -223,13 +200,10 @@ def _said(step: Step, error: CellExecutionError) -> str:
     return f"{step.whose} stopped with {error.ename}: {one_line(message)}"
 
 
-async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> Score:
-    """Grade one exercise.
-
-    Taught in: 00_start_here.
-    """
-    right, said = await kernel.run(steps_of(task, answers, whole=whole))
-    return Score(task.points if right else 0.0, one_line(said, 500) or "right")
+async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = False) -> tuple[float, str]:
+    """Grade one exercise: the points that it earned, and what is said about it."""
+    right, said = await kernel.run(_steps_of(task, answers, whole=whole))
+    return task.points if right else 0.0, one_line(said, 500) or "right"
 
 
 async def needs_whole(kernel: Kernel, task: Task) -> bool:
@@ -238,12 +212,10 @@ async def needs_whole(kernel: Kernel, task: Task) -> bool:
     Raises
     ------
     ReclabError : the teacher's answer does not earn its points either way.
-
-    Taught in: 00_start_here.
     """
     own = Answers({name: cell.source for name, cell in task.master.solutions.items()})
     for whole in (False, True):
-        result = await score(kernel, task, own, whole=whole)
-        if result.points == task.points:
+        points, said = await score(kernel, task, own, whole=whole)
+        if points == task.points:
             return whole
-    raise ReclabError(f"{task.check_id}: the teacher's own answer fails ({result.message}); repair {task.master.name}")
+    raise ReclabError(f"{task.check_id}: the teacher's own answer fails ({said}); repair {task.master.name}")

@@ -7,14 +7,16 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ReclabError
 from .exercises import registry
-from .masters import Master, Task, is_check, is_solution
+from .masters import Master, Task, is_check, is_solution, read_masters
 from .results import write_atomically
+from .series import notebooks_folder
 
 WORDS_A_MINUTE, CODE, PREDICT, EXERCISE, LAB = 150, 0.75, 2, 8, 12
 
@@ -55,10 +57,7 @@ CORE = {
 
 @dataclass
 class Section:
-    """A part of a notebook under one heading, with the minutes that it takes.
-
-    Taught in: 00_start_here.
-    """
+    """A part of a notebook under one heading, with the minutes that it takes."""
 
     title: str
     minutes: float = 0.0
@@ -67,10 +66,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the guide says of one notebook.
-
-    Taught in: 00_start_here.
-    """
+    """What the guide says of one notebook."""
 
     title: str
     number: str
@@ -82,10 +78,7 @@ class Lesson:
 
 
 def lesson(master: Master) -> Lesson:
-    """Read a notebook's plan from its own cells.
-
-    Taught in: 00_start_here.
-    """
+    """Read a notebook's plan from its own cells."""
     first = master.cells[0].source
     learn = re.search(r"(?s)\*\*What you will learn\*\*\s*(.*?)\n\n(?!-)", first + "\n\n")
     bullets = re.findall(r"(?ms)^- (.*?)(?=^- |\Z)", learn[1]) if learn else []
@@ -107,10 +100,7 @@ def _said(source: str, label: str) -> str:
 
 
 def sections(master: Master) -> list[Section]:
-    """The parts of a notebook in order; an exercise is a part of its own.
-
-    Taught in: 00_start_here.
-    """
+    """The parts of a notebook in order; an exercise is a part of its own."""
     parts = [Section("Opening")]
     tasks = {task.position: task for task in master.tasks}
     for position, cell in enumerate(master.cells):
@@ -131,10 +121,7 @@ def sections(master: Master) -> list[Section]:
 
 
 def instructions(task: Task) -> str:
-    """The Markdown cell that sets an exercise, from its heading on; empty where there is none.
-
-    Taught in: 00_start_here.
-    """
+    """The Markdown cell that sets an exercise, from its heading on; empty where there is none."""
     for cell in reversed(task.master.cells[: task.position]):
         if cell.cell_type == "markdown" and (at := cell.source.find(f"## {task.title}")) >= 0:
             return cell.source[at:]
@@ -142,10 +129,7 @@ def instructions(task: Task) -> str:
 
 
 def hints(text: str) -> list[str]:
-    """The hints that a student may open one after the other.
-
-    Taught in: 00_start_here.
-    """
+    """The hints that a student may open one after the other."""
     found = re.findall(r"(?s)<details><summary>[^<]*</summary>\s*(.*?)\s*</details>", text)
     return [" ".join(hint.split()) for hint in found]
 
@@ -156,8 +140,6 @@ def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[
     Parameters
     ----------
     core : titles of the sections that the lesson is about; the first one comes before the exercise.
-
-    Taught in: 00_start_here.
     """
     exercise, closing = [part for part in parts if part.tasks][:1], [part for part in parts if part.title == CLOSING]
     kept, left = [], minutes
@@ -170,10 +152,7 @@ def chosen(parts: list[Section], minutes: float, core: list[str]) -> tuple[list[
 
 
 def guide(masters: list[Master]) -> str:
-    """The guide as Markdown.
-
-    Taught in: 00_start_here.
-    """
+    """The guide as Markdown."""
     lessons = [lesson(master) for master in masters]
     lines = ["# Teacher's guide", "", _opening(), "", *_plans(lessons)]
     for one in lessons:
@@ -239,8 +218,6 @@ def write(masters: list[Master], path: Path) -> Path:
     Raises
     ------
     ReclabError : the name has another ending.
-
-    Taught in: 00_start_here.
     """
     text = guide(masters)
     if path.suffix == ".html":
@@ -253,3 +230,9 @@ def write(masters: list[Master], path: Path) -> Path:
         raise ReclabError(f"a guide is written as .md or .html, not as {path.name!r}")
     write_atomically(path, text)
     return path
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab guide FILE [NN...]``."""
+    print(f"The guide is {write(read_masters(notebooks_folder(), args.notebooks), args.file)}")
+    return 0

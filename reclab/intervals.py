@@ -25,11 +25,6 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero."""
-        return bool(self.low > 0 or self.high < 0)
-
 
 def bootstrap_interval(values: np.ndarray, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """Mean over users with its percentile bootstrap interval; users are resampled, NaN values are left out.

@@ -6,6 +6,7 @@ Taught in: 00_start_here.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 import re
@@ -18,34 +19,25 @@ import nbformat
 from .errors import ReclabError
 from .needs import binds, imports
 from .results import write_atomically
-from .series import find_notebooks, read_notebook
+from .series import find_notebooks, notebooks_folder, read_notebook
 
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 SOLUTION, HIDDEN, SCHEME = "SOLUTION", "HIDDEN TESTS", "MARK SCHEME"
 
 
 def marks(cell: dict) -> dict:
-    """What nbgrader's metadata say of a cell; empty where it has none.
-
-    Taught in: 00_start_here.
-    """
+    """What nbgrader's metadata say of a cell; empty where it has none."""
     found = cell.get("metadata", {}).get("nbgrader", {})
     return found if isinstance(found, dict) else {}
 
 
 def is_solution(cell: dict) -> bool:
-    """The student answers in this cell.
-
-    Taught in: 00_start_here.
-    """
+    """The student answers in this cell."""
     return cell["cell_type"] == "code" and bool(marks(cell).get("solution"))
 
 
 def is_check(cell: dict) -> bool:
-    """This cell earns points by running without an error.
-
-    Taught in: 00_start_here.
-    """
+    """This cell earns points by running without an error."""
     return cell["cell_type"] == "code" and bool(marks(cell).get("grade")) and not marks(cell).get("solution")
 
 
@@ -73,8 +65,6 @@ class Master:
     ----------
     name : ``07_off_policy_evaluation``.
     node : the notebook, without outputs.
-
-    Taught in: 00_start_here.
     """
 
     name: str
@@ -125,8 +115,6 @@ def read_masters(folder: Path, names: list[str] | None = None) -> list[Master]:
     Raises
     ------
     ReclabError : a notebook has a check without an answer; two cells share a name.
-
-    Taught in: 00_start_here.
     """
     found = [Master(path.stem, read_notebook(path)) for path in find_notebooks(names or [], folder)]
     for master in found:
@@ -145,8 +133,6 @@ def release(masters: list[Master], folder: Path) -> list[Path]:
     Raises
     ------
     ReclabError : the folder is not empty, or a mark is opened and not closed.
-
-    Taught in: 00_start_here.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -157,14 +143,19 @@ def release(masters: list[Master], folder: Path) -> list[Path]:
     return list(made)
 
 
+def command(args: argparse.Namespace) -> int:
+    """Run ``reclab release DIR [NN...]``."""
+    made = release(read_masters(notebooks_folder(), args.notebooks), args.folder)
+    print(f"{len(made)} notebook{'' if len(made) == 1 else 's'} for students in {args.folder}")
+    return 0
+
+
 def student_copy(master: Master) -> nbformat.NotebookNode:
     """A master without its solutions and hidden tests.
 
     Raises
     ------
     ReclabError : a mark is opened and not closed.
-
-    Taught in: 00_start_here.
     """
     node = copy.deepcopy(master.node)
     for number, cell in enumerate(node.cells, 1):
@@ -183,8 +174,6 @@ def without(source: str, mark: str, stub: tuple[str, ...] = ()) -> str:
     Raises
     ------
     ReclabError : a mark is opened and not closed, or opened twice.
-
-    Taught in: 00_start_here.
     """
     kept, inside = [], False
     for line in source.split("\n"):

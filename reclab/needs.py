@@ -24,8 +24,6 @@ class Statement:
     """A statement at the top level of a cell: the names that it binds, uses, and changes in place.
 
     ``later`` are those among the used ones that its functions read when they are called.
-
-    Taught in: 00_start_here.
     """
 
     source: str
@@ -37,10 +35,7 @@ class Statement:
 
 @cache
 def statements(source: str) -> tuple[Statement, ...]:
-    """The statements of a cell, imports one name each; empty where it is no Python.
-
-    Taught in: 00_start_here.
-    """
+    """The statements of a cell, imports one name each; empty where it is no Python."""
     try:
         tree = ast.parse(TransformerManager().transform_cell(source))  # magics become calls
         return tuple(_statement(node) for top in tree.body for node in _one_name_each(top))
@@ -49,18 +44,12 @@ def statements(source: str) -> tuple[Statement, ...]:
 
 
 def binds(source: str) -> frozenset[str]:
-    """The names that a cell defines.
-
-    Taught in: 00_start_here.
-    """
+    """The names that a cell defines."""
     return frozenset().union(*(statement.binds for statement in statements(source)))
 
 
 def uses(source: str) -> frozenset[str]:
-    """The names that a cell takes from cells above it.
-
-    Taught in: 00_start_here.
-    """
+    """The names that a cell takes from cells above it."""
     needed: set[str] = set()
     for statement in reversed(statements(source)):
         needed = (needed - statement.binds) | statement.uses
@@ -68,10 +57,7 @@ def uses(source: str) -> frozenset[str]:
 
 
 def imports(source: str) -> frozenset[str]:
-    """The names that a cell imports; calling a module's function does not change the module.
-
-    Taught in: 00_start_here.
-    """
+    """The names that a cell imports; calling a module's function does not change the module."""
     found = [statement.binds for statement in statements(source) if statement.source.startswith(("import ", "from "))]
     return frozenset().union(*found)
 
@@ -82,8 +68,6 @@ def slice_of(source: str, needed: set[str], imported: frozenset[str] = frozenset
     Parameters
     ----------
     imported : names that statements bind but never change in place.
-
-    Taught in: 00_start_here.
     """
     kept = []
     for statement in reversed(statements(source)):

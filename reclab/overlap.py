@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from .errors import ReclabError
 from .intervals import Interval
@@ -33,10 +33,8 @@ def clopper_pearson(clicks: int, shown: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= clicks <= shown or shown < 1 or not 0 < level < 1:
         raise ReclabError(f"needs 0 <= clicks <= shown and a level in (0, 1), got {clicks}, {shown} and {level}")
-    tail = (1 - level) / 2
-    low = beta.ppf(tail, clicks, shown - clicks + 1) if clicks else 0.0
-    high = beta.isf(tail, clicks + 1, shown - clicks) if clicks < shown else 1.0
-    return Interval(clicks / shown, float(low), float(high))
+    found = binomtest(clicks, shown).proportion_ci(level)
+    return Interval(clicks / shown, float(found.low), float(found.high))
 
 
 def effective_sample_size(weights: np.ndarray) -> float:

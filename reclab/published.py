@@ -48,7 +48,8 @@ class Published:
     def caption(self) -> str:
         """One line: the command, its seeds and seconds, the device and the versions."""
         device, found = self.receipt["device"], self.receipt["versions"]
-        machine = device["gpu"] or f"{device['processor']}, {_count(device['threads'], 'thread')}"
+        threads = f"{device['threads']} thread{'s' * (device['threads'] != 1)}"
+        machine = device["gpu"] or f"{device['processor']}, {threads}"
         return (
             f"Made by `{self.receipt['command']}` with {_seeds(self.receipt['seeds'])} in "
             f"{self.receipt['seconds']:,.0f} s on {machine}; "
@@ -168,10 +169,6 @@ def _seeds(seeds: list[int]) -> str:
     if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
-
-
-def _count(number: int | None, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _intervals(values: pd.DataFrame) -> list[str]:

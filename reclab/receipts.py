@@ -43,8 +43,6 @@ def code_hash(node) -> str:
     """The sha256 of the code cells that results can rest on, in order.
 
     Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer the lesson uses.
-
-    Taught in: 00_start_here.
     """
     from .needs import binds, uses
 
@@ -56,10 +54,7 @@ def code_hash(node) -> str:
 
 
 def source_hashes() -> dict[str, str]:
-    """The sha256 of each Python file of the package and of its list of pinned data, by path.
-
-    Taught in: 00_start_here.
-    """
+    """The sha256 of each Python file of the package and of its list of pinned data, by path."""
     package = Path(__file__).parent
     return {
         path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -73,8 +68,6 @@ def source_hash(sources: dict[str, str] | None = None) -> str:
     Parameters
     ----------
     sources : what `source_hashes` gave, here or in the receipt of another run; None: those of this package.
-
-    Taught in: 00_start_here.
     """
     sources = source_hashes() if sources is None else sources
     hashes = {name: value for name, value in sources.items() if name not in TOOLING}
@@ -82,10 +75,7 @@ def source_hash(sources: dict[str, str] | None = None) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of reclab, Python and the libraries that compute; "not installed" for one that is missing.
-
-    Taught in: 00_start_here.
-    """
+    """The versions of reclab, Python and the libraries that compute; "not installed" for one that is missing."""
     found = {"reclab": __version__, "python": platform.python_version()}
     return found | {name: _version(name) for name in LIBRARIES}
 
@@ -99,10 +89,7 @@ def _version(name: str) -> str:
 
 @cache
 def machine() -> dict:
-    """What of the machine can change a last digit: system, processor, vector instructions, BLAS, threads, GPU.
-
-    Taught in: 00_start_here.
-    """
+    """What of the machine can change a last digit: system, processor, vector instructions, BLAS, threads, GPU."""
     # A process of its own, so that torch does not stay in memory beside the notebooks.
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     capability, threads, cuda, blas = json.loads(probe.stdout) if probe.returncode == 0 else [None] * 4
@@ -126,16 +113,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def asset_hashes() -> dict[str, dict[str, str]]:
-    """The pinned sha256 of each member of each data set and model.
-
-    Taught in: 00_start_here.
-    """
-    from .assets import ASSETS
-
-    return {name: {short: m.sha256 for short, m in asset.members.items()} for name, asset in ASSETS.items()}
-
-
 def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
     """Everything that another person needs to compare their run with this one.
 
@@ -144,9 +121,9 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
     runs : list of `reclab.runner.Run`.
     started : when the run began, as ISO 8601.
     complete : whether every notebook that was asked for ran to its end.
-
-    Taught in: 00_start_here.
     """
+    from .catalogue import ASSETS
+
     return {
         "schema": SCHEMA,
         "started": started,
@@ -156,7 +133,7 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
         "versions": versions(),
         "machine": machine(),
         "sources": source_hashes(),
-        "assets": asset_hashes(),
+        "assets": {name: {short: m.sha256 for short, m in asset.members.items()} for name, asset in ASSETS.items()},
         "notebooks": [_notebook(run) for run in runs],
         "results": [_result(result) for run in runs for result in run.results.values()],
     }

@@ -72,8 +72,6 @@ def mathml(tex: str, display: str = "inline") -> str | None:
     ----------
     tex : what stands between the dollar signs.
     display : ``inline`` or ``block``.
-
-    Taught in: 00_start_here.
     """
     tex = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", tex)
     try:
@@ -121,21 +119,16 @@ def page(run: Run, folder: Path | None = None) -> str:
     ----------
     run : the notebook with its outputs.
     folder : where the images lie that its prose shows.
-
-    Taught in: 00_start_here.
     """
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN}})
-    exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": alt_text})
+    exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": _alt_text})
     resources = {"metadata": {"name": run.name, "path": str(folder or "")}}
     html, _ = exporter.from_notebook_node(run.node, resources)
     return _offline(html)
 
 
-def alt_text(output) -> str:
-    """The words that stand for an output's image: its alt text, else its plain text.
-
-    Taught in: 00_start_here.
-    """
+def _alt_text(output) -> str:
+    """The words that stand for an output's image: its alt text, else its plain text."""
     return output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "")
 
 
@@ -166,12 +159,9 @@ class Figure:
 
 
 def figures(run: Run) -> list[Figure]:
-    """The figures among a notebook's outputs, in order.
-
-    Taught in: 00_start_here.
-    """
+    """The figures among a notebook's outputs, in order."""
     return [
-        Figure(run.number, run.name, output.data["image/png"].strip(), alt_text(output), cell.get("id", ""))
+        Figure(run.number, run.name, output.data["image/png"].strip(), _alt_text(output), cell.get("id", ""))
         for cell in run.node.cells
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
@@ -185,8 +175,6 @@ def write_notebook(run: Run, folder: Path, source: Path) -> None:
     ----------
     folder : the report's folder.
     source : the folder that the notebook came from.
-
-    Taught in: 00_start_here.
     """
     write_atomically(folder / "notebooks" / f"{run.number}.ipynb", nbformat.writes(run.node) + "\n")
     write_atomically(folder / f"{run.number}.html", page(run, source))
@@ -203,8 +191,6 @@ def write_index(
     planned : names of the notebooks that were asked for; the report is partial until all of them ran through.
     started : when the run began, as ISO 8601.
     note : one line on why the run ended early.
-
-    Taught in: 00_start_here.
     """
     complete = [run.name for run in runs if run.error is None] == planned
     record = receipt(runs, profile, started=started, complete=complete)
@@ -213,10 +199,7 @@ def write_index(
 
 
 def index(runs: list[Run], profile: Profile, *, planned: list[str], started: str = "", note: str = "") -> str:
-    """The index page as HTML; see `write_index`.
-
-    Taught in: 00_start_here.
-    """
+    """The index page as HTML; see `write_index`."""
     results = [(run, result) for run in runs for result in run.results.values()]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
@@ -247,7 +230,5 @@ def plain_page(title: str, body: str) -> str:
     Parameters
     ----------
     title : plain text. body : HTML in which everything that needs it is escaped.
-
-    Taught in: 00_start_here.
     """
     return PLAIN.format(title=escape(title), body=body)

@@ -24,18 +24,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from .profiles import Profile
 from .results import OUTSIDE, Result, read_ledger
-from .series import find_notebooks, notebooks_folder, one_line, read_notebook
-
-__all__ = [
-    "Interrupted",
-    "Run",
-    "find_notebooks",
-    "kernel_environment",
-    "kernel_manager",
-    "notebooks_folder",
-    "read_notebook",
-    "run_notebook",
-]
+from .series import one_line, read_notebook
 
 TIMEOUT = 900
 POLL = 0.2
@@ -87,8 +76,6 @@ def kernel_environment(profile: Profile, *, derived: Path, ledger: Path) -> dict
     """The variables that tell a kernel its profile, its seed, and where to keep things.
 
     A notebook's kernel runs in the notebook's folder, so every path is made absolute here.
-
-    Taught in: 00_start_here.
     """
     env = {
         "RECLAB_PROFILE": profile.name,
@@ -117,8 +104,6 @@ def run_notebook(path: Path, *, env: dict[str, str], timeout: float = TIMEOUT, n
     ------
     Interrupted : Ctrl-C; no kernel is left behind.
     ReclabError : the file is no notebook.
-
-    Taught in: 00_start_here.
     """
     path = Path(path).resolve()
     run = Run(path.stem[:2], path.stem, node if node is not None else read_notebook(path))
@@ -147,10 +132,7 @@ class _ThisPython(KernelSpecManager):
 
 
 def kernel_manager(scratch: Path) -> AsyncKernelManager:
-    """A manager for one kernel of this Python, whose connection file lies in ``scratch``.
-
-    Taught in: 00_start_here.
-    """
+    """A manager for one kernel of this Python, whose connection file lies in ``scratch``."""
     manager = AsyncKernelManager(kernel_spec_manager=_ThisPython(), connection_file=str(scratch / "connection.json"))
     # Newer kernels can hide their traffic from other users of the machine, and warn where it is in the open.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):

@@ -17,8 +17,6 @@ def notebooks_folder() -> Path:
     Raises
     ------
     ReclabError : neither holds a notebook.
-
-    Taught in: 00_start_here.
     """
     for folder in (Path.cwd() / "notebooks", Path(__file__).parent.parent / "notebooks"):
         if any(folder.glob("[0-9][0-9]_*.ipynb")):
@@ -37,8 +35,6 @@ def find_notebooks(names: list[str], folder: Path) -> list[Path]:
     Raises
     ------
     UnknownNameError : no such notebook.
-
-    Taught in: 00_start_here.
     """
     paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     by_name = paths | {stem[:2]: path for stem, path in paths.items()}
@@ -58,8 +54,6 @@ def read_notebook(path: Path):
     Raises
     ------
     ReclabError : the file cannot be read, or is no notebook.
-
-    Taught in: 00_start_here.
     """
     import nbformat
 
@@ -75,9 +69,6 @@ def read_notebook(path: Path):
 
 
 def one_line(text: object, width: int = 200) -> str:
-    """Any message as one line of at most ``width`` characters.
-
-    Taught in: 00_start_here.
-    """
+    """Any message as one line of at most ``width`` characters."""
     line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(text)).split())
     return line if len(line) <= width else line[: width - 3] + "..."

@@ -23,10 +23,7 @@ SKIPPED = (".", "__MACOSX")
 
 @dataclass(frozen=True)
 class Submission:
-    """One student's notebooks.
-
-    Taught in: 00_start_here.
-    """
+    """One student's notebooks."""
 
     student: str
     paths: tuple[Path, ...]
@@ -49,8 +46,6 @@ class Answers:
     by_cell : source of the answer, by the ``grade_id`` of its cell; a cell that was not found is absent.
     extra : sources of the student's other code cells that the series does not have: helpers may stand there.
     notes : what was unusual, for the student and the teacher.
-
-    Taught in: 00_start_here.
     """
 
     by_cell: dict[str, str] = field(default_factory=dict)
@@ -66,8 +61,6 @@ def find_submissions(folder: Path) -> list[Submission]:
     Raises
     ------
     ReclabError : there is no such folder, or nothing in it.
-
-    Taught in: 00_start_here.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,8 +89,6 @@ def read_cells(path: Path) -> list[dict]:
     Raises
     ------
     ReclabError : the file is no JSON, or holds no cells.
-
-    Taught in: 00_start_here.
     """
     try:
         raw = json.loads(_bytes(path).decode("utf-8-sig"))
@@ -125,10 +116,7 @@ def _cell(raw: dict) -> dict:
 
 
 def which_master(path: Path, cells: list[dict], masters: list[Master]) -> Master | None:
-    """The master that a notebook was made from: by its marks, its cells' ids, its functions, then its name.
-
-    Taught in: 00_start_here.
-    """
+    """The master that a notebook was made from: by its marks, its cells' ids, its functions, then its name."""
     given = {marks(cell).get("grade_id") for cell in cells}
     ids = {cell["id"] for cell in cells}
     defined = frozenset().union(*(binds(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
@@ -149,8 +137,6 @@ def answers_of(cells: list[dict], master: Master) -> Answers:
     """Find every answer by its mark, else by its cell's id, else by the name of its function.
 
     A cell that was split or copied is read as one, without the parts that were left blank.
-
-    Taught in: 00_start_here.
     """
     found = Answers()
     code = [cell for cell in cells if cell["cell_type"] == "code"]

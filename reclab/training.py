@@ -73,7 +73,7 @@ def train(
     Taught in: 02_bert_finetuning.
     """
     return_memory()
-    accelerator = make_accelerator(profile, trackers)
+    accelerator = _accelerator(profile, trackers)
     n_parts = _parts(profile, accelerator.num_processes)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_then_decay(step, len(batches)))
     prepared, optimizer = accelerator.prepare(module, optimizer)
@@ -124,15 +124,8 @@ def warm_up_then_decay(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
-def make_accelerator(profile: Profile, trackers: Sequence = ()):
-    """Accelerate's view of this process: device, precision, the other processes of a ``torchrun``, and the trackers.
-
-    Raises
-    ------
-    ReclabError : processes were asked for that do not work together.
-
-    Taught in: 02_bert_finetuning.
-    """
+def _accelerator(profile: Profile, trackers: Sequence = ()):
+    """Accelerate's view of this process: device, precision, the other processes of a ``torchrun``, and the trackers."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 

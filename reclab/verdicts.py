@@ -164,22 +164,15 @@ def _printed(notebook: str) -> dict[str, tuple[float, float, float]]:
     return {key: tuple(map(float, numbers)) for key, *numbers in LINE.findall(text)}
 
 
-def evidence(wanted: list[Claim], ledgers: Path | None = None, *, live: bool = True) -> dict[str, Evidence]:
+def evidence(wanted: list[Claim]) -> dict[str, Evidence]:
     """What is known of every result that the claims need: committed, overlaid by what ran here.
-
-    Parameters
-    ----------
-    ledgers : folder of the ledgers; None: that of this machine. live : False looks at none.
 
     Taught in: 12_capstone.
     """
     found: dict[str, Evidence] = {}
     for notebook in sorted({rule.key[:2] for claim in wanted for rule in claim.rules}):
-        known = committed(notebook)
-        found |= known
-        if live:
-            here = results.read_ledger(notebook, ledgers or results.ledger_folder())
-            found |= {key: _measured(result, known.get(key)) for key, result in here.items()}
+        known, here = committed(notebook), results.read_ledger(notebook, results.ledger_folder())
+        found |= known | {key: _measured(result, known.get(key)) for key, result in here.items()}
     return found
 
 

@@ -41,9 +41,14 @@ def command(args: argparse.Namespace) -> int:
         parts = {"": table}
     else:
         mine = read_receipt(args.receipt)
-        title, status = f"Receipt of {mine.get('started', 'an unknown time')}", int(bool(_outside(mine)))
-        parts = {"What differs": against(mine, other), "Results outside their bands": _outside_table(mine)}
-        parts |= {"Notebooks that stopped": _stopped(mine)}
+        outside = [result for result in mine["results"] if result["verdict"] == OUTSIDE]
+        stopped = [row for row in mine["notebooks"] if row.get("error")]
+        title, status = f"Receipt of {mine.get('started', 'an unknown time')}", int(bool(outside))
+        parts = {
+            "What differs": against(mine, other),
+            "Results outside their bands": pd.DataFrame(outside, columns=["key", "value", "low", "high"]),
+            "Notebooks that stopped": pd.DataFrame(stopped, columns=["name", "error"]),
+        }
     for heading, part in parts.items():
         print(*([heading] if heading else []), part.to_string(index=False) if len(part) else "nothing", "", sep="\n")
     if args.html:
@@ -151,19 +156,6 @@ def _line(path: Path, other: dict | None, published: Published) -> dict:
         **compare.summary({result["key"]: result["verdict"] for result in mine["results"]}, differ),
         "trouble": "; ".join(f"{row['name']}: {row['error']}" for row in mine["notebooks"] if row.get("error")),
     }
-
-
-def _outside(receipt: dict) -> list[dict]:
-    return [result for result in receipt["results"] if result["verdict"] == OUTSIDE]
-
-
-def _outside_table(receipt: dict) -> pd.DataFrame:
-    return pd.DataFrame(_outside(receipt), columns=["key", "value", "low", "high"])
-
-
-def _stopped(receipt: dict) -> pd.DataFrame:
-    stopped = [row for row in receipt["notebooks"] if row.get("error")]
-    return pd.DataFrame(stopped, columns=["name", "error"])
 
 
 def page(title: str, parts: dict[str, pd.DataFrame]) -> str:

@@ -1,5 +1,6 @@
 """The same start for every run: nothing left over from an earlier one, nothing of the user's own touched."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -31,6 +32,13 @@ def pytest_unconfigure(config):
             os.environ[name] = value
     if scratch := config.stash.get(_scratch, None):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_stays():
+    """A fit, which collects garbage twice, need not look through every library each time."""
+    gc.collect()
+    gc.freeze()
 
 
 # A real browser

@@ -21,7 +21,8 @@ import nbformat
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.results import write_atomically
-from reclab.runner import find_notebooks, kernel_environment, one_line, run_notebook
+from reclab.runner import kernel_environment, run_notebook
+from reclab.series import find_notebooks, one_line
 
 ROOT = Path(__file__).parent.parent
 METADATA = {

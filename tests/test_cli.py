@@ -237,7 +237,7 @@ def test_ctrl_c_leaves_a_usable_partial_report(checkout):
 
 def test_data_passes_on_what_was_asked_and_its_status(monkeypatch):
     asked = []
-    monkeypatch.setattr(assets, "command", lambda action, names: asked.append((action, names)) or 1)
+    monkeypatch.setattr(assets, "command", lambda args: asked.append((args.action, args.names)) or 1)
     assert cli.main(["data", "fetch", "minilm-l6", "movielens-100k"]) == 1
     assert cli.main(["data", "list"]) == 1
     assert asked == [("fetch", ["minilm-l6", "movielens-100k"]), ("list", [])]

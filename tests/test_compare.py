@@ -83,7 +83,7 @@ def certificate(monkeypatch, tmp_path, value, edit=False):
     if edit:
         edited = deepcopy(published) | {"notebooks": [{"name": "07", "code": "edited"}]}
         monkeypatch.setattr(compare, "present", lambda number: edited)
-    return compare.certificate(["07"], tmp_path).loc["07"]
+    return compare.certificate(["07"]).loc["07"]
 
 
 def test_a_certificate_counts_what_was_reproduced(monkeypatch, tmp_path):

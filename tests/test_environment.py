@@ -1,6 +1,7 @@
 """The set-up files agree: pyproject.toml, lock, conda files, Binder, the CI script and the README."""
 
 import ast
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -167,8 +168,11 @@ def imported(source: str) -> set[str]:
     return found - set(sys.stdlib_module_names) - {"reclab"}
 
 
+packages_of_modules = functools.cache(importlib.metadata.packages_distributions)  # it reads every package's list
+
+
 def undeclared(modules: set[str], declared: set[str]) -> set[str]:
-    owners = importlib.metadata.packages_distributions()
+    owners = packages_of_modules()
     return {module for module in modules if not declared & {normal(name) for name in owners.get(module, [])}}
 
 

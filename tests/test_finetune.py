@@ -435,9 +435,10 @@ def test_labels_of_any_usual_type_mean_the_same():
     assert len(set(losses)) == 1
 
 
-def test_training_prints_nothing(tmp_path):
+def test_encoding_and_training_print_nothing(tmp_path):
     code = (
-        "import dataclasses; from reclab import finetune, profiles\n"
+        "import dataclasses; from reclab import finetune, profiles, text\n"
+        "text.encode(['soft wool'])\n"
         "toy = dataclasses.replace(profiles.PROFILES['laptop'], batch_size=2, max_length=16)\n"
         f"folder = {str(tmp_path)!r}\n"
         "data = ['soft', 'lovely', 'bad', 'awful'], [1, 1, 0, 0]\n"
@@ -445,5 +446,10 @@ def test_training_prints_nothing(tmp_path):
         "model = finetune.fit(*data, toy, method='adalora', **keep)\n"
         "model.predict(['soft']); model.save(folder); finetune.load(folder).predict(['soft'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RECLAB_DERIVED": str(tmp_path / "derived")},
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

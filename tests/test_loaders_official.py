@@ -6,6 +6,7 @@ import http.server
 import re
 import sys
 import threading
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import raw_files
 
-from reclab import assets
+from reclab import assets, catalogue
+from reclab.catalogue import CATEGORIES, OFFICIAL
 from reclab.data import amazon, movielens
 from reclab.errors import AssetError, UnknownNameError
-from reclab.official import CATEGORIES, OFFICIAL
 
 ZIP = raw_files.zipped(raw_files.MOVIELENS["ml-1m"], "ml-1m")
 
@@ -37,7 +38,7 @@ def served(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache")
     served = f"http://127.0.0.1:{server.server_address[1]}"
     md5 = hashlib.md5(ZIP).hexdigest()
-    change(monkeypatch, "movielens-1m", served, {"ml-1m.zip": assets.Member(md5=md5)})
+    change(monkeypatch, "movielens-1m", served, {"ml-1m.zip": catalogue.Member(md5=md5)})
     change(monkeypatch, "amazon-2023-All_Beauty", served)
     yield folder
     server.shutdown()
@@ -117,7 +118,7 @@ def test_the_list_knows_those_that_are_here_and_those_asked_for(served, capsys):
     assert "movielens-1m" not in {row["name"] for row in assets.listing()}
     assets.fetch("movielens-1m")
     assert {row["name"]: row["status"] for row in assets.listing()}["movielens-1m"] == "cached"
-    assert assets.command("list", ["mind-small"]) == 0
+    assert assets.command(Namespace(action="list", names=["mind-small"])) == 0
     assert "mind-small         missing     size ?  MIND, small: " in capsys.readouterr().out
 
 

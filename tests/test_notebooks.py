@@ -244,6 +244,7 @@ PLUMBING = {
     "receipts",
     "series",
     "calibrate",
+    *("masters", "submissions", "grader", "classroom", "guide", "needs"),  # of the teacher: no lesson has them
 }
 PLUMBING_FUNCTIONS = {
     "results." + name for name in ("bands", "expected_folder", "ledger_folder", "read_ledger", "write_atomically")

@@ -230,7 +230,7 @@ def test_an_html_page_is_named_as_such(name, content):
     with pytest.raises(AssetError) as refused:
         data.load_csv(write(content, name))
     assert str(refused.value) == (
-        f"{name} is an HTML page, not a table; download the file itself, not the page about it"
+        f"{name} is not the data: an HTML page (of a login or an error) in place of the file; download the file itself"
     )
 
 
@@ -238,7 +238,8 @@ def test_an_html_page_is_named_as_such(name, content):
 def test_a_git_lfs_pointer_is_named_as_such(name):
     with pytest.raises(AssetError) as refused:
         data.load_csv(write("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 14\n", name))
-    assert str(refused.value) == (f"{name} is a Git-LFS pointer, not the file; run `git lfs pull` where it came from")
+    pointer = "a Git-LFS pointer in place of the file (run `git lfs pull` where it came from)"
+    assert str(refused.value) == f"{name} is not the data: {pointer}; download the file itself"
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "."])

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reclab.assets import ASSETS
-from reclab.official import OFFICIAL
+from reclab.catalogue import ASSETS, OFFICIAL
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -15,7 +15,8 @@ from small_notebooks import BANDS, CHECK, write
 
 from reclab.errors import ReclabError, UnknownNameError
 from reclab.profiles import get_profile
-from reclab.runner import Interrupted, find_notebooks, kernel_environment, notebooks_folder, run_notebook
+from reclab.runner import Interrupted, kernel_environment, run_notebook
+from reclab.series import find_notebooks, notebooks_folder
 
 
 @pytest.fixture

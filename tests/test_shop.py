@@ -130,15 +130,6 @@ def test_predictions_without_a_modality_equal_brute_force(large):
     assert truth.predict()[:40] == pytest.approx(truth.click_probability[:40], abs=1e-4)
 
 
-def test_anonymous_predictions_equal_brute_force(plain):
-    truth, rules = plain.truth, rules_of(plain)
-    item = pd.Index(plain.items["item_id"]).get_indexer(plain.interactions["item_id"].head(40))
-    rest = truth.base + truth.components[["profile", "history", "popularity", "position"]].sum(axis=1).to_numpy()[:40]
-    by_age = [rest + sum(rules.content(name, item, age, 0) for name in CONTENT) for age in range(4)]
-    assert truth.predict(anonymous=True)[:40] == pytest.approx(sigmoid(by_age).mean(axis=0), abs=1e-4)
-    assert truth.bayes_auc(anonymous=True) < truth.bayes_auc() - 0.05
-
-
 def test_predictions_without_a_modality_are_calibrated_in_every_age_group(large):
     """If the missing component hung on anything that is seen, these means would part."""
     predicted = large.truth.predict(["text", "history"])
@@ -271,11 +262,9 @@ def test_a_higher_place_is_clicked_more():
     assert shop.interactions.groupby("place")["positive"].mean().is_monotonic_decreasing
 
 
-def test_events_are_browsed_then_clicked_then_bought(plain):
-    events, log = plain.events(), plain.interactions
-    counts = events["event"].value_counts()
-    assert counts.to_dict() == {"browse": len(log), "click": log["positive"].sum(), "purchase": log["purchased"].sum()}
-    assert events.groupby("user_id")["timestamp"].is_monotonic_increasing.all()
+def test_only_what_was_clicked_is_bought(plain):
+    log = plain.interactions
+    assert 0 < log["purchased"].sum() < log["positive"].sum()
     assert log.loc[log["purchased"], "positive"].all()
 
 

@@ -1,9 +1,6 @@
 """Tokens, batches and vectors of texts, against the tokenizer and the model themselves."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -233,13 +230,6 @@ def test_a_name_that_is_no_model_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(assets, "fetch", lambda name: {"clicks.csv": tmp_path / "clicks.csv"})
     with pytest.raises(ReclabError, match=r"^asset 'clicks' is no model, it holds clicks.csv; try 'minilm-l6'$"):
         text.load_tokenizer("clicks")
-
-
-def test_loading_and_encoding_print_nothing(tmp_path, encoder):
-    code = f"from reclab import text; text.encode(['soft wool'], {MODEL!r}); text.load_encoder({MODEL!r})"
-    environment = {**os.environ, "RECLAB_DERIVED": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # Encode

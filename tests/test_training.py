@@ -417,13 +417,14 @@ def test_weights_and_biases_keeps_what_was_tracked(tmp_path, monkeypatch):
 # On several processes
 
 TOGETHER = """
-import json, os, warnings
+import gc, json, os, warnings
 from pathlib import Path
 import torch
 import tiny_bert
 import test_training as toy
 from reclab.errors import ReclabError
 
+gc.freeze()  # as in this process
 rank, results, rows = int(os.environ["RANK"]), {}, []
 
 def loss(module, part):

@@ -2,7 +2,10 @@
 
 import dataclasses
 
+import accelerate  # noqa: F401  (with peft what a fit imports: once, before the tests)
+import peft  # noqa: F401
 import torch
+from transformers import BertConfig, BertModel
 
 from reclab import finetune, text
 from reclab.profiles import PROFILES
@@ -20,8 +23,6 @@ def tokenizer():
 
 
 def encoder(dropout=0.1):
-    from transformers import BertConfig, BertModel
-
     torch.manual_seed(7)
     shape = {"hidden_size": WIDTH, "intermediate_size": WIDE, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
     # Large first weights: attention then matters, as it does in a trained model.

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,8 @@ def _edition(row: dict, name: str) -> int:
 def _review_table(rows: list[dict], edition: int) -> pd.DataFrame:
     old = edition == 2018
     fields = [names[0] if old else names[1] for *names, _ in _REVIEW.values()]
-    *fields, votes, images = _values(rows, [*fields, *(("vote", "image") if old else ("helpful_vote", "images"))])
+    fields += ("vote", "image") if old else ("helpful_vote", "images")
+    *fields, votes, images = ([row.get(name) for row in rows] for name in fields)
     columns = {}
     for (column, (*_, kind)), values in zip(_REVIEW.items(), fields, strict=True):
         said = list(map(_plain, values)) if column in ("title", "text") else values
@@ -100,14 +100,6 @@ def _review_table(rows: list[dict], edition: int) -> pd.DataFrame:
     if old and table["timestamp"].isna().any():
         table["timestamp"] = table["timestamp"].fillna(_days([row.get("reviewTime") for row in rows]))
     return table
-
-
-def _values(rows: list[dict], names: list[str]) -> list[Sequence]:
-    """The fields of all rows, one sequence a name."""
-    try:
-        return list(zip(*map(itemgetter(*names), rows), strict=True))
-    except KeyError:  # some row lacks one: slower
-        return [[row.get(name) for row in rows] for name in names]
 
 
 def _days(texts: list) -> pd.Series:

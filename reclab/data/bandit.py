@@ -153,7 +153,6 @@ def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:
     Source: prior of the BTS policy of Saito et al. (2020), arXiv 2008.07146; Apache-2.0.
     Taught in: 06_thompson_sampling.
     """
-    if campaign not in CAMPAIGNS:
-        raise UnknownNameError("campaign", campaign, CAMPAIGNS)
+    _known(campaign, "bts")
     prior = yaml.safe_load(assets.fetch("open-bandit-small")["prior_bts.yaml"].read_text("utf-8"))[campaign]
     return np.array(prior["alpha"], float), np.array(prior["beta"], float)

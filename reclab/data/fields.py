@@ -24,7 +24,9 @@ def column_of(values: list, kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        mend: Callable = {pa.string(): as_text, pa.bool_(): as_flag, pa.int64(): as_whole}.get(kind, as_number)
+        if kind == pa.bool_():
+            return pa.array([value if isinstance(value, bool) else None for value in values], kind)
+        mend: Callable = {pa.string(): as_text, pa.int64(): as_whole}.get(kind, as_number)
         return pa.array([mend(value) for value in values], kind)
 
 
@@ -36,14 +38,6 @@ def as_text(value) -> str | None:
     if isinstance(value, str):  # half of a surrogate pair is no character
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def as_flag(value) -> bool | None:
-    """True or False; of anything else nothing.
-
-    Taught in: 11_efficiency_and_scale.
-    """
-    return value if isinstance(value, bool) else None
 
 
 def as_number(value) -> float | None:

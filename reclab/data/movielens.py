@@ -19,93 +19,52 @@ from .files import keep, members
 from .lines import delimited
 from .movies import item_texts
 
-ROWS = {"1m": 1_000_209, "20m": 20_000_263, "25m": 25_000_095, "32m": 32_000_204}
-
-_NAMES = {
-    "userId": "user_id",
-    "movieId": "item_id",
-    "UserID": "user_id",
-    "MovieID": "item_id",
-    "imdbId": "imdb_id",
-    "tmdbId": "tmdb_id",
-}
+_NAMES = {"userId": "user_id", "movieId": "item_id", "imdbId": "imdb_id", "tmdbId": "tmdb_id"}
 _OLD_GENRES = [
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 ]
 # file -> how `delimited` reads it; the ones with names have no header
 _RATING = ["user_id", "item_id", "rating", "timestamp"]
+_PLAIN = {"quotes": False, "separator": "::"}
+_PIPES = {"quotes": False, "separator": "|", "encoding": "latin-1"}
 _LAYOUT = {
     "ratings.csv": {"need": ("userId", "movieId", "rating", "timestamp")},
-    "ratings.dat": {"names": _RATING, "separator": "::", "quotes": False},
-    "u.data": {"names": _RATING, "separator": "\t", "quotes": False},
+    "ratings.dat": {"names": _RATING, **_PLAIN},
+    "u.data": {"names": _RATING, **_PLAIN, "separator": "\t"},
     "movies.csv": {"need": ("movieId", "title", "genres")},
-    "movies.dat": {"names": ["item_id", "title", "genres"], "separator": "::", "quotes": False, "encoding": "latin-1"},
-    "u.item": {
-        "names": ["item_id", "title", "released", "video", "imdb", *_OLD_GENRES],
-        "separator": "|",
-        "quotes": False,
-        "encoding": "latin-1",
-    },
-    "users.dat": {"names": ["user_id", "gender", "age", "occupation", "zip_code"], "separator": "::", "quotes": False},
-    "u.user": {
-        "names": ["user_id", "age", "gender", "occupation", "zip_code"],
-        "separator": "|",
-        "quotes": False,
-        "encoding": "latin-1",
-    },
+    "movies.dat": {"names": ["item_id", "title", "genres"], **_PLAIN, "encoding": "latin-1"},
+    "u.item": {"names": ["item_id", "title", "released", "video", "imdb", *_OLD_GENRES], **_PIPES},
+    "users.dat": {"names": ["user_id", "gender", "age", "occupation", "zip_code"], **_PLAIN},
+    "u.user": {"names": ["user_id", "age", "gender", "occupation", "zip_code"], **_PIPES},
     "tags.csv": {"need": ("userId", "movieId", "tag", "timestamp")},
-    "tags.dat": {"names": ["user_id", "item_id", "tag", "timestamp"], "separator": "::", "quotes": False},
+    "tags.dat": {"names": ["user_id", "item_id", "tag", "timestamp"], **_PLAIN},
     "links.csv": {"need": ("movieId", "imdbId", "tmdbId")},
 }
 
 
-def ratings(
-    source: str | Path, *, positive_from: float = 4, rows: int | None = None, bad: Counter | None = None
-) -> Iterator[pd.DataFrame]:
+def ratings(source: str | Path, *, positive_from: float = 4, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
     """The ratings, some 100,000 at a time: ``user_id, item_id, rating`` (0.5 to 5), ``positive``, ``timestamp`` (UTC).
 
     Parameters
     ----------
     source : the zip file, its folder, or the file of ratings itself.
     positive_from : the lowest rating that counts as positive.
-    rows : how many there must be, as ``ROWS["25m"]``; checked at the end.
     bad : counts what is left out, by its kind; without it the first bad row stops the reading.
 
     Raises
     ------
-    AssetError, SchemaError : as in `files.opened`; a rating or a time is none; another number of rows.
+    AssetError, SchemaError : as in `files.opened`; a rating or a time is none.
 
     Taught in: 11_efficiency_and_scale.
     """
-    found = 0
     for table, name in _tables(source, ("ratings.csv", "ratings.dat", "u.data"), bad):
         table = _with_ids(table, name, bad)
         table["rating"] = pd.to_numeric(table["rating"], errors="coerce")
         table = keep(table, table["rating"].between(0.5, 5), name, "rating", "rating is not 0.5 to 5", bad)
         table = _timed(table, name, bad)
         table.insert(3, "positive", table["rating"] >= positive_from)
-        found += len(table)
         yield table
-    if rows is not None and found != rows:
-        raise SchemaError(f"{source}: {found:,} ratings, not {rows:,}; the file is another one, or cut off")
 
 
 def items(source: str | Path) -> pd.DataFrame:

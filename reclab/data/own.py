@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ..catalogue import impostor
 from ..errors import AssetError, SchemaError
 from . import files
 from .schema import Card, Dataset, require_columns
@@ -162,12 +163,8 @@ def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Da
 
 
 def _refuse_stand_in(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    if start.startswith((b"<!", b"<html")):
-        raise AssetError(f"{path} is an HTML page, not a table; download the file itself, not the page about it")
-    if start.startswith(b"version https://git-lfs"):
-        raise AssetError(f"{path} is a Git-LFS pointer, not the file; run `git lfs pull` where it came from")
+    if found := impostor(path):
+        raise AssetError(f"{path} is not the data: {found}; download the file itself")
 
 
 def _parse(path: Path, rename: dict[str, str]) -> pd.DataFrame:

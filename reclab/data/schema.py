@@ -20,11 +20,7 @@ import pandas as pd
 
 from ..errors import SchemaError
 
-REQUIRED = {
-    "users": ("user_id",),
-    "items": ("item_id", "text"),
-    "interactions": ("user_id", "item_id", "positive"),
-}
+REQUIRED = {"users": ("user_id",), "items": ("item_id", "text"), "interactions": ("user_id", "item_id", "positive")}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Taught in: 01_dataset_construction and 04_multimodal_fusion.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,25 +59,6 @@ class Shop(Dataset):
     propensities: np.ndarray
     truth: Truth
     settings: dict
-
-    @property
-    def impressions(self) -> pd.DataFrame:
-        """The interactions, by the name that a log of what was shown has."""
-        return self.interactions
-
-    def events(self) -> pd.DataFrame:
-        """Each user's sequence of ``browse``, ``click`` and ``purchase``, in the order of time.
-
-        Taught in: 05_click_prediction_and_ranking.
-        """
-        log = self.interactions[["user_id", "item_id", "search_id", "timestamp", "positive", "purchased"]]
-        steps = [("browse", log), ("click", log[log["positive"]]), ("purchase", log[log["purchased"]])]
-        later = [
-            rows.assign(event=name, timestamp=rows["timestamp"] + pd.Timedelta(seconds=40 * n))
-            for n, (name, rows) in enumerate(steps)
-        ]
-        columns = ["user_id", "item_id", "search_id", "event", "timestamp"]
-        return pd.concat(later)[columns].sort_values(["user_id", "timestamp"], kind="stable", ignore_index=True)
 
     def write_files(self, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
         """Write the raw files that this shop would leave behind, for somebody to clean.
@@ -177,7 +158,6 @@ def shop(
     absent = rules.absent()
     truth = Truth(
         components=pd.DataFrame({name: part[rows, choice] for name, part in parts.items()}),
-        by_age=rules.by_age(shown["item"].to_numpy(), shown["day"].to_numpy()),
         absent=absent.iloc[shown["item"]].reset_index(drop=True),
         base=BASE,
         noise=settings.noise,
@@ -199,7 +179,7 @@ def shop(
         candidates=candidates,
         propensities=propensities,
         truth=truth,
-        settings=settings.as_dict(),
+        settings=asdict(settings),
     )
 
 

@@ -9,7 +9,7 @@ Taught in: 01_dataset_construction.
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -75,10 +75,6 @@ class Settings:
         object.__setattr__(self, "strengths", STRENGTHS | _of(self.strengths, STRENGTHS, "strengths", 10))
         shares = self.missing if isinstance(self.missing, dict) else dict.fromkeys(MODALITIES, self.missing)
         object.__setattr__(self, "missing", dict.fromkeys(MODALITIES, 0.0) | _of(shares, MODALITIES, "missing", 1))
-
-    def as_dict(self) -> dict:
-        """Knob -> value."""
-        return asdict(self)
 
 
 def _of(values: dict[str, float], known, argument: str, high: float) -> dict[str, float]:
@@ -215,11 +211,6 @@ class Rules:
         parts = {name: self.content(name, items, age, day) for name in CONTENT}
         parts |= {name: strengths[name] * np.broadcast_to(part, items.shape) for name, part in rest.items()}
         return parts
-
-    def by_age(self, items: np.ndarray, day: np.ndarray) -> dict[str, np.ndarray]:
-        """Modality of the item -> ``(n_rows, age groups)``: what it would add for each age group."""
-        ages = np.arange(len(AGES))[None, :]
-        return {name: self.content(name, items[:, None], ages, day[:, None]) for name in CONTENT}
 
 
 def _liking(seed: int, name: str, levels: int) -> np.ndarray:

@@ -33,7 +33,6 @@ class Truth:
     Parameters
     ----------
     components : ``(n_rows,)`` each, the logit that each modality adds.
-    by_age : modality -> ``(n_rows, n_age_groups)``, what it would add if the user were of that age group.
     absent : ``(n_rows,)`` each, whether the item shown lacks its picture, text or tags.
     base : logit of an item about which nothing is known. noise : share of clicks that are accidents.
     click_probability : ``(n_rows,)`` of the item shown.
@@ -46,7 +45,6 @@ class Truth:
     """
 
     components: pd.DataFrame
-    by_age: dict[str, np.ndarray]
     absent: pd.DataFrame
     base: float
     noise: float
@@ -55,7 +53,7 @@ class Truth:
     items: pd.DataFrame
     tastes: pd.DataFrame
 
-    def predict(self, without: str | Sequence[str] = (), *, anonymous: bool = False) -> np.ndarray:
+    def predict(self, without: str | Sequence[str] = ()) -> np.ndarray:
         """The best possible click prediction, ``(n_rows,)``, of a model that does not see some modalities.
 
         A row whose item lacks its picture, text or tags is predicted without them in any case.
@@ -63,7 +61,6 @@ class Truth:
         Parameters
         ----------
         without : modality or modalities left out.
-        anonymous : whether the age group, on which the tastes for items hang, is hidden too.
 
         Raises
         ------
@@ -76,37 +73,23 @@ class Truth:
         predicted = np.empty(len(absent))
         for pattern, rows in absent.groupby(list(absent)).indices.items():
             gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
-            curve = self._averaged_over(gone)
-            logits = self._visible(rows, gone, anonymous)
-            predicted[rows] = np.interp(logits, GRID, curve).mean(axis=1)
+            logits = self.base + self.components.drop(columns=list(gone)).to_numpy()[rows].sum(axis=1)
+            predicted[rows] = np.interp(logits, GRID, self._averaged_over(gone))
         return predicted
 
-    def bayes_auc(self, without: str | Sequence[str] = (), *, anonymous: bool = False) -> float:
+    def bayes_auc(self, without: str | Sequence[str] = ()) -> float:
         """The AUC that no model without these modalities can exceed on average; parameters as `predict`.
 
         Taught in: 04_multimodal_fusion.
         """
-        return expected_auc(self.predict(without, anonymous=anonymous), self.click_probability)
+        return expected_auc(self.predict(without), self.click_probability)
 
-    def share(self, modality: str, *, without: str | Sequence[str] = ()) -> float:
-        """What a modality is worth: the Bayes-optimal AUC with it less that without it.
-
-        Parameters
-        ----------
-        modality : one of the columns of ``components``.
-        without : modalities that neither of the two has.
+    def share(self, modality: str) -> float:
+        """What a modality, one of the columns of ``components``, is worth: the Bayes-optimal AUC less that without it.
 
         Taught in: 04_multimodal_fusion.
         """
-        others = _names(without, self.components)
-        return self.bayes_auc(sorted(others)) - self.bayes_auc(sorted(others | _names(modality, self.components)))
-
-    def _visible(self, rows: np.ndarray, hidden: set[str], anonymous: bool) -> np.ndarray:
-        """Logits of what is seen, ``(n_rows, 1)``, or a column for each age group that the user may have."""
-        seen = [name for name in self.components if name not in hidden]
-        by_age = [name for name in seen if anonymous and name in self.by_age]
-        fixed = self.components[[name for name in seen if name not in by_age]].to_numpy()[rows].sum(axis=1)
-        return self.base + fixed[:, None] + sum((self.by_age[name][rows] for name in by_age), 0.0)
+        return self.bayes_auc() - self.bayes_auc(modality)
 
     def _averaged_over(self, hidden: set[str]) -> np.ndarray:
         curve = sigmoid(GRID)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import integrate, special, stats
 
 from reclab import bandits
-from reclab.contextual import DisjointLinearTS, draw_gaussian
+from reclab.contextual import DisjointLinearTS, LinearTS
 from reclab.slates import simulate_slates
 
 DRAWS, ALLOWED = 200_000, 4.0  # draws behind each frequency, and how many standard errors it may be off
@@ -202,12 +202,14 @@ class _Linear(DisjointLinearTS):
         return np.array(thetas) @ context
 
     def _theta(self, mean, precision):
-        return draw_gaussian(mean, precision / self.noise**2, self.rng)[0]
+        one = LinearTS(len(mean), mean=mean, precision=precision, noise=self.noise)
+        one.rng = self.rng
+        return one.draw()[0]
 
 
 class _UpsideDown(_Linear):
     def _theta(self, mean, precision):
-        return draw_gaussian(mean, np.linalg.inv(precision), self.rng)[0]
+        return super()._theta(mean, np.linalg.inv(precision) * self.noise**2)
 
 
 class _DiagonalOnly(_Linear):

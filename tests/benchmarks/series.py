@@ -24,7 +24,8 @@ from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.results import write_atomically
-from reclab.runner import Run, find_notebooks, kernel_environment, run_notebook
+from reclab.runner import Run, kernel_environment, run_notebook
+from reclab.series import find_notebooks
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 RECEIPTS = Path("expected", "laptop", "receipts")  # in the folder of the notebooks
