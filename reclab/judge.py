@@ -26,7 +26,7 @@ from .results import expected_folder, write_atomically
 
 MODEL = "smollm2-135m-instruct"
 DIGITS = 5  # decimals kept of a log-probability: a reply from the store equals the one that was just computed
-BATCH = 8
+BATCH = 4  # on a CPU the products of larger ones leave the cache
 
 
 @dataclass(frozen=True)
