@@ -12,11 +12,14 @@ bar is missed. It is 2 where MABWiser is not installed.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from types import ModuleType
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of BLAS would wait for one another, in CPU time too
 
 import bandit_mutants
 import numpy as np
