@@ -369,8 +369,8 @@ MUTANTS = [
         "10",
         ("10.membership_words_loose",),
         NOTEBOOK,
-        "for rows in (members, others)]",
-        "for rows in (members, members)]",
+        "for rows in (inside, outside)]",
+        "for rows in (inside, inside)]",
     ),
 ]
 
