@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import efficient, text, training
+from . import efficient, speed, text, training
 from .errors import ReclabError
 from .results import write_atomically
 
@@ -139,8 +139,8 @@ def predict_tokens(
     with (
         torch.inference_mode(),
         text.autocast(device, precision),
-        efficient.quick(module.encoder, device.type),
-        efficient.turned_weights(module) if turn else nullcontext(),
+        speed.quick(module.encoder, device.type),
+        speed.turned_weights(module) if turn else nullcontext(),
     ):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
 
-from . import text
-from .profiles import Profile, quick_products
+from . import speed, text
+from .profiles import Profile
 
 TRAINED_SHARE = 1 / 3  # of the layers, the upper ones, with the method "frozen"
 BOTTLENECK, RANK, FIRST_RANK = 48, 8, 12
@@ -136,83 +134,6 @@ def orthogonality(encoder: nn.Module) -> torch.Tensor:
     return encoder.peft_config["default"].orth_reg_weight * torch.stack(gaps).mean()
 
 
-def attend(module: nn.Module, query, key, value, mask, scaling: float, dropout: float = 0.0, **_):
-    """Attention as plain matrix products: (n, heads, length, d) each give (n, length, heads, d), and no weights.
-
-    Scaling the queries costs less than scaling their products with the keys, of which there are more.
-
-    Source: Vaswani et al., Attention Is All You Need (2017), arXiv 1706.03762, equation 1.
-    Taught in: 02_bert_finetuning.
-    """
-    scores = (query * scaling) @ key.transpose(2, 3)
-    weights = (scores if mask is None else scores.add_(mask)).softmax(-1)
-    return (nn.functional.dropout(weights, dropout, module.training) @ value).transpose(1, 2), None
-
-
-@contextmanager
-def quick_attention(encoder: nn.Module, device: str, *, fused: bool = False) -> Iterator[None]:
-    """Let a BERT on the CPU attend by `attend`: the same but for rounding, at a fraction of the time.
-
-    PyTorch's fused kernel took a third of a prediction there, and a quarter of a fit in bf16. An encoder that is not
-    from transformers is left as it is.
-
-    Parameters
-    ----------
-    device : ``cpu`` or ``cuda``, where the encoder is.
-    fused : keep the fused kernel, as a fit in float32 does: it needs less memory then, and is not much slower.
-
-    Taught in: 02_bert_finetuning.
-    """
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
-
-    if not hasattr(encoder, "set_attn_implementation"):
-        yield
-        return
-    AttentionInterface.register("products", attend)
-    AttentionMaskInterface.register("products", eager_mask)
-    before = encoder.config._attn_implementation
-    encoder.set_attn_implementation("products" if device == "cpu" and not fused else before)
-    try:
-        yield
-    finally:
-        encoder.set_attn_implementation(before)
-
-
-@contextmanager
-def quick(encoder: nn.Module, device: str, *, fused: bool = False) -> Iterator[None]:
-    """Let an encoder on the CPU attend and multiply by what is quicker there: `quick_attention` and `quick_products`.
-
-    Taught in: 02_bert_finetuning.
-    """
-    with quick_attention(encoder, device, fused=fused), quick_products(device):
-        yield
-
-
-@contextmanager
-def turned_weights(module: nn.Module) -> Iterator[None]:
-    """Let the linear layers of a module read their weights as a product wants them: equal but for the last bits.
-
-    A weight lies as (out, in), and each product with it reads it crosswise. Here a layer multiplies by a copy that lies
-    as (in, out), and adds its bias to the product in place. That is a tenth quicker for float32 on a CPU, and holds
-    each weight twice. The copies do not follow the weights: for predicting, not for training.
-
-    Taught in: 02_bert_finetuning.
-    """
-    layers = [layer for layer in module.modules() if type(layer) is nn.Linear]
-    for layer in layers:
-        layer.forward = partial(_product, layer.weight.detach().t().contiguous(), layer.bias)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
-
-
-def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return x @ weight if bias is None else (x @ weight).add_(bias)
-
-
 def merged(encoder: nn.Module) -> nn.Module:
     """The encoder with LoRA's matrices added into its weights: the same answers, and a plain BERT again.
 
@@ -263,7 +184,7 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     device = torch.device(profile.device)
     lower = lower.to(device).eval()
     kept: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
-    with torch.inference_mode(), text.autocast(device, profile.precision), quick(lower, profile.device):
+    with torch.inference_mode(), text.autocast(device, profile.precision), speed.quick(lower, profile.device):
         for rows, batch in text.padded_batches(tokens, pad_id):
             hidden = lower(**{name: part.to(device) for name, part in batch.items()}).last_hidden_state.half().cpu()
             for row, vectors in zip(rows, hidden, strict=True):

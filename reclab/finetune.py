@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import efficient, text, training
+from . import efficient, speed, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
 from .errors import UnknownNameError
 from .profiles import Profile
@@ -90,7 +90,7 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
-    with efficient.quick(whole, profile.device, fused=profile.precision == "no"):
+    with speed.quick(whole, profile.device, fused=profile.precision == "no"):
         history = training.train(
             trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
         )

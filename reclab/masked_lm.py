@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import efficient, text, training
+from . import speed, text, training
 from .profiles import Profile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -194,7 +194,7 @@ def pretrain(
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
-    with efficient.quick_attention(model.encoder, profile.device, fused=profile.precision == "no"):
+    with speed.quick_attention(model.encoder, profile.device, fused=profile.precision == "no"):
         return training.train(model, batches, loss, optimizer, profile, run=run, **options)
 
 

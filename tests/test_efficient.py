@@ -10,7 +10,7 @@ import tiny_bert
 import torch
 from tiny_bert import LAYERS, STEPS, TEXTS, TOY, WIDE, WIDTH
 
-from reclab import efficient, finetune, text
+from reclab import efficient, finetune, speed, text
 from reclab.classifier import SOME, predict_tokens
 
 PARTS = ["adapter", "frozen", "lora", "adalora"]
@@ -359,7 +359,7 @@ def test_attend_is_the_attention_of_pytorch(masked):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 5, 2, 7, 4)  # three of five texts, two heads, seven tokens, four numbers
     mask = torch.zeros(5, 1, 7, 7).masked_fill(torch.arange(7) > 4, torch.finfo().min) if masked else None
-    found, _ = efficient.attend(torch.nn.Module(), query, key, value, mask, scaling=0.3)
+    found, _ = speed.attend(torch.nn.Module(), query, key, value, mask, scaling=0.3)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
     torch.testing.assert_close(found, expected.transpose(1, 2))
 
@@ -367,7 +367,7 @@ def test_attend_is_the_attention_of_pytorch(masked):
 def test_attend_drops_weights_in_training_only():
     query, key, value = torch.randn(3, 1, 1, 50, 4)
     module = torch.nn.Module()
-    kept = [efficient.attend(module.train(on), query, key, value, None, 1.0, 0.5)[0] for on in (True, False, False)]
+    kept = [speed.attend(module.train(on), query, key, value, None, 1.0, 0.5)[0] for on in (True, False, False)]
     assert not torch.allclose(kept[0], kept[1])
     assert torch.equal(kept[1], kept[2])
 
@@ -376,7 +376,7 @@ def test_quick_attention_changes_no_gradient(tokens):
     found = {}
     for device in ("cpu", "cuda"):  # "cuda" leaves the fused kernel, which computes on any device
         module = prepared("full")
-        with efficient.quick_attention(module.encoder, device):
+        with speed.quick_attention(module.encoder, device):
             module(**text.pad(tokens)).logsumexp(-1).sum().backward()
         found[device] = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     assert found["cpu"].keys() == found["cuda"].keys()
@@ -389,12 +389,12 @@ def test_turned_weights_are_the_same_layers_and_are_turned_back():
     module = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3, bias=False)).double()
     x = torch.randn(2, 4, 6, dtype=torch.float64)
     before = module(x)
-    with torch.no_grad(), efficient.turned_weights(module):
+    with torch.no_grad(), speed.turned_weights(module):
         torch.testing.assert_close(module(x), before, rtol=0, atol=1e-12)
         module[0].weight += 1  # a copy does not follow
         torch.testing.assert_close(module(x), before, rtol=0, atol=1e-12)
     assert not torch.allclose(module(x), before)
-    with pytest.raises(KeyError), efficient.turned_weights(module):
+    with pytest.raises(KeyError), speed.turned_weights(module):
         raise KeyError
     assert all("forward" not in vars(layer) for layer in module)
     assert module(x).requires_grad
