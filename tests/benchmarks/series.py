@@ -106,8 +106,13 @@ def told(readme: str, notebook: dict) -> str:
 
 
 # What the first cell of a notebook may say of its time, and the seconds that it may take then.
-SAID = {"under a minute": 60, "about a minute": 75, "under two minutes": 120, "under three minutes": 180}
-SAID |= {"about three minutes": 225}
+SAID = {
+    "under a minute": 60,
+    "about a minute": 75,
+    "under two minutes": 120,
+    "under three minutes": 180,
+    "about three minutes": 225,
+}
 
 
 def promised(first_cell: str) -> tuple[float, float]:
