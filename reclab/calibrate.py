@@ -21,20 +21,23 @@ from .results import write_atomically
 
 CONFIDENCE = 0.999
 ROUNDING = 1e-3
+OWN = 0.05  # of half a number's own interval: what cannot be told from nothing
 DIGITS = 4
 PROOF = 0.97
 VERSIONS = ("reclab", "numpy", "torch", "transformers")
 
 
-def band(values: list[float]) -> tuple[float, float, float, float]:
+def band(values: list[float], own: float = 0.0) -> tuple[float, float, float, float]:
     """The band that one more run should fall into: the 99.9% t prediction interval.
 
-    ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean either side:
-    room for another machine's rounding. A whole number that every seed gives alike is a count, without room.
+    ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean either side, nor than
+    a twentieth of half the number's own interval: room for another machine's rounding, which may turn a near tie. A
+    whole number that every seed gives alike is a count, without room.
 
     Parameters
     ----------
     values : the number under each of at least two seeds.
+    own : half the width of its own 95% interval, 0 where it has none.
 
     Returns
     -------
@@ -59,10 +62,10 @@ def band(values: list[float]) -> tuple[float, float, float, float]:
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     if len(set(values)) == 1:
         mean = values[0]  # a mean of equal numbers can miss them by a rounding
-        if mean == int(mean):
+        if mean == int(mean) and not own:
             return mean, 0.0, mean, mean
     margin = t.ppf(1 - (1 - CONFIDENCE) / 2, n - 1) * sd * math.sqrt(1 + 1 / n)
-    margin = max(margin, ROUNDING * abs(mean), 1e-9)
+    margin = max(margin, ROUNDING * abs(mean), OWN * own, 1e-9)
     return mean, sd, _outwards(mean - margin, ROUND_FLOOR), _outwards(mean + margin, ROUND_CEILING)
 
 
@@ -116,14 +119,14 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
         return None
     seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
     fresh = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
-    proof = prove(bands, fresh)
+    proof = prove(bands, {seed: {key: value for key, (value, _) in rows.items()} for seed, rows in fresh.items()})
     meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
     write_atomically(target, toml(meta, bands))
     return proof
 
 
-def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, float]:
-    """The numbers that a notebook checks under one seed, by key; those of an earlier run where it was kept."""
+def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, list[float]]:
+    """What a notebook checks under one seed, by key: the number, and half its interval; kept from an earlier run."""
     file = kept / f"{profile.seed}.json"
     head = f"{path.stem}, seed {profile.seed}"
     if file.is_file():
@@ -137,19 +140,24 @@ def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[st
         run = run_notebook(path, env=env)
     if run.error:
         raise ReclabError(f"{head}: {run.error}")
-    values = {key: result.value for key, result in run.results.items()}
+    values = {key: [result.value, _half(result.interval)] for key, result in run.results.items()}
     write_atomically(file, json.dumps(values, indent=1))
     say(f"{head} ... {run.seconds:.0f} s, {len(values)} results")
     return values
 
 
-def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tuple]:
+def _half(interval: tuple[float, float] | None) -> float:
+    half = (interval[1] - interval[0]) / 2 if interval else 0.0
+    return half if math.isfinite(half) else 0.0
+
+
+def make_bands(name: str, measured: dict[int, dict[str, list[float]]]) -> dict[str, tuple]:
     """The band of each key.
 
     Parameters
     ----------
     name : the notebook's, for messages.
-    measured : seed -> key -> value.
+    measured : seed -> key -> value and half the width of its own interval (0: none).
 
     Raises
     ------
@@ -161,7 +169,8 @@ def make_bands(name: str, measured: dict[int, dict[str, float]]) -> dict[str, tu
         if absent:
             raise ReclabError(f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always")
         try:
-            bands[key] = (*band([values[key] for values in measured.values()]), len(measured))
+            numbers, halves = zip(*(values[key] for values in measured.values()), strict=True)
+            bands[key] = (*band(list(numbers), statistics.fmean(halves)), len(measured))
         except ReclabError as error:
             raise ReclabError(f"{name}: {key}: {error}") from None
     return bands

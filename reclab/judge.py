@@ -179,8 +179,8 @@ def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: st
     return found
 
 
-@lru_cache(maxsize=1)
 def _load(model: str):
+    """Tokenizer and model; nothing keeps the model, which is gone when the new prompts are judged."""
     folder = Path(model) if Path(model).is_dir() else model_folder(model)  # may convert it: before torch takes memory
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -8,10 +8,8 @@ Taught in: 11_efficiency_and_scale.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .results import write_atomically
 from .tables import interaction_matrix
 
 
@@ -69,7 +68,7 @@ def construct(part: str | Path, folder: str | Path) -> dict[str, int]:
     log = log.assign(order=order).sort_values(["user_id", "timestamp", "order"], ignore_index=True)
     user = log["user_id"]
     log["held_out"] = (user != user.shift(-1)) & (user == user.shift(1))  # the last of at least two
-    _keep(log.drop(columns="order"), Path(folder, Path(part).name))
+    write_atomically(Path(folder, Path(part).name), log.drop(columns="order").to_parquet(index=False))
     return {"rows": len(log), "users": user.nunique(), "held_out": int(log["held_out"].sum())}
 
 
@@ -82,7 +81,10 @@ def encode(part: str | Path, folder: str | Path, model: str = "minilm-l6") -> in
 
     items = pd.read_parquet(part)
     vectors = text.encode(list(items["text"]), model)
-    _keep(pd.DataFrame({"item_id": items["item_id"], "vector": list(vectors)}), Path(folder, Path(part).name))
+    write_atomically(
+        Path(folder, Path(part).name),
+        pd.DataFrame({"item_id": items["item_id"], "vector": list(vectors)}).to_parquet(index=False),
+    )
     return len(items)
 
 
@@ -113,7 +115,9 @@ def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10
     shown = interaction_matrix(known[known["user_id"].isin(users)], users, items["item_id"])
     lists = top_k_products(profile, of_items, k, shown)
     names = np.append(items["item_id"].to_numpy(), None)[lists]  # -1, a place without an item, has no name
-    _keep(pd.DataFrame({"user_id": users, "items": list(names)}), Path(folder, Path(part).name))
+    write_atomically(
+        Path(folder, Path(part).name), pd.DataFrame({"user_id": users, "items": list(names)}).to_parquet(index=False)
+    )
     wanted = log[log["held_out"]].set_index("user_id")["item_id"].reindex(users)
     hits = (names == wanted.to_numpy()[:, None]).any(axis=1)
     return {"users": len(users), "hits": int(hits.sum())}
@@ -174,10 +178,3 @@ def _in_order(turn: threading.Lock, queue: deque) -> Iterator[None]:
             queue.popleft()
             if queue:
                 queue[0].set()
-
-
-def _keep(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{uuid.uuid4().hex[:8]}.new")
-    table.to_parquet(fresh, index=False)
-    os.replace(fresh, path)

@@ -52,6 +52,23 @@ def test_bounds_are_rounded_outwards_to_four_digits():
     assert cal.band([0.94] * 2)[2:] == (0.939, 0.941)  # 0.93906 and 0.94094
 
 
+def test_a_number_with_an_interval_has_room_for_what_that_cannot_tell():
+    assert cal.band([0.08] * 10, own=0.06)[2:] == pytest.approx((0.077, 0.083), abs=1.1e-5)  # a twentieth of 0.06
+    assert cal.band([0.0] * 10, own=0.2)[2:] == pytest.approx(
+        (-0.01, 0.01), abs=1.1e-5
+    )  # a correlation of nought is no count
+    wide = [0.1, 0.2, 0.3, 0.4]
+    assert cal.band(wide, own=0.1) == cal.band(wide)  # the seeds vary more
+
+
+def test_calibrate_reads_the_interval_of_a_number_and_leaves_a_broken_one_out(tmp_path, profile):
+    path = write(tmp_path, "02_a", SEED + "check('02.x', (0.5, 0.3, 0.7))\ncheck('02.y', (0.5, float('nan'), 0.7))")
+    calibrate(path, profile, tmp_path, n_seeds=2)
+    written = tomllib.loads((tmp_path / "expected" / "laptop" / "02.toml").read_text("utf-8"))["bands"]
+    assert [written["02.x"][end] for end in ("low", "high")] == [0.49, 0.51]
+    assert [written["02.y"][end] for end in ("low", "high")] == [0.4995, 0.5005]
+
+
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
 def test_a_band_needs_finite_values_of_two_seeds(values):
     with pytest.raises(ReclabError, match="a band needs"):
@@ -144,11 +161,12 @@ def test_a_notebook_that_fails_stops_with_the_reason_and_writes_no_bands(tmp_pat
 
 
 def test_a_result_that_one_seed_lacks_is_named():
-    measured = {1: {"02.a": 1.0, "02.b": 1.0}, 2: {"02.a": 1.0}, 3: {"02.a": 1.0}}
+    one = [1.0, 0.0]
+    measured = {1: {"02.a": one, "02.b": one}, 2: {"02.a": one}, 3: {"02.a": one}}
     with pytest.raises(ReclabError, match=r"02_a: 02\.b was not checked under seed 2, 3"):
         cal.make_bands("02_a", measured)
     with pytest.raises(ReclabError, match=r"02_a: 02\.a: a band needs finite values"):
-        cal.make_bands("02_a", {1: {"02.a": 1.0}, 2: {"02.a": math.nan}})
+        cal.make_bands("02_a", {1: {"02.a": one}, 2: {"02.a": [math.nan, 0.0]}})
 
 
 def test_one_seed_is_too_few(tmp_path, profile):

@@ -54,9 +54,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def derived(tmp_path, monkeypatch):
-    """An empty derived cache, and no model kept from another test."""
+    """An empty derived cache."""
     monkeypatch.setenv("RECLAB_DERIVED", str(tmp_path / "derived"))
-    judge._load.cache_clear()
     return tmp_path / "derived"
 
 

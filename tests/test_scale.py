@@ -3,12 +3,14 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from reclab import data, scale
+from reclab.errors import ReclabError
 
 
 def interactions(n_users=40, n_items=30, seed=0):
@@ -85,13 +87,14 @@ def test_places_without_an_item_have_no_name(tmp_path):
 def test_a_step_that_is_stopped_leaves_no_part(tmp_path, monkeypatch):
     (part,) = data.to_parquet([interactions()], tmp_path / "raw", parts=1).parts
 
-    def full(self, path, **options):
-        path.write_bytes(b"half of")
-        raise OSError("disk is full")
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(pd.DataFrame, "to_parquet", full)
-        with pytest.raises(OSError, match="disk is full"):
+        broken.setattr(Path, "write_bytes", full)
+        with pytest.raises(ReclabError, match="disk is full"):
             scale.construct(part, tmp_path / "log")
     assert not list((tmp_path / "log").glob("*.parquet"))
     scale.construct(part, tmp_path / "log")

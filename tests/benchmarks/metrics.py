@@ -33,6 +33,7 @@ from reclab.tables import interaction_matrix, lists_from_table
 USERS, ITEMS, K, LIKED = 200_000, 5_000, 100, 20
 FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 10, 5, 1e-9, 10, 1.0
 REPEATS, SWAPS = 1000, 1000
+TURNS = 7
 NAMES = {"NDCG": "ndcg", "recall": "recall", "precision": "precision", "MRR": "reciprocal_rank", "hit": "hit_rate"}
 INSTALL = "python -m pip install --target FOLDER ranx, and put FOLDER on PYTHONPATH"
 
@@ -94,9 +95,11 @@ def speed(ranx: ModuleType) -> Iterator[dict]:
     Peer(ranx, *make(50)).values()
     lists, liked = make(USERS)
     relevant, peer = matrix(liked), Peer(ranx, lists, liked)
-    found = {}
-    slow = cpu_seconds(lambda: found.update(theirs=peer.values()))
-    fast = min(cpu_seconds(lambda: found.update(ours=metrics.accuracy_at_k(lists, relevant))) for _ in range(3))
+    found, turns = {}, []
+    for _ in range(TURNS):  # in turns, so that what else the machine does meets both
+        slow = cpu_seconds(lambda: found.update(theirs=peer.values()))
+        turns.append((slow, cpu_seconds(lambda: found.update(ours=metrics.accuracy_at_k(lists, relevant)))))
+    slow, fast = np.min(turns, axis=0)
     apart = max(np.abs(found["ours"][name] - values).max() for name, values in found["theirs"].items())
     yield row("largest difference from ranx, five metrics", apart, "per user", most=APART)
     yield row(f"five metrics, {USERS:,} users x top-{K}, ranx's compiled functions", slow, "CPU s")
