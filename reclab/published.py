@@ -76,7 +76,7 @@ class Published:
         first, words = self.frame.columns[0], self.words
         rows = words.set_index(first).rename_axis(index=None, columns=first)  # the first column heads its rows
         with pd.option_context("display.max_colwidth", None):
-            table = rows.to_html(border=0)
+            table = rows.to_html(border=0).replace("_", "_<wbr>")  # long names of columns may be broken there
         head, mark, rest = table.partition(">")
         return f"{head}{mark}\n  <caption>{html.escape(self.caption)}</caption>{rest}"
 
