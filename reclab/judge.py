@@ -187,8 +187,10 @@ def _load(model: str):
 
     from .profiles import get_profile
     from .text import quiet
+    from .training import return_memory
 
     quiet()
+    return_memory()  # the weights come on top of what the notebook holds
     settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
     module = AutoModelForCausalLM.from_pretrained(folder, **settings).eval()
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), module.to(get_profile().device)
