@@ -114,7 +114,7 @@ def distil(
         batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
         return distillation_loss(network(**batch), targets[rows].to(device))
 
-    with speed.quick(module.encoder, profile.device, fused=profile.precision == "no"):
+    with speed.quick(module.encoder, profile.device):
         history = training.train(module, batches, loss, make_optimizer(module, lr), profile, **training_options)
     student = Classifier(module, teacher.tokenizer, teacher.max_length, "full", teacher.base_rate)
     student.history = history

@@ -90,7 +90,7 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
-    with speed.quick(whole, profile.device, fused=profile.precision == "no"):
+    with speed.quick(whole, profile.device):
         history = training.train(
             trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
         )

@@ -194,7 +194,7 @@ def pretrain(
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
-    with speed.quick_attention(model.encoder, profile.device, fused=profile.precision == "no"):
+    with speed.quick_attention(model.encoder, profile.device):
         return training.train(model, batches, loss, optimizer, profile, run=run, **options)
 
 

@@ -72,6 +72,14 @@ def test_ways_take_turns_and_count_by_their_median():
     assert order == ["a", "b"] * 3
 
 
+def test_what_is_compared_takes_turns(monkeypatch):
+    order, clock = [], iter(range(100))
+    monkeypatch.setattr(measures.time, "process_time", lambda: next(clock) / 2)
+    turns = measures.take_turns(lambda: order.append("a"), lambda: order.append("b"), rounds=3, repeats=2)
+    assert order == ["a", "a", "b", "b"] * 3
+    assert turns.tolist() == [[0.25, 0.25]] * 3  # half a second for two calls
+
+
 def test_check_decides_the_exit_status(monkeypatch, capsys):
     rows = [measures.row("a", 1.0, "times", least=2), measures.row("b", 1.0, "times")]
     monkeypatch.setattr(finetune, "measure", lambda: iter(rows))

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of BLAS would wait for one another, in CPU time too
 
 import bandit_mutants
 import numpy as np
-from measures import cpu_seconds, report, row
+from measures import report, row, take_turns
 
 from reclab import bandits, data
 from reclab.contextual import DisjointLinearTS, LinearTS
@@ -36,12 +35,6 @@ TEN_ARMS = np.array([0.5] + [0.4] * 9)
 FALLING = np.array([0.1] + [0.05] * 3 + [0.02] * 3 + [0.01] * 3)
 EACH = 8  # rows that each arm of the linear models has learnt from
 SHOP, WORTH = np.array([0.3, 0.2, 0.1, 0.05]), np.array([1.0, 2.0, 5.0, 1.0])
-
-
-def take_turns(*ways: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Median CPU seconds of one call of each way, all measured in turn."""
-    times = [[cpu_seconds(way) for way in ways] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
 # Speed
@@ -90,7 +83,7 @@ def speed(mab: ModuleType) -> Iterator[dict]:
     for n_arms, faster in FASTER.items():
         run = Run(mab, n_arms, replications=500, horizon=2_400 // n_arms)
         run.keep_counts(every=max(run.horizon // 10, 1))
-        ours, floor, theirs = take_turns(run.ours, run.floor, run.theirs)
+        ours, floor, theirs = np.median(take_turns(run.ours, run.floor, run.theirs, rounds=ROUNDS), axis=0)
         rounds = run.horizon * run.replications
         ours, floor, theirs = ours / rounds, floor / rounds, theirs / run.peer_rounds
         yield row(f"Thompson sampling, K = {n_arms}, MABWiser", theirs * 1e6, "CPU us a round")
@@ -120,7 +113,7 @@ def linear_speed(mab: ModuleType) -> Iterator[dict]:
             def theirs(peer=peer, contexts=contexts):
                 peer.partial_fit([peer.predict([contexts[0]])], [1.0], [contexts[0]])
 
-            fast, slow = take_turns(ours, theirs, rounds=3)
+            fast, slow = np.median(take_turns(ours, theirs, rounds=3), axis=0)
             fast /= len(contexts)
             name = f"linear TS, d = {width}, K = {n_arms}"
             yield row(f"{name}, MABWiser", slow * 1e6, "CPU us a round")
@@ -146,11 +139,11 @@ def cost_by_arms() -> Iterator[dict]:
         rates, horizon = np.full(n_arms, 0.05), max(20_000 // n_arms, 4)
         options = {"horizon": horizon, "replications": 100}
         ways = [lambda p=p, o=options, r=rates: bandits.simulate(p, r, **o) for p in policies.values()]
-        for name, seconds in zip(policies, take_turns(*ways, rounds=3), strict=True):
+        for name, seconds in zip(policies, np.median(take_turns(*ways, rounds=3), axis=0), strict=True):
             yield row(f"{name}, K = {n_arms}", seconds / (horizon * 100) * 1e6, "CPU us a round and replication")
         model, vectors = LinearTS(32), np.random.default_rng(0).standard_normal((n_arms, 32))
-        step = take_turns(lambda m=model, v=vectors: [m.update(v[m.choose(v)], [1.0]) for _ in range(50)], rounds=3)[0]
-        yield row(f"linear TS, one theta of 32 numbers, K = {n_arms}", step / 50 * 1e6, "CPU us a round")
+        turns = take_turns(lambda m=model, v=vectors: m.update(v[m.choose(v)], [1.0]), rounds=3, repeats=50)
+        yield row(f"linear TS, one theta of 32 numbers, K = {n_arms}", np.median(turns) * 1e6, "CPU us a round")
 
 
 # Exactness

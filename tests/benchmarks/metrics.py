@@ -2,11 +2,11 @@
 
     python -m pip install --target FOLDER ranx && PYTHONPATH=FOLDER python tests/benchmarks/metrics.py [--check]
 
-Both get the same lists. ranx's functions are compiled beforehand, on a few users, and take the arrays that they are
-made for; making those is not charged. The whole way is from one table of (user, item, score) and one of likes to the
-values of every user, on a tenth of the users. Prints one JSON object a line; ``bar`` is the least that is asked of a
-ratio and the most that is allowed of a difference, a time or memory. With ``--check`` the exit status is 1 where a bar
-is missed. It is 2 where ranx is not installed.
+Both get the same lists and take turns; counted by the median. ranx's functions are compiled beforehand, on a few users,
+and take the arrays that they are made for; making those is not charged. The whole way is from one table of (user, item,
+score) and one of likes to the values of every user, on a tenth of the users. Prints one JSON object a line; ``bar`` is
+the least that is asked of a ratio and the most that is allowed of a difference, a time or memory. With ``--check`` the
+exit status is 1 where a bar is missed. It is 2 where ranx is not installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from measures import cpu_seconds, report, row
+from measures import cpu_seconds, report, row, take_turns
 from scipy import sparse
 
 from reclab import metrics, rank
@@ -95,12 +95,10 @@ def speed(ranx: ModuleType) -> Iterator[dict]:
     Peer(ranx, *make(50)).values()
     lists, liked = make(USERS)
     relevant, peer = matrix(liked), Peer(ranx, lists, liked)
-    found, turns = {}, []
-    for _ in range(TURNS):  # in turns, so that what else the machine does meets both
-        slow = cpu_seconds(lambda: found.update(theirs=peer.values()))
-        turns.append((slow, cpu_seconds(lambda: found.update(ours=metrics.accuracy_at_k(lists, relevant)))))
-    slow, fast = np.min(turns, axis=0)
-    apart = max(np.abs(found["ours"][name] - values).max() for name, values in found["theirs"].items())
+    turns = take_turns(peer.values, lambda: metrics.accuracy_at_k(lists, relevant), rounds=TURNS)
+    slow, fast = np.median(turns, axis=0)
+    ours = metrics.accuracy_at_k(lists, relevant)
+    apart = max(np.abs(ours[name] - values).max() for name, values in peer.values().items())
     yield row("largest difference from ranx, five metrics", apart, "per user", most=APART)
     yield row(f"five metrics, {USERS:,} users x top-{K}, ranx's compiled functions", slow, "CPU s")
     yield row(f"five metrics, {USERS:,} users x top-{K}, ours", fast, "CPU s")
@@ -112,8 +110,8 @@ def whole_way(ranx: ModuleType) -> Iterator[dict]:
     """From tables to the values of every user."""
     their_way(ranx, *tables(*make(50)))
     shown, wanted = tables(*make(USERS // 10))
-    slow = cpu_seconds(lambda: their_way(ranx, shown, wanted))
-    fast = cpu_seconds(lambda: our_way(shown, wanted))
+    ways = (lambda: their_way(ranx, shown, wanted), lambda: our_way(shown, wanted))
+    slow, fast = np.median(take_turns(*ways, rounds=3), axis=0)
     yield row(f"from tables, {USERS // 10:,} users x top-{K}, ranx", slow, "CPU s")
     yield row(f"from tables, {USERS // 10:,} users x top-{K}, ours", fast, "CPU s")
     yield row("from tables, times as fast as ranx", slow / fast, "times", least=WHOLE_FASTER)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of BLAS would wait for one another, in CPU time too
 
 import numpy as np
-from measures import cpu_seconds, report, row
+from measures import report, row, take_turns
 
 from reclab import ope
 from reclab.logged import Case, Log
@@ -83,14 +82,6 @@ class Peer:
             estimator.estimate_interval(n_bootstrap_samples=n, random_state=0, **self.inputs)
 
 
-def take_turns(*ways: Callable[[], object], rounds: int = ROUNDS, repeats: int = 1) -> list[float]:
-    """Median CPU seconds of one call of each way, all measured in turn."""
-    times = [
-        [cpu_seconds(lambda way=way: [way() for _ in range(repeats)]) / repeats for way in ways] for _ in range(rounds)
-    ]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
-
-
 def bytes_a_row(n: int) -> float:
     """Peak memory of our seven estimates, by rows of the log, beside the log itself."""
     rows = make_rows(n)
@@ -108,12 +99,12 @@ def measure(obp: ModuleType) -> Iterator[dict]:
     peer, estimates = Peer(obp, rows), ours(rows)
     apart = max(abs(value - estimates[name].value) for name, value in peer.values().items())
     yield row("largest difference from obp of seven estimates", apart, "reward", most=APART)
-    fast, slow = take_turns(lambda: ours(rows), peer.values, repeats=5)
+    fast, slow = np.median(take_turns(lambda: ours(rows), peer.values, rounds=ROUNDS, repeats=5), axis=0)
     yield row(f"seven estimates of {ROWS:,} rows, obp", slow * 1e3, "CPU ms")
     yield row(f"seven estimates of {ROWS:,} rows, ours", fast * 1e3, "CPU ms")
     yield row("seven estimates, times as fast as obp", slow / fast, "times", least=FASTER)
     ways = (lambda: ope.bootstrap(estimates, RESAMPLES), lambda: peer.intervals(RESAMPLES))
-    fast, slow = (seconds / RESAMPLES for seconds in take_turns(*ways, rounds=3))
+    fast, slow = np.median(take_turns(*ways, rounds=3), axis=0) / RESAMPLES
     yield row("one bootstrap resample of all seven, obp", slow * 1e6, "CPU us")
     yield row("one bootstrap resample of all seven, ours", fast * 1e6, "CPU us")
     yield row("bootstrap, times as fast as obp", slow / fast, "times", least=BOOTSTRAP_FASTER)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import one_fit
 import pandas as pd
-from measures import cpu_seconds, report, row
+from measures import cpu_seconds, report, row, take_turns
 
 from reclab import data, published, scale
 
@@ -64,8 +64,8 @@ def throughput_ratio(answer: Callable, teacher: Callable, texts: list[str]) -> f
     ways = answer, teacher
     for way in ways:
         way(texts)
-    turns = [[cpu_seconds(lambda way=way: way(texts)) for way in ways] for _ in range(TURNS)]
-    return float(np.median([theirs / ours for ours, theirs in turns]))
+    ours, theirs = take_turns(*(lambda way=way: way(texts) for way in ways), rounds=TURNS).T
+    return float(np.median(theirs / ours))
 
 
 # --- two processes

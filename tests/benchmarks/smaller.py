@@ -231,8 +231,8 @@ def cost(name: str, share_read: float, texts: list[str]) -> Cost:
     peak = measures.peak_mib()  # before the teacher comes
     teacher = untrained()
     teacher.predict(batch)
-    seconds, teachers = np.array(
-        [[measures.cpu_seconds(lambda way=way: way(batch)) for way in (answer, teacher.predict)] for _ in range(TURNS)]
+    seconds, teachers = measures.take_turns(
+        *(lambda way=way: way(batch) for way in (answer, teacher.predict)), rounds=TURNS
     ).T
     ratios = teachers / seconds
     spread = np.median(ratios), ratios.min(), ratios.max()
