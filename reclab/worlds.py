@@ -17,6 +17,7 @@ from .data.shop_rules import BASE, Rules, Settings
 from .loop import World
 
 NEW_ITEMS, NEW_USERS, TURN = 5, 8, 10  # days, counted from 0
+EVENTS = {"new items": NEW_ITEMS, "new users": NEW_USERS, "the world turns": TURN}
 LOOKS = np.array([1.0, 0.8, 0.6, 0.5, 0.4])  # chance of a look at each place of a page
 SEEN = ("material", "style", "category", "brand", "price_level")  # what a learner knows of the shop's items
 OLD = 1980  # films made before are in fashion after the turn
