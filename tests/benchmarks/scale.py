@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,10 @@ def measure_frontier() -> Iterator[dict]:
 
 def throughput_ratio(answer: Callable, teacher: Callable, texts: list[str]) -> float:
     """How many times as many texts a CPU second: the median over turns."""
-    ways = answer, teacher
+    ways = partial(answer, texts), partial(teacher, texts)
     for way in ways:
-        way(texts)
-    ours, theirs = take_turns(*(lambda way=way: way(texts) for way in ways), rounds=TURNS).T
+        way()
+    ours, theirs = take_turns(*ways, rounds=TURNS).T
     return float(np.median(theirs / ours))
 
 

@@ -231,9 +231,8 @@ def cost(name: str, share_read: float, texts: list[str]) -> Cost:
     peak = measures.peak_mib()  # before the teacher comes
     teacher = untrained()
     teacher.predict(batch)
-    seconds, teachers = measures.take_turns(
-        *(lambda way=way: way(batch) for way in (answer, teacher.predict)), rounds=TURNS
-    ).T
+    ways = functools.partial(answer, batch), functools.partial(teacher.predict, batch)
+    seconds, teachers = measures.take_turns(*ways, rounds=TURNS).T
     ratios = teachers / seconds
     spread = np.median(ratios), ratios.min(), ratios.max()
     waited = first - np.median(seconds) if name == COMPILED else np.nan
