@@ -1,6 +1,8 @@
 """The benchmarks' own arithmetic, and that the listing they compare with has the faults it is there for."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +23,20 @@ import one_fit
 import quality
 
 TEXTS = ["lovely soft dress", "awful", "cheap and awful, it shrank", "so soft", ""] * 4
+
+
+# The environment
+
+
+def test_importing_the_benchmarks_leaves_the_number_of_threads_alone():
+    # Tests import them, and the kernels of the notebooks inherit what they set.
+    folder = Path(measures.__file__).parent
+    scripts = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+    code = f"import os, sys; sys.path.append(sys.argv[1])\nimport {scripts}\n"
+    code += "print([name for name in os.environ if name.endswith('_NUM_THREADS')])"
+    plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    found = subprocess.run([sys.executable, "-c", code, folder], env=plain, capture_output=True, text=True)
+    assert found.stdout == "[]\n", found.stderr
 
 
 # Rows

@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the kernels inherit it; two of them run side by side
+if __name__ == "__main__":  # the kernels inherit it; two of them run side by side
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from measures import report, row
 from slices import cells_for

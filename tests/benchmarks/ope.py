@@ -18,7 +18,8 @@ import tracemalloc
 from collections.abc import Iterator
 from types import ModuleType
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of BLAS would wait for one another, in CPU time too
+if __name__ == "__main__":  # two threads of BLAS would wait for one another, in CPU time too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from measures import report, row, take_turns
