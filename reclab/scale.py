@@ -8,6 +8,7 @@ Taught in: 11_efficiency_and_scale.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -44,11 +45,24 @@ def workers(n: int = 2, address: str | None = None, **environment: str) -> Itera
     calm = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "memory_limit": None}
     one = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a process a core: more threads would only queue
     with (
+        _environment_put_back(),
         LocalCluster(n, threads_per_worker=1, env=one | environment, **calm) as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(n)
         yield client
+
+
+@contextmanager
+def _environment_put_back() -> Iterator[None]:
+    """Dask sets in this process what its workers are to inherit; every later process would be slow by it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def construct(part: str | Path, folder: str | Path) -> dict[str, int]:

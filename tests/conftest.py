@@ -41,6 +41,18 @@ def what_is_imported_stays():
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def the_environment_stays():
+    """The kernels of the notebooks inherit it: one thread, or another allocator, would slow them down unseen."""
+
+    def speed():
+        return {name: value for name, value in os.environ.items() if "THREADS" in name or "MALLOC" in name}
+
+    before = speed()
+    yield
+    assert speed() == before, "a test of this module left variables behind that every later kernel inherits"
+
+
 # A real browser
 
 FLAGS = [

@@ -121,6 +121,7 @@ def die_once(number, grave):
 
 
 def test_a_worker_that_dies_loses_nothing(tmp_path, capfd):
+    before = dict(os.environ)
     with scale.workers(2, WHO="me") as client:
         grave = str(tmp_path / "grave")
         assert len(set(client.run(os.getpid).values()) - {os.getpid()}) == 2
@@ -131,6 +132,7 @@ def test_a_worker_that_dies_loses_nothing(tmp_path, capfd):
             assert again.submit(die_once, 3, grave).result() == (9, "me")
         assert client.submit(die_once, 4, grave).result() == (16, "me")  # the guest closed its own client only
     assert capfd.readouterr().err == ""
+    assert dict(os.environ) == before  # else whatever is started later would have one thread, and another allocator
 
 
 def test_latency_is_the_length_of_the_queue():
