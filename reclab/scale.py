@@ -28,6 +28,8 @@ from .tables import interaction_matrix
 def workers(n: int = 2, address: str | None = None, **environment: str) -> Iterator:
     """A Dask client of ``n`` processes on this machine, or of the cluster at ``address``.
 
+    With workers on this machine, the variables of this process are at the end what they were at the start.
+
     Parameters
     ----------
     address : of a running scheduler, such as ``tcp://10.0.0.5:8786``; its machines need this package and the files.
