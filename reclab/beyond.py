@@ -11,7 +11,7 @@ from scipy import sparse
 
 from .errors import SchemaError
 
-_PLACES = 1_000_000  # cells of a table of users by items that is held at once: one byte each stays in a core's cache
+_PLACES = 2_500_000  # cells of a table of users by items, a byte each: more leaves the cache, less is more calls
 
 
 def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:

@@ -31,6 +31,8 @@ from .intervals import bootstrap_interval as bootstrap_interval
 from .intervals import holm as holm
 from .intervals import paired_difference as paired_difference
 
+_USERS = 4096  # whose values are brought together at once: in a core's cache, and without an array for each metric
+
 
 def ndcg_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     """Normalised discounted cumulative gain of each user's list, for binary relevance.
@@ -125,13 +127,13 @@ def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.nd
 
 
 def _ndcg(places, relevant, k):
-    gain = 1 / np.log2(np.arange(k) + 2)
-    ideal = np.append(np.nan, gain.cumsum())
-    return _over_users(np.add, np.append(gain, 0.0)[places], relevant) / ideal[np.minimum(np.diff(relevant.indptr), k)]
+    gain = np.append(1 / np.log2(np.arange(k) + 2), 0.0)
+    ideal = np.append(np.nan, gain[:-1].cumsum())
+    return _over_users(np.add, places, relevant, gain) / ideal[np.minimum(np.diff(relevant.indptr), k)]
 
 
 def _hits(places, relevant, k):
-    return _over_users(np.add, (places < k).astype(float), relevant)
+    return _over_users(np.add, (places < k).astype(places.dtype), relevant)  # at most k, which the type can hold
 
 
 def _recall(hits, relevant):
@@ -142,30 +144,46 @@ def _reciprocal(first, k):
     return np.where(first == k, 0.0, 1 / (first + 1))
 
 
-def _over_users(reduce: np.ufunc, values: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
-    """A value of each relevant item, ``(relevant.nnz,)``, brought together for each user; NaN without any."""
-    there = np.diff(relevant.indptr) > 0
-    total = np.full(len(there), np.nan)
-    total[there] = reduce.reduceat(values, relevant.indptr[:-1][there])
+def _over_users(reduce: np.ufunc, values: np.ndarray, relevant: sparse.csr_array, worth=None) -> np.ndarray:
+    """Values of relevant items, ``(relevant.nnz,)``, or ``worth`` at them, brought together by user; else NaN."""
+    total = np.full(relevant.shape[0], np.nan)
+    for first in range(0, len(total), _USERS):
+        starts = relevant.indptr[first : first + _USERS + 1]
+        part = values[starts[0] : starts[-1]]
+        there = np.flatnonzero(np.diff(starts))
+        if len(there):
+            part = part if worth is None else worth.take(part)
+            total[first + there] = reduce.reduceat(part, starts[there] - starts[0], dtype=part.dtype)
     return total
 
 
 def _places(lists, relevant) -> tuple[np.ndarray, sparse.csr_array, int]:
     """Where each relevant item stands in its user's list, ``(relevant.nnz,)`` from 0, k where it does not; both, k."""
-    relevant = sparse.csr_array(relevant).astype(bool)
-    relevant.sum_duplicates()
-    relevant.eliminate_zeros()
-    lists = integer_lists(lists)
+    relevant, lists = _each_once(relevant), integer_lists(lists)
     if len(lists) != relevant.shape[0]:
         raise SchemaError(f"lists are for {len(lists)} users, relevant for {relevant.shape[0]}; give the same")
     if relevant.nnz == 0:
         raise SchemaError("relevant is empty: no user has a relevant item, so there is nothing to measure")
-    parts, starts, width = [], relevant.indptr, relevant.shape[1] + 1
+    counts, width, k = np.diff(relevant.indptr), relevant.shape[1] + 1, lists.shape[1]
+    places = np.empty(relevant.nnz, dtype=np.min_scalar_type(k))
     for first, table in tables_of_places(lists, relevant.shape[1]):
-        mine = starts[first : first + len(table) // width + 1]
-        rows = np.repeat(np.arange(len(mine) - 1, dtype=np.int64) * width, np.diff(mine))
-        parts.append(table.take(rows + relevant.indices[mine[0] : mine[-1]]))
-    return np.concatenate(parts), relevant, lists.shape[1]
+        rows = np.arange(0, len(table), width, dtype=np.int64)
+        mine = slice(*relevant.indptr[[first, first + len(rows)]])
+        cells = np.repeat(rows, counts[first : first + len(rows)])
+        cells += relevant.indices[mine]
+        table.take(cells, mode="wrap", out=places[mine])  # all are inside; "raise" would copy what it has taken
+    return places, relevant, k
+
+
+def _each_once(relevant) -> sparse.csr_array:
+    """Each user's relevant items, each once: the matrix itself where it is in order, which is quicker than a copy."""
+    relevant = sparse.csr_array(relevant)
+    if relevant.has_canonical_format and relevant.data.all():
+        return relevant
+    relevant = relevant.astype(bool)
+    relevant.sum_duplicates()
+    relevant.eliminate_zeros()
+    return relevant
 
 
 def _or_nan(count: np.ndarray) -> np.ndarray:

@@ -146,7 +146,8 @@ def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
     if not _sorted(rows, best_first, columns):  # most libraries write their tables in this order
         sorting = np.lexsort((columns, best_first, rows))
         rows, columns = rows[sorting], columns[sorting]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    counts = np.bincount(rows, minlength=len(users))
+    place = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
     lists = np.full((len(users), k), -1, dtype=np.int64)
     kept = place < k
     lists[rows[kept], place[kept]] = columns[kept]
@@ -186,9 +187,12 @@ def _column(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _refuse_repeats(table: pd.DataFrame, column: str, users: np.ndarray, values: np.ndarray, remedy: str) -> None:
-    repeated = pd.DataFrame({"user": users, "value": values}).duplicated().to_numpy()
-    if repeated.any():
-        user, other = (_said(table[name].iloc[int(repeated.argmax())]) for name in ("user_id", column))
+    codes, different = pd.factorize(values)
+    pairs = users * len(different) + codes
+    in_order = np.sort(pairs)
+    if np.any(in_order[1:] == in_order[:-1]):  # quicker than to look each pair up
+        row = int(pd.Series(pairs).duplicated().argmax())
+        user, other = (_said(table[name].iloc[row]) for name in ("user_id", column))
         raise SchemaError(f"{column} {other} stands twice for user_id {user}; {remedy}")
 
 

@@ -45,7 +45,7 @@ def make(n_users: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     step = rng.integers(1, ITEMS // (K + LIKED), size=(n_users, 1))
     ids = rng.permutation(ITEMS)  # else a user's ids would lie close together, which ranx is quick about
     places = ids[(rng.integers(ITEMS, size=(n_users, 1)) + step * np.arange(K + LIKED)) % ITEMS]
-    return places[:, :K], places[:, K - LIKED // 2 : K + LIKED - LIKED // 2]
+    return np.ascontiguousarray(places[:, :K]), places[:, K - LIKED // 2 : K + LIKED - LIKED // 2]
 
 
 def matrix(liked: np.ndarray) -> sparse.csr_array:
