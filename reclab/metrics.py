@@ -127,9 +127,9 @@ def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.nd
 
 
 def _ndcg(places, relevant, k):
-    gain = np.append(1 / np.log2(np.arange(k) + 2), 0.0)
-    ideal = np.append(np.nan, gain[:-1].cumsum())
-    return _over_users(np.add, places, relevant, gain) / ideal[np.minimum(np.diff(relevant.indptr), k)]
+    gain = 1 / np.log2(np.arange(k) + 2)
+    ideal = np.append(np.nan, gain.cumsum())
+    return _over_users(np.add, places, relevant, np.append(gain, 0.0)) / ideal[np.minimum(np.diff(relevant.indptr), k)]
 
 
 def _hits(places, relevant, k):
