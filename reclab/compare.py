@@ -5,6 +5,8 @@ Taught in: 12_capstone.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -78,7 +80,10 @@ def _flat(kind: str, part) -> dict[str, str]:
 
 
 def published(notebook: str) -> dict:
-    """What the file of bands says of the runs that it was measured in, as a receipt of one notebook.
+    """What is published of the run of one notebook, as a receipt without results.
+
+    That is the stored receipt of its latest run, ``receipts/NN.json`` beside the file of bands, or, for a profile
+    without one, what the file of bands says of the runs that it was measured in.
 
     Raises
     ------
@@ -86,16 +91,23 @@ def published(notebook: str) -> dict:
 
     Taught in: 12_capstone.
     """
-    meta = results.meta(notebook)
+    meta, profile = results.meta(notebook), get_profile().name
     if not meta:
-        raise ReclabError(f"no bands are published for notebook {notebook} on profile {get_profile().name}")
-    start = "version_"
+        raise ReclabError(f"no bands are published for notebook {notebook} on profile {profile}")
+    stored = results.expected_folder() / profile / "receipts" / f"{notebook}.json"
+    if stored.is_file():
+        kept = json.loads(stored.read_text("utf-8"))
+        code, source, versions = kept["notebooks"][0]["code"], receipts.source_hash(kept["sources"]), kept["versions"]
+    else:
+        start = "version_"
+        versions = {name[len(start) :]: value for name, value in meta.items() if name.startswith(start)}
+        code, source = meta["notebook"], meta["source"]
     return {
         "schema": receipts.SCHEMA,
         "profile": meta["profile"],
-        "versions": {name[len(start) :]: value for name, value in meta.items() if name.startswith(start)},
-        "notebooks": [{"name": notebook, "code": meta["notebook"]}],
-        "sources": {"of the package": meta["source"]},
+        "versions": versions,
+        "notebooks": [{"name": notebook, "code": code}],
+        "sources": {"of the package": source},
     }
 
 

@@ -100,7 +100,7 @@ def against(mine: dict, other: dict | None = None, published: Published = compar
 
     Parameters
     ----------
-    mine, other : receipts; None compares each notebook with the run that its bands were measured in.
+    mine, other : receipts; None compares each notebook with its published run.
     published : gives what is published of a notebook, by its number.
 
     Raises

@@ -1,5 +1,6 @@
 """Two receipts side by side: each planted cause is named, and nothing is named without one."""
 
+import json
 from copy import deepcopy
 
 import nbformat
@@ -116,3 +117,22 @@ def test_a_notebook_without_bands_has_no_certificate(monkeypatch):
     monkeypatch.setattr(results, "meta", lambda number: {})
     with pytest.raises(ReclabError, match="no bands are published for notebook 07"):
         compare.published("07")
+
+
+@pytest.mark.parametrize("with_receipt", [True, False])
+def test_what_is_published_is_the_stored_run_or_else_the_runs_of_the_bands(monkeypatch, tmp_path, with_receipt):
+    bands = 'notebook = "of the bands"\nprofile = "laptop"\nsource = "of the bands"\nversion_torch = "1.0"\n'
+    (tmp_path / "laptop" / "receipts").mkdir(parents=True)
+    (tmp_path / "laptop" / "07.toml").write_text(f"[meta]\n{bands}", "utf-8")
+    stored = {"sources": {"a.py": "1"}, "versions": {"torch": "2.0"}, "notebooks": [{"name": "07_x", "code": "run"}]}
+    if with_receipt:
+        (tmp_path / "laptop" / "receipts" / "07.json").write_text(json.dumps(stored), "utf-8")
+    monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
+    found = compare.published("07")
+    source = receipts.source_hash({"a.py": "1"})
+    wanted = ("run", source, "2.0") if with_receipt else ("of the bands", "of the bands", "1.0")
+    assert (found["notebooks"], found["sources"], found["versions"]) == (
+        [{"name": "07", "code": wanted[0]}],
+        {"of the package": wanted[1]},
+        {"torch": wanted[2]},
+    )
