@@ -19,7 +19,6 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import finetune
 import listing
 import measures
-import mutants
 import one_fit
 import quality
 
@@ -201,15 +200,3 @@ def test_every_way_to_train_is_measured(bench):
     assert bench.classifier.history["loss"].size == 2
     shares = [line["value"] for line in finetune.peak_rows(bench, seconds) if line["unit"] == "share"]
     assert shares and all(0 < share < 1.2 for share in shares)
-
-
-# Planted faults
-
-
-@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=[mutant.name for mutant in mutants.MUTANTS])
-def test_a_planted_fault_has_its_place_in_the_source(mutant):
-    node = mutants.planted(mutant, mutants.notebook(mutant.notebook))
-    if mutant.where != mutants.NOTEBOOK:
-        source = (mutants.HERE / "reclab" / mutant.where).read_text("utf-8")
-        assert mutant.new in mutants.replaced(source, mutant)
-    assert node.cells
