@@ -5,8 +5,6 @@ Taught in: 12_capstone.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
@@ -87,16 +85,18 @@ def published(notebook: str) -> dict:
 
     Raises
     ------
-    ReclabError : there is no such file for this profile.
+    ReclabError : there is no such file for this profile, or the stored receipt is damaged.
 
     Taught in: 12_capstone.
     """
+    from .verify import read_receipt  # which compares by this module
+
     meta, profile = results.meta(notebook), get_profile().name
     if not meta:
         raise ReclabError(f"no bands are published for notebook {notebook} on profile {profile}")
     stored = results.expected_folder() / profile / "receipts" / f"{notebook}.json"
     if stored.is_file():
-        kept = json.loads(stored.read_text("utf-8"))
+        kept = read_receipt(stored)
         code, source, versions = kept["notebooks"][0]["code"], receipts.source_hash(kept["sources"]), kept["versions"]
     else:
         start = "version_"

@@ -124,15 +124,21 @@ def test_what_is_published_is_the_stored_run_or_else_the_runs_of_the_bands(monke
     bands = 'notebook = "of the bands"\nprofile = "laptop"\nsource = "of the bands"\nversion_torch = "1.0"\n'
     (tmp_path / "laptop" / "receipts").mkdir(parents=True)
     (tmp_path / "laptop" / "07.toml").write_text(f"[meta]\n{bands}", "utf-8")
-    stored = {"sources": {"a.py": "1"}, "versions": {"torch": "2.0"}, "notebooks": [{"name": "07_x", "code": "run"}]}
+    file, sources, code = tmp_path / "laptop" / "receipts" / "07.json", {"a.py": "1" * 64}, "2" * 64
+    stored = json.loads((results.expected_folder() / "laptop" / "receipts" / "07.json").read_text("utf-8"))
+    stored |= {"sources": sources, "versions": {"torch": "2.0"}}
+    stored["notebooks"][0]["code"] = code
     if with_receipt:
-        (tmp_path / "laptop" / "receipts" / "07.json").write_text(json.dumps(stored), "utf-8")
+        file.write_text(json.dumps(stored), "utf-8")
     monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
     found = compare.published("07")
-    source = receipts.source_hash({"a.py": "1"})
-    wanted = ("run", source, "2.0") if with_receipt else ("of the bands", "of the bands", "1.0")
+    source = receipts.source_hash(sources)
+    wanted = (code, source, "2.0") if with_receipt else ("of the bands", "of the bands", "1.0")
     assert (found["notebooks"], found["sources"], found["versions"]) == (
         [{"name": "07", "code": wanted[0]}],
         {"of the package": wanted[1]},
         {"torch": wanted[2]},
     )
+    file.write_text('{"schema"', "utf-8")
+    with pytest.raises(ReclabError, match="is not whole JSON"):
+        compare.published("07")
