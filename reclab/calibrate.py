@@ -1,7 +1,4 @@
-"""Measure the band of each checked number: run a notebook under many seeds and write what came out.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""Measure the band of each checked number: run a notebook under many seeds and write what came out."""
 
 from __future__ import annotations
 

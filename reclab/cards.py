@@ -1,7 +1,4 @@
-"""A finished scorecard: as tables of words, as files, as a plot of a trade-off, and to explore.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""A finished scorecard: as tables of words, as files, as a plot of a trade-off, and to explore."""
 
 from __future__ import annotations
 
@@ -29,8 +26,6 @@ class Scorecard:
         its interval, and the ``verdict``, corrected for all groups of all systems.
     note : what was measured on whom.
     alarms : what a reader should look into before believing the card.
-
-    Taught in: 08_multidimensional_evaluation.
     """
 
     values: pd.DataFrame
@@ -103,8 +98,6 @@ def tradeoff(card: Scorecard, across: str, up: str) -> plots.Picture:
     Raises
     ------
     UnknownNameError : a metric that is not on the card.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     rows = {metric: card.values[card.values["metric"] == metric].set_index("system") for metric in (across, up)}
     for metric, found in rows.items():
@@ -125,10 +118,7 @@ def tradeoff(card: Scorecard, across: str, up: str) -> plots.Picture:
 
 
 def explore(card: Scorecard, across: str, up: str):
-    """The trade-off with menus for both metrics; the first one alone where no kernel runs.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """The trade-off with menus for both metrics; the first one alone where no kernel runs."""
     import ipywidgets
 
     from .widgets import Explorer

@@ -1,7 +1,5 @@
 """What the assets are: the pinned files of ``assets.toml``, the publishers' full-size ones of ``official.toml`` and of
 Amazon's categories, and whether the files in a folder are those.
-
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A classifier of texts: an encoder with one linear layer on it, that predicts, is saved and is loaded.
-
-Taught in: 02_bert_finetuning.
-"""
+"""A classifier of texts: an encoder with one linear layer on it, that predicts, is saved and is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from . import efficient, speed, text, training
 from .errors import ReclabError
 from .results import write_atomically
 
-SOME, MANY = 100, 500  # predictions for which the weights are turned; after which memory is given back
+SOME, _MANY = 100, 500  # predictions for which the weights are turned; after which memory is given back
 
 
 class TextClassifier(nn.Module):
@@ -30,8 +27,6 @@ class TextClassifier(nn.Module):
     Parameters
     ----------
     encoder : name of a model in `reclab.assets`, or an encoder of transformers.
-
-    Taught in: 02_bert_finetuning.
     """
 
     def __init__(self, encoder: str | nn.Module):
@@ -49,10 +44,7 @@ class TextClassifier(nn.Module):
 
 
 class Classifier:
-    """A fine-tuned classifier: ``predict``, ``save``, and ``history``, one row a training step.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """A fine-tuned classifier: ``predict``, ``save``, and ``history``, one row a training step."""
 
     def __init__(
         self, module: TextClassifier, tokenizer, max_length: int, method: str = "full", base_rate: float = 0.5
@@ -69,8 +61,6 @@ class Classifier:
         Parameters
         ----------
         precision : ``no`` (float32) or ``bf16``, which is faster where the CPU or GPU has it and moves the third digit.
-
-        Taught in: 02_bert_finetuning.
         """
         tokens = text.tokenise(texts, self.tokenizer, self.max_length)
         probabilities = predict_tokens(self.module, tokens, self.tokenizer.pad_token_id, batch_size, precision)
@@ -79,10 +69,7 @@ class Classifier:
         return probabilities
 
     def save(self, folder: str | Path) -> None:
-        """Write all that `load` needs: weights (safetensors), configuration and tokenizer.
-
-        Taught in: 02_bert_finetuning.
-        """
+        """Write all that `load` needs: weights (safetensors), configuration and tokenizer."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "classifier.json").unlink(missing_ok=True)  # without it the folder counts as unfinished
@@ -101,8 +88,6 @@ def load(folder: str | Path) -> Classifier:
     Raises
     ------
     ReclabError : the folder does not hold one, or holds only a part of one.
-
-    Taught in: 02_bert_finetuning.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -128,8 +113,6 @@ def predict_tokens(
     """Probability of the positive class for tokenised texts: (n,) float64; the module is left in evaluation mode.
 
     Small batches of texts of like length: on a CPU what a layer works on stays in its cache, and little is padded.
-
-    Taught in: 02_bert_finetuning.
     """
     probabilities = np.zeros(len(tokens))
     device = next(module.parameters()).device
@@ -144,6 +127,6 @@ def predict_tokens(
     ):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
-    if len(tokens) > MANY:
+    if len(tokens) > _MANY:
         training.return_memory()
     return probabilities

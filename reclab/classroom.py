@@ -2,7 +2,6 @@
 
 What was graded is kept beside the table, so a run that was stopped goes on where it was, and a second run grades only
 what changed. Students who hand in something unreadable are graded on the rest.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from .series import notebooks_folder
 from .submissions import Answers, Submission, answers_of, find_submissions, read_cells, which_master
 
 TIMEOUT = 20
-MOST_KERNELS = 4
+_MOST_KERNELS = 4
 
 
 @dataclass
@@ -104,7 +103,7 @@ def grade(
         wanted = {one.master for ones, _ in handed.values() for one in ones}
         masters = [master for master in masters if master in wanted]
     run = _Run(masters, feedback_folder(out), timeout, len(found), say)
-    reports = asyncio.run(run.all(found, handed, kernels or min(MOST_KERNELS, os.cpu_count() or 1)))
+    reports = asyncio.run(run.all(found, handed, kernels or min(_MOST_KERNELS, os.cpu_count() or 1)))
     write_atomically(out, _table(reports, masters))
     return reports
 

@@ -1,7 +1,4 @@
-"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``; for a class ``release``, ``grade``, ``guide``.
-
-Taught in: 00_start_here.
-"""
+"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``, ``release``, ``grade``, ``guide``."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from .profiles import Profile, get_profile
 from .series import find_notebooks, notebooks_folder
 
 DATA = ("movielens-100k", "wikidata-films", "clothing-reviews", "open-bandit-small", "minilm-l6")
-FAILED, MISUSED, STOPPED = 1, 2, 130
+_FAILED, _MISUSED, _STOPPED = 1, 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.command(args)
     except UnknownNameError as error:
-        return _complain(error, MISUSED)
+        return _complain(error, _MISUSED)
     except ReclabError as error:
-        return _complain(error, FAILED)
+        return _complain(error, _FAILED)
     except KeyboardInterrupt:
-        return _complain("stopped by Ctrl-C", STOPPED)
+        return _complain("stopped by Ctrl-C", _STOPPED)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     run = commands.add_parser("run", help="execute the series and write a report")
-    run.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks, such as 02 06 (default: all)")
+    run.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks, such as 02 07 (default: all)")
     run.add_argument("--profile", help="laptop or gpu (default: RECLAB_PROFILE, else laptop)")
     run.add_argument("--keep-going", action="store_true", help="go on after a notebook that failed")
     run.add_argument("--fresh", action="store_true", help="compute everything anew, with an empty derived cache")
@@ -125,13 +122,13 @@ def _run_all(paths: list[Path], profile: Profile, out: Path, derived: Path | Non
         try:
             run = run_notebook(path, env=env)
         except Interrupted as stop:
-            run, status, note = stop.run, STOPPED, f"Stopped by Ctrl-C in {path.stem}."
+            run, status, note = stop.run, _STOPPED, f"Stopped by Ctrl-C in {path.stem}."
         runs.append(run)
         print(summary(run), flush=True)
         report.write_notebook(run, out, path.parent)
-        if not run.ok and status != STOPPED:
-            status = FAILED
-        if status == FAILED and not keep_going:
+        if not run.ok and status != _STOPPED:
+            status = _FAILED
+        if status == _FAILED and not keep_going:
             note = f"Stopped after {path.stem}, which failed."
         report.write_index(out, runs, profile, **index, note=note)
         if note:
@@ -164,7 +161,7 @@ def _calibrate_command(args: argparse.Namespace) -> int:
         print(f"{path.stem}: {proof.inside:.1%} of the results of {len(proof.seeds)} fresh seeds inside")
         print("".join(f"  {line}\n" for line in proof.missed), end="")
         if proof.inside < PROOF:
-            status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", FAILED)
+            status = _complain(f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds", _FAILED)
     return status
 
 

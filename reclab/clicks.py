@@ -1,7 +1,4 @@
-"""How good click predictions are: AUC with bootstrap intervals, and calibration.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""How good click predictions are: AUC with bootstrap intervals, and calibration."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     SchemaError : labels that are not 0 and 1 with both present, or scores that are NaN or too many or few.
 
     Source: Hanley and McNeil, Radiology 1982, doi 10.1148/radiology.143.1.7063747.
-    Taught in: 08_multidimensional_evaluation.
     """
     labels, scores = _labelled(labels, scores)
     positives = int(labels.sum())
@@ -40,8 +36,6 @@ def auc_interval(labels, scores, groups=None, n: int = 1000, seed: int = 0, leve
     Raises
     ------
     SchemaError : as `auc`; or fewer than two groups.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     samples = resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
     return percentile_interval(auc(labels, scores), samples, level)
@@ -53,7 +47,6 @@ def paired_auc_difference(
     """AUC of ``score_a`` less that of ``score_b`` on the same rows, with its paired bootstrap interval.
 
     Parameters, Raises: as `auc_interval`.
-    Taught in: 08_multidimensional_evaluation.
     """
     samples = resampled_aucs(labels, [score_a, score_b], groups, n, seed)
     return percentile_interval(auc(labels, score_a) - auc(labels, score_b), samples[:, 0] - samples[:, 1], level)
@@ -73,7 +66,6 @@ def expected_calibration_error(labels: np.ndarray, p: np.ndarray, bins: int = 10
     SchemaError : labels that are not 0 or 1, or probabilities outside 0..1.
 
     Source: Guo et al., ICML 2017, arXiv 1706.04599, equation 3.
-    Taught in: 08_multidimensional_evaluation.
     """
     labels, p = _labelled(labels, p, both=False)
     if bins < 1:
@@ -110,8 +102,6 @@ def resampled_aucs(labels, scores: list, groups=None, n: int = 1000, seed: int =
     Raises
     ------
     SchemaError : as `auc_interval`.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     labels, _ = _labelled(labels, scores[0])
     codes = np.arange(len(labels)) if groups is None else group_codes(groups, len(labels))

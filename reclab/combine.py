@@ -4,7 +4,6 @@ Every layer is called with ``inputs``, name -> ``(n, width)``, and ``present``, 
 of its ``widths``, and returns the fused vectors ``(n, hidden)`` and the gates ``(n, n_modalities)``: how much each
 modality counts, summing to 1 over those present (None where a layer has none). What stands in an absent modality is
 never read, and where nothing is present gates are 0.
-Taught in: 04_multimodal_fusion.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ class ConcatFusion(nn.Module):
     ----------
     widths : modality name -> width of its vectors.
     hidden : width of the fused vector.
-
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden: int = 32):
@@ -73,8 +70,6 @@ class WeightedFusion(_Projected):
     Raises
     ------
     ValueError : the weights are not one for each modality, or one is negative, or none is above 0.
-
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden: int = 32, weights: Mapping[str, float] | None = None):
@@ -106,7 +101,6 @@ class GatedFusion(_Projected):
     widths, hidden : as `ConcatFusion`.
 
     Source: Arevalo et al. (2017), arXiv 1702.01992, with a softmax over more than two modalities.
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden: int = 32):
@@ -132,7 +126,6 @@ class AttentionFusion(_Projected):
     widths, hidden : as `ConcatFusion`.
 
     Source: Vaswani et al. (2017), arXiv 1706.03762, equation 1, over modalities in place of words.
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden: int = 32):
@@ -167,7 +160,6 @@ class TwoTower(nn.Module):
     ValueError : a name that is no modality, a tower without one, or another number of layers.
 
     Source: Yi et al., RecSys 2019, doi 10.1145/3298689.3346996.
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden: int = 32, user: Collection[str] = (), layers: int = 2):

@@ -1,7 +1,4 @@
-"""Two receipts side by side: what differs between two runs, and the likely why.
-
-Taught in: 12_capstone.
-"""
+"""Two receipts side by side: what differs between two runs, and the likely why."""
 
 from __future__ import annotations
 
@@ -39,8 +36,6 @@ def differences(mine: dict, theirs: dict) -> pd.DataFrame:
     Raises
     ------
     ReclabError : a receipt of another schema, or none at all.
-
-    Taught in: 12_capstone.
     """
     for receipt in (mine, theirs):
         if not isinstance(receipt, dict) or receipt.get("schema") != receipts.SCHEMA:
@@ -86,8 +81,6 @@ def published(notebook: str) -> dict:
     Raises
     ------
     ReclabError : there is no such file for this profile, or the stored receipt is damaged.
-
-    Taught in: 12_capstone.
     """
     from .verify import read_receipt  # which compares by this module
 
@@ -112,10 +105,7 @@ def published(notebook: str) -> dict:
 
 
 def present(notebook: str) -> dict:
-    """What would be written of one notebook here and now: its code, the package, the libraries.
-
-    Taught in: 12_capstone.
-    """
+    """What would be written of one notebook here and now: its code, the package, the libraries."""
     (path,) = find_notebooks([notebook], notebooks_folder())
     return {
         "schema": receipts.SCHEMA,
@@ -138,8 +128,6 @@ def certificate(notebooks: list[str]) -> pd.DataFrame:
     Raises
     ------
     ReclabError : as `published`.
-
-    Taught in: 12_capstone.
     """
     return pd.DataFrame.from_dict({number: _line(number) for number in notebooks}, orient="index")
 
@@ -158,8 +146,6 @@ def summary(verdicts: dict[str, str], differ: pd.DataFrame) -> dict:
     ----------
     verdicts : the verdict on each result, by key. differ : as `differences` gives it; the why is that of its first
         row, and asked for where a result lies outside its band or is not the other run's.
-
-    Taught in: 12_capstone.
     """
     moved, outside = differ["what"].isin(list(verdicts)), sum(verdict == OUTSIDE for verdict in verdicts.values())
     why = differ["likely why"].iloc[0] if len(differ) else "nothing that a receipt holds: run it again, then ask"

@@ -5,7 +5,6 @@ and the order within equal values differ between linear algebra libraries, and w
 
 Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; Chapelle and Li (2011), algorithm 3; Riquelme, Tucker and Snoek,
 ICLR 2018, arXiv 1802.09127 (neural-linear: a linear model on a network's last layer).
-Taught in: 06_thompson_sampling.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import blas, cho_solve, solve_triangular
 
-NEWTON = 50  # steps at most; a handful is enough
+_NEWTON = 50  # steps at most; a handful is enough
 HALVINGS = 30  # of a step that goes too far
-CLOSE = 1e-10  # a step that gains no more than this is the last
+_CLOSE = 1e-10  # a step that gains no more than this is the last
 
 
 def _cholesky(precision: np.ndarray, width: int) -> np.ndarray:
@@ -43,7 +42,6 @@ class LinearTS:
     ValueError : ``ridge`` or ``noise`` is out of range, or the prior does not fit.
 
     Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352.
-    Taught in: 06_thompson_sampling.
     """
 
     def __init__(self, width: int, *, ridge: float = 1.0, noise: float = 1.0, mean=None, precision=None, seed: int = 0):
@@ -58,10 +56,7 @@ class LinearTS:
         self._pull = self.precision @ self.mean
 
     def draw(self, n: int = 1) -> np.ndarray:
-        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, with precision = L L^T and z standard normal.
-
-        Taught in: 06_thompson_sampling.
-        """
+        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, precision = L L^T, z standard normal."""
         z = self.rng.standard_normal((len(self.mean), n))
         return self.mean + self.noise * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
 
@@ -73,7 +68,6 @@ class LinearTS:
         vectors : (K, d), the same arms n times (once where left out); or (n, K, d), arms of their own each time.
 
         Returns: (n,) whole numbers. Raises: ValueError where the vectors do not fit.
-        Taught in: 06_thompson_sampling.
         """
         vectors = np.asarray(vectors, float)
         if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
@@ -88,8 +82,6 @@ class LinearTS:
         Raises
         ------
         ValueError : they do not fit, or are not finite.
-
-        Taught in: 06_thompson_sampling.
         """
         vectors, rewards = _rows(vectors, rewards, len(self.mean))
         self.precision += vectors.T @ vectors
@@ -103,7 +95,6 @@ class LogisticTS(LinearTS):
 
     Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0: greedy) the draws.
     Source: Chapelle and Li (2011), algorithm 3, with the full precision in place of its diagonal.
-    Taught in: 06_thompson_sampling.
     """
 
     def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
@@ -111,7 +102,6 @@ class LogisticTS(LinearTS):
 
         The posterior so far is the prior: theta moves to the most likely one, the precision gains the curvature there.
         Raises: ValueError where they do not fit, or a reward is not 0 or 1.
-        Taught in: 06_thompson_sampling.
         """
         vectors, clicks = _rows(vectors, rewards, len(self.mean))
         if not np.isin(clicks, (0, 1)).all():
@@ -123,7 +113,7 @@ class LogisticTS(LinearTS):
 
     def _most_likely(self, vectors: np.ndarray, clicks: np.ndarray) -> np.ndarray:
         theta, loss = self.mean, self._loss(self.mean, vectors, clicks)
-        for _ in range(NEWTON):
+        for _ in range(_NEWTON):
             p = _sigmoid(vectors @ theta)
             slope = self.precision @ (theta - self.mean) + vectors.T @ (p - clicks)
             step = np.linalg.solve(self.precision + (vectors.T * (p * (1 - p))) @ vectors, slope)
@@ -131,7 +121,7 @@ class LogisticTS(LinearTS):
                 if (further := self._loss(theta - step, vectors, clicks)) <= loss:
                     break
                 step = step / 2
-            if loss - further < CLOSE:
+            if loss - further < _CLOSE:
                 break
             theta, loss = theta - step, further
         return theta
@@ -158,7 +148,6 @@ class DisjointLinearTS:
     ValueError : ``ridge`` or ``noise`` is out of range.
 
     Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352.
-    Taught in: 06_thompson_sampling.
     """
 
     def __init__(self, n_arms: int, width: int, *, ridge: float = 1.0, noise: float = 1.0, seed: int = 0):
@@ -178,10 +167,7 @@ class DisjointLinearTS:
         return self._packed[:, np.maximum(place, place.T)]
 
     def draw(self, context: np.ndarray) -> np.ndarray:
-        """A score for each arm in a context (d,), drawn from its posterior: (K,).
-
-        Taught in: 06_thompson_sampling.
-        """
+        """A score for each arm in a context (d,), drawn from its posterior: (K,)."""
         n_arms, width = self.mean.shape
         context = np.asarray(context, float)
         if context.shape != (width,):
@@ -192,17 +178,13 @@ class DisjointLinearTS:
         return self.mean @ context + self.noise * spread * self.rng.standard_normal(n_arms)
 
     def choose(self, context: np.ndarray) -> int:
-        """The arm with the largest drawn score in a context (d,).
-
-        Taught in: 06_thompson_sampling.
-        """
+        """The arm with the largest drawn score in a context (d,)."""
         return int(self.draw(context).argmax())
 
     def update(self, arm: int, context: np.ndarray, reward: float) -> None:
         """Learn the reward of one arm in a context (d,).
 
         Raises: ValueError where there is no such arm, or the context does not fit.
-        Taught in: 06_thompson_sampling.
         """
         if not 0 <= arm < len(self.mean):
             raise ValueError(f"arm must be in 0..{len(self.mean) - 1}, got {arm}")

@@ -1,7 +1,4 @@
-"""A GGUF file, the form in which llama.cpp runs a model, turned once into weights that transformers loads in a second.
-
-Taught in: 02_bert_finetuning.
-"""
+"""A GGUF file, the form in which llama.cpp runs a model, turned once into weights that transformers loads."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ from .errors import ReclabError
 
 
 def model_folder(name: str) -> Path:
-    """Where transformers finds a model of `reclab.assets`: as it was fetched, or converted from a GGUF file.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Where transformers finds a model of `reclab.assets`: as it was fetched, or converted from a GGUF file."""
     files = assets.fetch(name)
     if "config.json" in files:
         return files["config.json"].parent
@@ -42,8 +36,6 @@ def converted(gguf: Path, sha256: str) -> Path:
     Raises
     ------
     ReclabError : transformers cannot read the file, or the folder cannot be written.
-
-    Taught in: 02_bert_finetuning.
     """
     import filelock
 
@@ -75,10 +67,7 @@ def _run(gguf: Path, part: Path) -> None:
 
 
 def main(gguf: Path, folder: Path) -> None:
-    """Read a GGUF file and write its model and tokenizer into a new folder.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Read a GGUF file and write its model and tokenizer into a new folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

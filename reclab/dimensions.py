@@ -1,7 +1,4 @@
-"""What one system's recommendations are measured by, along every dimension for which there is evidence.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""What one system's recommendations are measured by, along every dimension for which there is evidence."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ from .jackknife import coverage_values, gap_values, gini_values
 from .tables import interaction_matrix, lists_from_table, with_our_names
 from .topk import top_k
 
-TAIL = 20  # training likes below which an item counts as tail
-BINS = 10  # of probabilities, for the calibration error
+_TAIL = 20  # training likes below which an item counts as tail
+_BINS = 10  # of probabilities, for the calibration error
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,6 @@ class Evidence:
     Raises
     ------
     SchemaError : a table without ids, unknown ids, or arrays that do not fit the users and items.
-
-    Taught in: 08_multidimensional_evaluation.
     """
 
     relevant: sparse.csr_array | pd.DataFrame
@@ -120,8 +115,6 @@ def measure(given, evidence: Evidence, k: int, expected: np.ndarray | None = Non
     ----------
     given : lists or a table, or a list of several runs, of which the first is measured.
     expected : `Evidence.most_popular`, where training likes are known.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     given = given if isinstance(given, (list, tuple)) else [given]
     if not given:
@@ -150,7 +143,7 @@ def _against_training(lists, evidence: Evidence, k: int, expected) -> dict[str, 
     if evidence.features is not None:
         found["miscalibration"] = metrics.miscalibration(lists, evidence.train, evidence.features)
     counts = evidence.popularity
-    slices = {"cold": counts == 0, "tail": (counts > 0) & (counts < TAIL), "warm": counts >= TAIL}
+    slices = {"cold": counts == 0, "tail": (counts > 0) & (counts < _TAIL), "warm": counts >= _TAIL}
     for name, kept in slices.items():
         wanted = evidence.relevant.multiply(kept[None, :]).tocsr()
         if (wanted.sum(axis=1) > 0).sum() >= 2:
@@ -159,10 +152,7 @@ def _against_training(lists, evidence: Evidence, k: int, expected) -> dict[str, 
 
 
 def provider_values(lists: np.ndarray, providers) -> np.ndarray:
-    """Values per user of the share of exposure that would have to move for every provider to get its catalogue share.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Per user, the share of exposure that would have to move for every provider to get its catalogue share."""
     codes, names = pd.factorize(np.asarray(providers, dtype=object), use_na_sentinel=False)
     shown, sums = lists >= 0, np.zeros((len(lists), len(names)))
     for place in range(lists.shape[1]):
@@ -181,10 +171,10 @@ def _from_columns(table: pd.DataFrame, evidence: Evidence) -> dict[str, np.ndarr
         clicks = _within_0_and_1(table, "clicked")
         found["click-through"] = np.bincount(users, clicks, n_users) / np.where(rows, rows, np.nan)
     if "probability" in table:
-        p, sums = _within_0_and_1(table, "probability"), np.zeros((n_users, BINS))
-        bins = np.clip(np.ceil(p * BINS).astype(int) - 1, 0, BINS - 1)
+        p, sums = _within_0_and_1(table, "probability"), np.zeros((n_users, _BINS))
+        bins = np.clip(np.ceil(p * _BINS).astype(int) - 1, 0, _BINS - 1)
         np.add.at(sums, (users, bins), p - evidence.relevant[users, items])
-        found["calibration error"] = gap_values(sums, rows, np.zeros(BINS))
+        found["calibration error"] = gap_values(sums, rows, np.zeros(_BINS))
     if "explanation" in table and evidence.texts is not None:
         texts = [str(evidence.texts[item]).casefold() for item in items]
         shares = [supported(said, text) for said, text in zip(table["explanation"], texts, strict=True)]
@@ -194,10 +184,7 @@ def _from_columns(table: pd.DataFrame, evidence: Evidence) -> dict[str, np.ndarr
 
 
 def supported(explanation: str, text: str) -> float:
-    """Share of an explanation's facts (parted by commas or semicolons) that stand in a text; NaN without a fact.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Share of an explanation's facts (parted by commas or semicolons) that stand in a text; NaN without a fact."""
     facts = [fact.strip().casefold() for fact in str(explanation).replace(";", ",").split(",") if fact.strip()]
     return float(np.mean([fact in text.casefold() for fact in facts])) if facts else np.nan
 

@@ -1,7 +1,4 @@
-"""A small model that learns from a large one: fewer layers, taught by the answers that the large one gives.
-
-Taught in: 11_efficiency_and_scale.
-"""
+"""A small model that learns from a large one: fewer layers, taught by the answers that the large one gives."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from .classifier import Classifier, TextClassifier, predict_tokens
 from .finetune import make_optimizer
 from .profiles import Profile
 
-LR, TEMPERATURE, SUREST = 3e-4, 2.0, 1e-6
+LR, _TEMPERATURE, _SUREST = 3e-4, 2.0, 1e-6
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
@@ -32,7 +29,6 @@ def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
     ValueError : no layer is named, or one that the encoder does not have.
 
     Source: Sanh et al., DistilBERT (2019), arXiv 1910.01108, section 3.
-    Taught in: 11_efficiency_and_scale.
     """
     n = len(encoder.encoder.layer)
     if not len(layers) or not set(layers) <= set(range(n)):
@@ -43,7 +39,7 @@ def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
     return small
 
 
-def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
+def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float = _TEMPERATURE) -> torch.Tensor:
     """Cross-entropy between the softened answers of two models, times the square of the temperature; a scalar.
 
     Parameters
@@ -55,7 +51,6 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature:
     ValueError : the temperature is not above 0.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531, section 2.
-    Taught in: 11_efficiency_and_scale.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -91,7 +86,6 @@ def distil(
     ReclabError : the checkpoint is damaged or of another run.
 
     Source: Hinton et al. (2015), arXiv 1503.02531; Sanh et al. (2019), arXiv 1910.01108.
-    Taught in: 11_efficiency_and_scale.
     """
     if not len(texts):
         raise ValueError("texts is empty; give texts of the task, with or without labels")
@@ -101,7 +95,7 @@ def distil(
         answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
     if np.shape(answers) != (len(texts),):
         raise ValueError(f"answers must be one probability for each of {len(texts)} texts, got {np.shape(answers)}")
-    answers = np.clip(answers, SUREST, 1 - SUREST)  # a certainty has no logit
+    answers = np.clip(answers, _SUREST, 1 - _SUREST)  # a certainty has no logit
     targets = torch.as_tensor(np.log([1 - answers, answers]).T, dtype=torch.float32)
     torch.manual_seed(profile.seed)
     module = TextClassifier(keep_layers(teacher.module.encoder, layers))

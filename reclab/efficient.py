@@ -1,7 +1,4 @@
-"""Fine-tuning a small part of a BERT: frozen lower layers, a bottleneck adapter, LoRA and AdaLoRA.
-
-Taught in: 02_bert_finetuning.
-"""
+"""Fine-tuning a small part of a BERT: frozen lower layers, a bottleneck adapter, LoRA and AdaLoRA."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from torch import nn
 from . import speed, text
 from .profiles import Profile
 
-TRAINED_SHARE = 1 / 3  # of the layers, the upper ones, with the method "frozen"
+_TRAINED_SHARE = 1 / 3  # of the layers, the upper ones, with the method "frozen"
 BOTTLENECK, RANK, FIRST_RANK = 48, 8, 12
-ATTENTION = ["query", "value"]  # what LoRA's paper adapts
+_ATTENTION = ["query", "value"]  # what LoRA's paper adapts
 
 
 class Adapter(nn.Module):
@@ -28,7 +25,6 @@ class Adapter(nn.Module):
 
     Source: Houlsby et al., Parameter-Efficient Transfer Learning (2019), arXiv 1902.00751; one a layer, as in Pfeiffer
     et al., AdapterFusion (2021), arXiv 2005.00247.
-    Taught in: 02_bert_finetuning.
     """
 
     def __init__(self, output: nn.Module, width: int):
@@ -52,29 +48,20 @@ class Method:
 
 
 def freeze_embeddings(encoder: nn.Module, steps: int = 0) -> nn.Module:
-    """Train all but the table of word vectors, which hardly moves in one pass.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Train all but the table of word vectors, which hardly moves in one pass."""
     encoder.embeddings.requires_grad_(False)
     return encoder
 
 
 def freeze_lower(encoder: nn.Module, steps: int = 0) -> nn.Module:
-    """Train the upper third of the layers only.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Train the upper third of the layers only."""
     encoder.requires_grad_(False)
     encoder.encoder.layer[n_frozen(encoder) :].requires_grad_(True)
     return encoder
 
 
 def add_adapters(encoder: nn.Module, steps: int = 0) -> nn.Module:
-    """Freeze a BERT and give each layer an `Adapter`.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Freeze a BERT and give each layer an `Adapter`."""
     encoder.requires_grad_(False)
     for layer in encoder.encoder.layer:
         layer.output = Adapter(layer.output, encoder.config.hidden_size)
@@ -85,11 +72,10 @@ def add_lora(encoder: nn.Module, steps: int = 0) -> nn.Module:
     """Freeze an encoder and add a product of two thin matrices to its query and value weights.
 
     Source: Hu et al., LoRA (2022), arXiv 2106.09685.
-    Taught in: 02_bert_finetuning.
     """
     from peft import LoraConfig
 
-    return _with_peft(encoder, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=ATTENTION))
+    return _with_peft(encoder, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=_ATTENTION))
 
 
 def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
@@ -100,14 +86,13 @@ def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
     ValueError : there is only one step.
 
     Source: Zhang et al., AdaLoRA: Adaptive Budget Allocation (2023), arXiv 2303.10512.
-    Taught in: 02_bert_finetuning.
     """
     from peft import AdaLoraConfig
 
     if steps < 2:
         raise ValueError(f"adalora needs at least 2 steps to weigh its ranks, got {steps}; give more texts or epochs")
     ranks = {"init_r": FIRST_RANK, "target_r": RANK, "lora_alpha": 2 * RANK}
-    config = AdaLoraConfig(**ranks, target_modules=ATTENTION, tinit=steps // 10, tfinal=steps // 3, total_step=steps)
+    config = AdaLoraConfig(**ranks, target_modules=_ATTENTION, tinit=steps // 10, tfinal=steps // 3, total_step=steps)
     encoder = _with_peft(encoder, config)
     encoder.importance = _Importance(encoder.base_model)
     return encoder
@@ -126,7 +111,6 @@ def orthogonality(encoder: nn.Module) -> torch.Tensor:
     """AdaLoRA's penalty: how far its matrices are from having orthogonal directions, times its weight; a scalar.
 
     Source: Zhang et al. (2023), arXiv 2303.10512, equation 4.
-    Taught in: 02_bert_finetuning.
     """
     squares = [p @ p.T for name, p in encoder.named_parameters() if "lora_A" in name]
     squares += [p.T @ p for name, p in encoder.named_parameters() if "lora_B" in name]
@@ -135,20 +119,14 @@ def orthogonality(encoder: nn.Module) -> torch.Tensor:
 
 
 def merged(encoder: nn.Module) -> nn.Module:
-    """The encoder with LoRA's matrices added into its weights: the same answers, and a plain BERT again.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """The encoder with LoRA's matrices added into its weights: the same answers, and a plain BERT again."""
     return encoder.merge_and_unload() if hasattr(encoder, "merge_and_unload") else encoder
 
 
 def n_frozen(encoder: nn.Module) -> int:
-    """How many of the lower layers the method "frozen" leaves as they are.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """How many of the lower layers the method "frozen" leaves as they are."""
     layers = encoder.config.num_hidden_layers
-    return layers - max(1, round(TRAINED_SHARE * layers))
+    return layers - max(1, round(_TRAINED_SHARE * layers))
 
 
 def split(encoder: nn.Module, at: int | None = None) -> tuple[nn.Module, nn.Module]:
@@ -159,8 +137,6 @@ def split(encoder: nn.Module, at: int | None = None) -> tuple[nn.Module, nn.Modu
     Parameters
     ----------
     at : layers of the lower part; None: those that the method "frozen" leaves as they are.
-
-    Taught in: 02_bert_finetuning, 11_efficiency_and_scale.
     """
     at = n_frozen(encoder) if at is None else at
     lower, upper = copy.copy(encoder), copy.copy(encoder)
@@ -178,8 +154,6 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     """What the frozen layers make of each text, computed once: n tensors (tokens of the text, width) in half precision.
 
     They need 2 bytes a number: 2,000 reviews of 77 tokens and 384 numbers take 118 MB.
-
-    Taught in: 02_bert_finetuning.
     """
     device = torch.device(profile.device)
     lower = lower.to(device).eval()
@@ -193,10 +167,7 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
 
 
 def pad_output(outputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A batch of `lower_output` for the upper part: ``inputs_embeds`` (n, length, width) and ``attention_mask``.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """A batch of `lower_output` for the upper part: ``inputs_embeds`` (n, length, width) and ``attention_mask``."""
     mask = text.pad([[0] * len(part) for part in outputs])["attention_mask"]
     embeds = torch.zeros(*mask.shape, outputs[0].shape[1])
     for row, part in enumerate(outputs):
@@ -205,10 +176,7 @@ def pad_output(outputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def trained_parameters(module: nn.Module) -> int:
-    """Numbers that training changes.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Numbers that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 

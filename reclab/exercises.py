@@ -3,7 +3,6 @@
 Only fingerprints of answers are stored, so that no answer lies in plain sight: an exercise is a function, called on
 fixed inputs, and the hash of what it returns is compared. ``tests/make_exercises.py`` makes them from the teacher's
 solutions and from wrong answers that students give.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ def check(exercise: str, function: Callable) -> None:
     ------
     NotYet : the answer is blank, fails, or is wrong; says which hint applies.
     UnknownNameError : no such exercise.
-
-    Taught in: 00_start_here.
     """
     known = registry()
     if exercise not in known:
@@ -52,10 +49,7 @@ def check(exercise: str, function: Callable) -> None:
 
 
 def registry() -> dict[str, dict]:
-    """All exercises: inputs, fingerprint of the right answer, hints by fingerprint of wrong ones, a first hint.
-
-    Taught in: 00_start_here.
-    """
+    """All exercises: inputs, fingerprint of the right answer, hints by fingerprint of wrong ones, a first hint."""
     return json.loads(resources.files(__package__).joinpath("exercises.json").read_text("utf-8"))
 
 
@@ -65,8 +59,6 @@ def fingerprint(exercise: str, function: Callable, probes: list[list]) -> str:
     Raises
     ------
     NotYet : the function raised, or returned nothing.
-
-    Taught in: 00_start_here.
     """
     outputs = []
     for probe in probes:

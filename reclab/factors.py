@@ -1,7 +1,4 @@
-"""Matrix factorisation for likes and nothing else: by alternating least squares, and by pairs of items.
-
-Taught in: 05_click_prediction_and_ranking.
-"""
+"""Matrix factorisation for likes and nothing else: by alternating least squares, and by pairs of items."""
 
 from __future__ import annotations
 
@@ -33,7 +30,6 @@ class ALS:
     items_ : ``(n_items, factors)``.
 
     Source: Hu, Koren and Volinsky, ICDM 2008, doi 10.1109/ICDM.2008.22.
-    Taught in: 05_click_prediction_and_ranking.
     """
 
     def __init__(self, factors: int = 64, l2: float = 50.0, weight: float = 10.0, epochs: int = 10, seed: int = 0):
@@ -93,7 +89,6 @@ class BPR:
     users_, items_ : ``(n_users, factors)`` and ``(n_items, factors)``.
 
     Source: Rendle et al., UAI 2009, arXiv 1205.2618.
-    Taught in: 05_click_prediction_and_ranking.
     """
 
     def __init__(
@@ -177,8 +172,6 @@ def unliked(X: sparse.csr_array, users: np.ndarray, rng: np.random.Generator) ->
     Returns
     -------
     ``(n,)`` item indices.
-
-    Taught in: 05_click_prediction_and_ranking.
     """
     starts, n_items = X.indptr[:-1].astype(np.int64), X.shape[1]
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))

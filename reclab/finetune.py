@@ -1,7 +1,6 @@
 """A BERT fine-tuned to classify texts, on any device: all of its weights or a small part of them.
 
 Source: Devlin et al., BERT (2019), arXiv 1810.04805.
-Taught in: 02_bert_finetuning.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .profiles import Profile
 
 __all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer", "valid_labels"]
 
-HEAD_LR, WEIGHT_DECAY = 1e-3, 0.01
+_HEAD_LR, _WEIGHT_DECAY = 1e-3, 0.01
 LOOKS = 3  # how often a fit looks at its validation texts
 
 
@@ -60,7 +59,6 @@ def fit(
     ReclabError : the checkpoint is damaged or of another run.
 
     Source: Devlin et al. (2019), arXiv 1810.04805.
-    Taught in: 02_bert_finetuning.
     """
     if method not in efficient.METHODS:
         raise UnknownNameError("method", method, efficient.METHODS)
@@ -105,11 +103,10 @@ def make_optimizer(module: TextClassifier, lr: float = efficient.METHODS["full"]
     """AdamW over what is trained in the encoder, and over the head at its own learning rate.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay (2019), arXiv 1711.05101.
-    Taught in: 02_bert_finetuning.
     """
     body = [p for p in module.encoder.parameters() if p.requires_grad]
-    groups = [{"params": body, "lr": lr}, {"params": list(module.head.parameters()), "lr": HEAD_LR}]
-    return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
+    groups = [{"params": body, "lr": lr}, {"params": list(module.head.parameters()), "lr": _HEAD_LR}]
+    return torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY, fused=True)
 
 
 def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.ndarray:
@@ -123,8 +120,6 @@ def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.nda
     Raises
     ------
     ValueError : not one label an example, a label that is missing or not 0 or 1, names its row; or only one class.
-
-    Taught in: 02_bert_finetuning.
     """
     labels = np.asarray(labels)
     if labels.shape != (n,):

@@ -1,7 +1,6 @@
 """A click predictor over several modalities, fused in one of six ways, whichever of them an example has.
 
 Source: Arevalo et al., Gated Multimodal Units (2017), arXiv 1702.01992.
-Taught in: 04_multimodal_fusion.
 """
 
 from __future__ import annotations
@@ -60,8 +59,6 @@ class FusedClassifier:
     Raises
     ------
     ValueError : an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of another kind.
-
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(
@@ -105,8 +102,6 @@ class FusedClassifier:
         Raises
         ------
         ValueError : a modality's rows, type or values do not fit, names it; or a label is not 0 or 1.
-
-        Taught in: 04_multimodal_fusion.
         """
         targets = torch.from_numpy(valid_labels(labels, len(labels), both=False)).float()
         parts = checked(inputs, present, len(targets))
@@ -129,10 +124,7 @@ class FusedClassifier:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers ``fit`` learned.
-
-        Taught in: 04_multimodal_fusion.
-        """
+        """How many numbers ``fit`` learned."""
         self._need_fit()
         return sum(p.numel() for p in self._parameters())
 
@@ -146,8 +138,6 @@ class FusedClassifier:
         Raises
         ------
         ValueError : as in `fit`; or the modalities or their widths are not those of `fit`; or there was no `fit`.
-
-        Taught in: 04_multimodal_fusion.
         """
         return self._infer(inputs, present)[0].sigmoid().numpy().astype(float)
 
@@ -157,8 +147,6 @@ class FusedClassifier:
         Raises
         ------
         ValueError : as in `predict`; or the kind has no gates.
-
-        Taught in: 04_multimodal_fusion.
         """
         gates = self._infer(inputs, present)[1]
         if gates is None:
@@ -171,8 +159,6 @@ class FusedClassifier:
         Raises
         ------
         ValueError : as in `predict`.
-
-        Taught in: 06_thompson_sampling.
         """
         return self._infer(inputs, present, last=False)[0].numpy().astype(float)
 

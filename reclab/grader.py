@@ -6,7 +6,6 @@ is tried on the teacher's own answer: where it does not earn its points this way
 A kernel serves one student, is emptied between exercises, and is replaced when it dies or runs over its time.
 
 Grading runs students' code with the rights of whoever grades.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from .runner import TIMEOUT, kernel_manager
 from .series import one_line
 from .submissions import Answers
 
-LESSON, ANSWER, HELPER, CHECK = "the lesson's own code", "your answer", "your own code", "the check"
+_LESSON, ANSWER, _HELPER, CHECK = "the lesson's own code", "your answer", "your own code", "the check"
 # As %reset does, without its collection of garbage, which takes longer than most exercises; uses no name that a
 # student may have bound to something else.
-EMPTY = """\
+_EMPTY = """\
 for _ in [*get_ipython().user_ns]:
     if _[0] != "_" and _ not in get_ipython().user_ns_hidden:
         del get_ipython().user_ns[_]
 """
-MOST_OUTPUT = 100_000  # characters of a cell's output that are kept
+_MOST_OUTPUT = 100_000  # characters of a cell's output that are kept
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def _steps_of(task: Task, answers: Answers, *, whole: bool = False) -> list[Step
                 needed = (needed - binds(answer)) | uses(answer)
         else:
             source, needed = (cell.source, needed) if whole else slice_of(cell.source, needed, imported)
-            steps.append(Step(source, LESSON))
+            steps.append(Step(source, _LESSON))
     helpers = _helpers(answers, needed, task.master)
     steps.reverse()
     first = next((n for n, step in enumerate(steps) if step.whose == ANSWER), len(steps) - 1)
-    return [step for step in [*steps[:first], Step(helpers, HELPER), *steps[first:]] if step.source.strip()]
+    return [step for step in [*steps[:first], Step(helpers, _HELPER), *steps[first:]] if step.source.strip()]
 
 
 def _is_lesson(cell) -> bool:
@@ -99,7 +98,7 @@ class _Client(NotebookClient):
 
     def output(self, outs, msg, display_id, cell_index):
         self.kept += len(str(msg["content"]))
-        return super().output(outs, msg, display_id, cell_index) if self.kept < MOST_OUTPUT else None
+        return super().output(outs, msg, display_id, cell_index) if self.kept < _MOST_OUTPUT else None
 
 
 class Kernel:
@@ -124,8 +123,8 @@ class Kernel:
     async def run(self, steps: list[Step]) -> tuple[bool, str]:
         """Run some code in an emptied kernel; returns whether all of it ran, and what was printed or went wrong."""
         printed = ""
-        opening = steps[0].source if steps[0].whose == LESSON else ""
-        for step in [Step(EMPTY + opening, LESSON), *(steps[1:] if opening else steps)]:
+        opening = steps[0].source if steps[0].whose == _LESSON else ""
+        for step in [Step(_EMPTY + opening, _LESSON), *(steps[1:] if opening else steps)]:
             fault, printed = await self._run_one(step)
             if fault:
                 return False, fault
@@ -133,7 +132,7 @@ class Kernel:
 
     async def _run_one(self, step: Step) -> tuple[str | None, str]:
         client = self._client or await self._start()
-        client.kept, client.timeout = 0, TIMEOUT if step.whose == LESSON else self.timeout
+        client.kept, client.timeout = 0, TIMEOUT if step.whose == _LESSON else self.timeout
         cell = new_code_cell(step.source)
         client.nb.cells = [cell]
         try:

@@ -2,7 +2,6 @@
 
 Minutes are a rule of thumb, the same for every notebook: reading at `WORDS_A_MINUTE`, `CODE` for a code cell, `PREDICT`
 for a prediction that students write down before they run, and `EXERCISE` or `LAB` for an exercise.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Bootstrap intervals over users, and paired differences between two systems.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""Bootstrap intervals over users, and paired differences between two systems."""
 
 from __future__ import annotations
 
@@ -42,7 +39,6 @@ def bootstrap_interval(values: np.ndarray, n: int = 1000, seed: int = 0, level: 
     ReclabError : ``n`` or ``level`` out of range.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-    Taught in: 08_multidimensional_evaluation.
     """
     values = np.asarray(values, dtype=float).ravel()
     values = values[~np.isnan(values)]
@@ -61,8 +57,6 @@ def bootstrap_table(values: np.ndarray, n: int = 1000, seed: int = 0, level: flo
     ----------
     values : ``(n_users, n_columns)``.
     n, seed, level, Raises : as `bootstrap_interval`.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     values = np.asarray(values, dtype=float)
     alike: dict[bytes, list[int]] = {}
@@ -87,8 +81,6 @@ def t_interval(values, level: float = 0.95) -> Interval:
     Raises
     ------
     ReclabError : fewer than two values, or one that is not finite.
-
-    Taught in: 12_capstone.
     """
     from scipy import stats
 
@@ -117,7 +109,6 @@ def interval_over(
     SchemaError : fewer than two groups, or a row without one.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
-    Taught in: 03_semantic_understanding.
     """
     codes = group_codes(groups, len(groups))
     if not callable(statistic):
@@ -143,8 +134,6 @@ def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -
     Raises
     ------
     SchemaError : different lengths, or fewer than two users with both values.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
@@ -156,7 +145,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     """P-values corrected for the number of tests: the chance of any false alarm among all stays bounded.
 
     Source: Holm, Scandinavian Journal of Statistics 1979, volume 6, pages 65-70.
-    Taught in: 08_multidimensional_evaluation.
     """
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
@@ -171,8 +159,6 @@ def group_codes(groups, n_rows: int) -> np.ndarray:
     Raises
     ------
     SchemaError : not one group for each row, a row without one, or fewer than two groups.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     import pandas as pd
 
@@ -188,8 +174,6 @@ def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
     Raises
     ------
     ReclabError : n is below 1.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     if n < 1:
         raise ReclabError(f"n must be 1 resample or more, got {n}")
@@ -200,10 +184,7 @@ def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def draw_counts(draws: np.ndarray) -> np.ndarray:
-    """How often each index stands in each draw, ``(rows, size)`` like the draws themselves.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """How often each index stands in each draw, ``(rows, size)`` like the draws themselves."""
     rows, size = draws.shape
     offsets = np.arange(rows)[:, None] * size
     return np.bincount((draws + offsets).ravel(), minlength=rows * size).reshape(rows, size)
@@ -215,8 +196,6 @@ def percentile_interval(value: float, samples: np.ndarray, level: float = 0.95) 
     Raises
     ------
     ReclabError : level is not between 0 and 1.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     if not 0 < level < 1:
         raise ReclabError(f"level must lie between 0 and 1, got {level}")

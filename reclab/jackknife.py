@@ -4,7 +4,6 @@ Resampling users would show fewer different items than there are, so the bootstr
 are jackknife values: what the statistic would be without each user. Their spread is, if anything, too wide.
 
 Source: Efron and Stein, Annals of Statistics 1981, doi 10.1214/aos/1176345462.
-Taught in: 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
@@ -16,10 +15,7 @@ from .beyond import coverage, exposure, gini
 
 
 def coverage_values(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Values per user of the coverage: what is lost without a user are the items that nobody else is shown.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Values per user of the coverage: what is lost without a user are the items that nobody else is shown."""
     alone = exposure(lists, n_items) == 1
     value = coverage(lists, n_items)
     return _jackknife(value, value - _sum_over_list(lists, alone) / n_items)
@@ -30,8 +26,6 @@ def gini_values(lists: np.ndarray, n_items: int) -> np.ndarray:
 
     The index without a user has a closed form: with items sorted by exposure, it hangs on the sum of place
     times exposure, and an item that loses one showing moves to the first place among its equals.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     shown, value = exposure(lists, n_items), gini(lists, n_items)
     total, places = shown.sum(), np.arange(1, n_items + 1) @ np.sort(shown)
@@ -56,8 +50,6 @@ def gap_values(sums: np.ndarray, sizes: np.ndarray, target: np.ndarray) -> np.nd
     sums : ``(n_users, n_groups)`` what each user adds to each group.
     sizes : ``(n_users,)`` rows of each user; a user without rows gets NaN.
     target : ``(n_groups,)``.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     some = sizes > 0
     total, size = sums.sum(axis=0), sizes.sum()
@@ -69,10 +61,7 @@ def gap_values(sums: np.ndarray, sizes: np.ndarray, target: np.ndarray) -> np.nd
 
 
 def difference_values(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Values per user of the mean of a group less the mean of all others; NaN where there is no value.
-
-    Taught in: 08_multidimensional_evaluation.
-    """
+    """Values per user of the mean of a group less the mean of all others; NaN where there is no value."""
     there = ~np.isnan(values)
     inside, outside = there & group, there & ~group
     a, b = values[inside].mean(), values[outside].mean()

@@ -2,7 +2,6 @@
 
 Reading the chances of the answers gives a graded score, and the same one each time. Every judgement is kept under a
 hash of model, prompt and answers, in a store that comes with the notebooks or in the derived cache, without any text.
-Taught in: 09_llm_as_judge.
 """
 
 from __future__ import annotations
@@ -38,8 +37,6 @@ class Judgements:
     answers : the words asked for, in order.
     log_p : ``(n_prompts, n_answers)`` natural log of the probability that the reply begins with each answer.
     log_top : ``(n_prompts,)`` that of the likeliest first token of all, which may be none of the answers.
-
-    Taught in: 09_llm_as_judge.
     """
 
     answers: tuple[str, ...]
@@ -69,7 +66,7 @@ class Judgements:
         empty : replies to the same question with nothing to judge in it, such as "N/A" in the place of the text; the
             mean of their logs is subtracted. ReclabError where it was asked for other answers.
 
-        Source: Zhao et al., ICML 2021, arXiv 2102.09690, section 5. Taught in: 09_llm_as_judge.
+        Source: Zhao et al., ICML 2021, arXiv 2102.09690, section 5. Taught in: 11_llm_as_judge.
         """
         if empty.answers != self.answers:
             raise ReclabError(f"asked for {self.answers}, but the content-free prompts for {empty.answers}; ask alike")
@@ -101,7 +98,7 @@ def ask(
         with the same token.
     ReclabError : the model has no chat template, or the store that comes with the notebooks is damaged.
 
-    Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685. Taught in: 09_llm_as_judge.
+    Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685. Taught in: 11_llm_as_judge.
     """
     answers = _checked(prompts, answers)
     name, identity = _identity(model)

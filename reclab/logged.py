@@ -3,7 +3,6 @@
 A policy is a table of probabilities and is never copied out for every row and position: ``(n_arms,)`` is the same
 everywhere, ``(n_arms, n_positions)`` has a column for each position, ``(n, n_arms)`` a row for each row of the log.
 A reward model, the reward that is expected of each arm, has one of the same shapes.
-Taught in: 07_off_policy_evaluation.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class Log:
     ------
     SchemaError : no rows, unequal lengths, an unknown arm, a propensity that is missing, 0 or above 1, a reward that is
         not finite; names the row.
-
-    Taught in: 07_off_policy_evaluation.
     """
 
     arms: np.ndarray
@@ -90,8 +87,6 @@ def read_log(interactions: pd.DataFrame, arms: Sequence[str]) -> Log:
     Raises
     ------
     SchemaError : a column is missing, an item is not among ``arms``, or the rows are no log (see `Log`).
-
-    Taught in: 07_off_policy_evaluation.
     """
     import pandas as pd
 

@@ -1,7 +1,4 @@
-"""A small convolutional network that learns to name what pictures show, and describes others by those names.
-
-Taught in: 04_multimodal_fusion.
-"""
+"""A small convolutional network that learns to name what pictures show, and describes others by those names."""
 
 from __future__ import annotations
 
@@ -24,7 +21,6 @@ def small_cnn(n_out: int, side: int = 32) -> nn.Sequential:
     side : pixels of a side, a multiple of 8.
 
     Source: Simonyan and Zisserman, arXiv 1409.1556, in small; batch normalisation: Ioffe and Szegedy, arXiv 1502.03167.
-    Taught in: 04_multimodal_fusion.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(WIDTHS):
@@ -44,8 +40,6 @@ class PictureNamer:
     ----------
     names_ : trait -> its values, in the order of the columns that `describe` returns.
     network_ : the `small_cnn`, which returns all columns of scores.
-
-    Taught in: 04_multimodal_fusion.
     """
 
     def __init__(self, epochs: int = 8, batch_size: int = 64, learning_rate: float = 3e-3, seed: int = 0):
@@ -62,8 +56,6 @@ class PictureNamer:
         Raises
         ------
         ValueError : the pictures have another form, or a trait has not one name for each picture.
-
-        Taught in: 04_multimodal_fusion.
         """
         pixels = _pixels(pictures)
         wrong = {trait: len(given) for trait, given in names.items() if len(given) != len(pixels)}
@@ -94,8 +86,6 @@ class PictureNamer:
         Raises
         ------
         ValueError : the pictures have another form than those of `fit`, or there was no `fit`.
-
-        Taught in: 04_multimodal_fusion.
         """
         if not hasattr(self, "network_"):
             raise ValueError("call fit before describe")

@@ -3,8 +3,6 @@
 The log is the only state. Every draw of a batch comes from a generator of its own, made from the seed, the day and the
 batch, and a system is what it learned from the log, so a run that was killed takes up its days from the files and goes
 on to the same end.
-
-Taught in: 12_capstone.
 """
 
 from __future__ import annotations
@@ -41,8 +39,6 @@ class World:
     Raises
     ------
     ReclabError : shapes that do not fit, chances outside [0, 1], or nothing to begin with.
-
-    Taught in: 12_capstone.
     """
 
     chances: dict[int, np.ndarray]
@@ -65,10 +61,7 @@ class World:
             raise ReclabError("day 0 needs chances, a user, and an item for each place")
 
     def chance(self, day: int) -> np.ndarray:
-        """The chances of that day, (n_users, n_items).
-
-        Taught in: 12_capstone.
-        """
+        """The chances of that day, (n_users, n_items)."""
         return self.chances[max(first for first in self.chances if first <= day)]
 
 
@@ -111,8 +104,6 @@ def run(
     Raises
     ------
     ReclabError : ``days`` is below 1, the folder holds another loop or a damaged day, or a list does not fit.
-
-    Taught in: 12_capstone.
     """
     if days < 1:
         raise ReclabError(f"days must be 1 or more, got {days}")
@@ -158,8 +149,6 @@ def charges(items, clicked, world: World, paid=0.0) -> np.ndarray:
     Parameters
     ----------
     items, clicked : (n,) rows in their order. paid : (n_items,) what the items have paid before.
-
-    Taught in: 12_capstone.
     """
     items = np.asarray(items)
     full = np.where(clicked, world.worth[items], 0.0)
@@ -184,8 +173,6 @@ def audit(world: World, log: pd.DataFrame) -> None:
     Raises
     ------
     ReclabError : they do not add up; names the day.
-
-    Taught in: 12_capstone.
     """
     rows = log.groupby("day").size()
     expected = world.visits * world.batches * len(world.looks)
@@ -208,8 +195,6 @@ def expected_reward(world: World, log: pd.DataFrame) -> np.ndarray:
     """What each day's pages were worth by the world's own chances, (n_days,), budgets left aside.
 
     The truth behind the clicks: the same mean as the rewards, with less noise. No system may see it.
-
-    Taught in: 12_capstone.
     """
     user, item = log["user"].to_numpy(), log["item"].to_numpy()
     value = np.empty(len(log))

@@ -1,7 +1,6 @@
 """Masked language modelling: what a BERT is pre-trained on. Words are hidden, and the network guesses them.
 
 Source: Devlin et al., BERT (2019), arXiv 1810.04805, section 3.1 and appendix A.1.
-Taught in: 02_bert_finetuning.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from . import speed, text, training
 from .profiles import Profile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest is shown as it is
-IGNORED = -100  # target of a token that is not to be guessed, as cross-entropy knows it
+_MASKED, _REPLACED = 0.8, 0.1  # of the chosen tokens; the rest is shown as it is
+_IGNORED = -100  # target of a token that is not to be guessed, as cross-entropy knows it
 
 
 class MaskedLanguageModel(nn.Module):
@@ -35,7 +34,6 @@ class MaskedLanguageModel(nn.Module):
     seed : draws the head.
 
     Source: Press and Wolf, Using the Output Embedding to Improve Language Models (2017), arXiv 1608.05859.
-    Taught in: 02_bert_finetuning.
     """
 
     def __init__(self, encoder: nn.Module, seed: int = 0):
@@ -55,7 +53,7 @@ class MaskedLanguageModel(nn.Module):
         input_ids, attention_mask, targets : (n, length); ``targets`` is -100 where nothing is to be guessed.
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        chosen = targets != IGNORED
+        chosen = targets != _IGNORED
         table = self.encoder.get_input_embeddings().weight
         logits = nn.functional.linear(self.transform(hidden[chosen]), table, self.bias)
         return nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="sum") / chosen.sum().clamp(min=1)
@@ -85,7 +83,6 @@ def mask_tokens(
     ValueError : ``share`` is outside its range.
 
     Source: Devlin et al. (2019), appendix A.1.
-    Taught in: 02_bert_finetuning.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")
@@ -94,9 +91,9 @@ def mask_tokens(
     chosen = (torch.rand(ids.shape, generator=generator) < share) & ~torch.isin(ids, special)
     fate = torch.rand(ids.shape, generator=generator)
     others = ordinary[torch.randint(len(ordinary), ids.shape, generator=generator)]
-    inputs = ids.masked_fill(chosen & (fate < MASKED), tokenizer.mask_token_id)
-    inputs = torch.where(chosen & (fate >= MASKED) & (fate < MASKED + REPLACED), others, inputs)
-    return inputs, ids.masked_fill(~chosen, IGNORED)
+    inputs = ids.masked_fill(chosen & (fate < _MASKED), tokenizer.mask_token_id)
+    inputs = torch.where(chosen & (fate >= _MASKED) & (fate < _MASKED + _REPLACED), others, inputs)
+    return inputs, ids.masked_fill(~chosen, _IGNORED)
 
 
 def train_vocabulary(texts: Sequence[str], size: int = 8000):
@@ -107,7 +104,6 @@ def train_vocabulary(texts: Sequence[str], size: int = 8000):
     size : tokens at most, the five special ones included. A ValueError says how many the letters alone need.
 
     Source: Wu et al., Google's Neural Machine Translation System (2016), arXiv 1609.08144, section 4.1.
-    Taught in: 02_bert_finetuning.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import BertTokenizerFast
@@ -138,7 +134,6 @@ def small_bert(
     seed : draws the weights.
 
     Source: Turc et al., Well-Read Students Learn Better (2019), arXiv 1908.08962.
-    Taught in: 02_bert_finetuning.
     """
     from transformers import BertConfig, BertModel
 
@@ -182,8 +177,6 @@ def pretrain(
     Raises
     ------
     ValueError : there is no text, one is missing, or ``share`` is outside its range.
-
-    Taught in: 02_bert_finetuning.
     """
     tokens = text.tokenise(_checked(texts), tokenizer, profile.max_length)
     batches = text.epochs_of_batches([len(t) for t in tokens], profile.batch_size, epochs, profile.seed)
@@ -207,7 +200,6 @@ def perplexity(
     so models that share a tokenizer can be compared; models that do not, cannot.
 
     Source: Jelinek et al., Perplexity - a measure of the difficulty of speech recognition tasks (1977).
-    Taught in: 02_bert_finetuning.
     """
     tokens = text.tokenise(_checked(texts), tokenizer, max_length)
     generator = torch.Generator().manual_seed(seed)
@@ -216,7 +208,7 @@ def perplexity(
     with torch.inference_mode():
         for rows in text.length_groups([len(t) for t in tokens], 32):
             batch = _batch(tokens, rows, tokenizer, generator=generator)
-            n = int((batch["targets"] != IGNORED).sum())
+            n = int((batch["targets"] != _IGNORED).sum())
             total += n * float(model(**training.to_device(batch, model.bias.device)))
             hidden += n
     return math.exp(total / hidden) if hidden else math.nan

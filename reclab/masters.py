@@ -1,7 +1,6 @@
 """The teacher's notebooks: their exercises, and the student's series made from them.
 
 Cells are marked as nbgrader marks them (schema 3), so that a school that has nbgrader uses the same files.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .results import write_atomically
 from .series import find_notebooks, notebooks_folder, read_notebook
 
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
-SOLUTION, HIDDEN, SCHEME = "SOLUTION", "HIDDEN TESTS", "MARK SCHEME"
+_SOLUTION, _HIDDEN, _SCHEME = "SOLUTION", "HIDDEN TESTS", "MARK SCHEME"
 
 
 def marks(cell: dict) -> dict:
@@ -63,7 +62,7 @@ class Master:
 
     Attributes
     ----------
-    name : ``07_off_policy_evaluation``.
+    name : ``09_off_policy_evaluation``.
     node : the notebook, without outputs.
     """
 
@@ -160,8 +159,8 @@ def student_copy(master: Master) -> nbformat.NotebookNode:
     node = copy.deepcopy(master.node)
     for number, cell in enumerate(node.cells, 1):
         try:
-            cell.source = without(cell.source, SOLUTION, STUB if cell.cell_type == "code" else ("YOUR ANSWER HERE",))
-            cell.source = without(without(cell.source, HIDDEN), SCHEME)
+            cell.source = without(cell.source, _SOLUTION, STUB if cell.cell_type == "code" else ("YOUR ANSWER HERE",))
+            cell.source = without(without(cell.source, _HIDDEN), _SCHEME)
         except ReclabError as error:
             raise ReclabError(f"{master.name}, cell {number}: {error}") from None
         _lock(cell)

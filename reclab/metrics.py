@@ -4,7 +4,6 @@ Lists are integer arrays ``(n_users, k)``, best item first; -1 marks a place wit
 A metric returns one value per user, so that intervals and paired comparisons can be taken over users; a user
 for whom it is not defined (nothing relevant, too short a list) gets NaN and is left out of every mean.
 Intervals, click metrics and those beyond accuracy are at hand here too.
-Taught in: 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ def ndcg_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
         user with a relevant item.
 
     Source: Jarvelin and Kekalainen, ACM TOIS 2002, doi 10.1145/582415.582418.
-    Taught in: 08_multidimensional_evaluation.
     """
     return _ndcg(*_places(lists, relevant))
 
@@ -64,7 +62,6 @@ def recall_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     """Share of each user's relevant items that stand in the list (not capped where more than k are relevant).
 
     Parameters, Returns, Raises: as `ndcg_at_k`.
-    Taught in: 08_multidimensional_evaluation.
     """
     places, relevant, k = _places(lists, relevant)
     return _recall(_hits(places, relevant, k), relevant)
@@ -74,7 +71,6 @@ def precision_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     """Share of the k places that hold a relevant item; an empty place (-1) counts as a miss.
 
     Parameters, Returns, Raises: as `ndcg_at_k`.
-    Taught in: 08_multidimensional_evaluation.
     """
     places, relevant, k = _places(lists, relevant)
     return _hits(places, relevant, k) / k
@@ -84,7 +80,6 @@ def mrr_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     """Reciprocal rank of the first relevant item in each list, 0 where the list holds none.
 
     Parameters, Returns, Raises: as `ndcg_at_k`.
-    Taught in: 08_multidimensional_evaluation.
     """
     places, relevant, k = _places(lists, relevant)
     return _reciprocal(_over_users(np.minimum, places, relevant), k)
@@ -94,7 +89,6 @@ def hit_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     """1 where at least one relevant item stands in the list, else 0.
 
     Parameters, Returns, Raises: as `ndcg_at_k`.
-    Taught in: 08_multidimensional_evaluation.
     """
     return np.sign(mrr_at_k(lists, relevant))
 
@@ -110,7 +104,6 @@ def accuracy_at_k(lists: np.ndarray, relevant: sparse.csr_array, expected: np.nd
     lists, relevant : as `ndcg_at_k`, Raises too.
 
     Source: Ge et al., RecSys 2010, doi 10.1145/1864708.1864761.
-    Taught in: 08_multidimensional_evaluation.
     """
     places, relevant, k = _places(lists, relevant)
     hits, first = _hits(places, relevant, k), _over_users(np.minimum, places, relevant)

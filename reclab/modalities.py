@@ -1,7 +1,4 @@
-"""What a fusion reads: vectors by modality, given for each example or once for each user or item, and which are there.
-
-Taught in: 04_multimodal_fusion.
-"""
+"""What a fusion reads: vectors by modality, per example or once per user or item, and which are there."""
 
 from __future__ import annotations
 
@@ -20,8 +17,6 @@ class Lookup(NamedTuple):
     ----------
     table : ``(n_rows, width)`` vectors, one for each user, or one for each item.
     rows : ``(n_examples,)`` integers, a row of the table for each example; -1: none, so the modality is missing.
-
-    Taught in: 04_multimodal_fusion.
     """
 
     table: np.ndarray
@@ -40,8 +35,6 @@ def lookup(table: np.ndarray, known: Sequence, wanted: Sequence) -> Lookup:
     Raises
     ------
     ValueError : an id stands twice among the known ones, or there is not one id for each vector.
-
-    Taught in: 04_multimodal_fusion.
     """
     index = pd.Index(known)
     if len(table) != len(index):
@@ -52,27 +45,18 @@ def lookup(table: np.ndarray, known: Sequence, wanted: Sequence) -> Lookup:
 
 
 class Part(NamedTuple):
-    """A checked modality: float32 table, its row for each example (None: row i for example i), bool mask.
-
-    Taught in: 04_multimodal_fusion.
-    """
+    """A checked modality: float32 table, its row for each example (None: row i for example i), bool mask."""
 
     table: torch.Tensor
     rows: torch.Tensor | None
     present: torch.Tensor
 
     def take(self, examples: torch.Tensor | slice) -> torch.Tensor:
-        """Vectors of some examples, ``(n, width)``; what stands in an absent one is any number.
-
-        Taught in: 04_multimodal_fusion.
-        """
+        """Vectors of some examples, ``(n, width)``; what stands in an absent one is any number."""
         return self.table[examples if self.rows is None else self.rows[examples]]
 
     def scale(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean of each column, and one deviation for all, over the examples that have the modality.
-
-        Taught in: 04_multimodal_fusion.
-        """
+        """Mean of each column, and one deviation for all, over the examples that have the modality."""
         if self.rows is None:
             used = self.present.double()
         else:
@@ -94,8 +78,6 @@ def checked(inputs: Mapping[str, np.ndarray | Lookup], present: Mapping[str, np.
     Raises
     ------
     ValueError : a modality's rows, type or values do not fit, names it; or ``present`` names one that is not there.
-
-    Taught in: 04_multimodal_fusion.
     """
     if not inputs:
         raise ValueError("inputs holds no modality; give at least one, name -> (n, width)")
@@ -107,10 +89,7 @@ def checked(inputs: Mapping[str, np.ndarray | Lookup], present: Mapping[str, np.
 
 
 def n_examples(given: np.ndarray | Lookup) -> int:
-    """For how many examples a modality is given.
-
-    Taught in: 04_multimodal_fusion.
-    """
+    """For how many examples a modality is given."""
     return len(given.rows if isinstance(given, Lookup) else given)
 
 

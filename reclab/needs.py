@@ -2,7 +2,6 @@
 
 Names decide: a statement is needed where it binds, or changes in place, a name that is used further down. It is a
 reading of the text alone, so it can be wrong; `reclab.grader` tries it on the teacher's own answer first.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from functools import cache
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # as symtable names them
-BUILT_IN = frozenset(dir(builtins)) | {"get_ipython", "display"}
+_COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # as symtable names them
+_BUILT_IN = frozenset(dir(builtins)) | {"get_ipython", "display"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def uses(source: str) -> frozenset[str]:
     needed: set[str] = set()
     for statement in reversed(statements(source)):
         needed = (needed - statement.binds) | statement.uses
-    return frozenset(needed - BUILT_IN)
+    return frozenset(needed - _BUILT_IN)
 
 
 def imports(source: str) -> frozenset[str]:
@@ -75,7 +74,7 @@ def slice_of(source: str, needed: set[str], imported: frozenset[str] = frozenset
             kept.append(statement.source)
             # A name that is bound inside a branch or a loop may have been bound before it, too.
             plain = statement.binds if _is_plain(statement.source) else frozenset()
-            needed = (needed - plain) | (statement.uses - BUILT_IN)
+            needed = (needed - plain) | (statement.uses - _BUILT_IN)
     return "\n".join(reversed(kept)), needed
 
 
@@ -107,7 +106,7 @@ def _globals_within(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
     for child in table.get_children():
         own = {s.get_name() for s in child.get_symbols() if s.is_global()}
         at_once, when_called = _globals_within(child)
-        if child.get_name() in COMPREHENSIONS:
+        if child.get_name() in _COMPREHENSIONS:
             now, later = now | own | at_once, later | when_called
         else:
             later |= own | at_once | when_called

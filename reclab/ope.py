@@ -1,7 +1,6 @@
 """What another policy would have earned from the same log: estimators and their intervals.
 
 Each estimator takes a `Case`, a log seen through the policy in question, and returns an `Estimate`.
-Taught in: 07_off_policy_evaluation.
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ class Estimate:
         Raises
         ------
         ReclabError : ``level`` is not between 0 and 1, or there is only one row.
-
-        Taught in: 07_off_policy_evaluation.
         """
         if not 0 < level < 1 or len(self.gain) < 2:
             raise ReclabError(f"needs a level between 0 and 1 and 2 rows or more, got {level} and {len(self.gain)}")
@@ -55,7 +52,6 @@ def ips(case: Case) -> Estimate:
     """Inverse propensity scoring: mean of weight times reward. Unbiased where the log can show all that is played.
 
     Source: Horvitz and Thompson (1952); Strehl et al. (2010), arXiv 1003.0120.
-    Taught in: 07_off_policy_evaluation.
     """
     return Estimate(case.zeros, case.weights * case.log.rewards, case.ones)
 
@@ -68,7 +64,6 @@ def clipped_ips(case: Case, most: float = 10.0) -> Estimate:
     ReclabError : ``most`` is not above 0.
 
     Source: Ionides, Journal of Computational and Graphical Statistics 2008, doi 10.1198/106186008X320456.
-    Taught in: 07_off_policy_evaluation.
     """
     if not most > 0:
         raise ReclabError(f"most, the largest weight kept, must be above 0, got {most}")
@@ -79,7 +74,6 @@ def snips(case: Case) -> Estimate:
     """Self-normalised IPS, divided by the sum of the weights: it never leaves the range of the rewards seen.
 
     Source: Swaminathan and Joachims, NeurIPS 2015.
-    Taught in: 07_off_policy_evaluation.
     """
     return Estimate(case.zeros, case.weights * case.log.rewards, case.weights)
 
@@ -92,7 +86,6 @@ def dm(case: Case) -> Estimate:
     ReclabError : the case has no reward model.
 
     Source: Dudik et al., Statistical Science 2014, arXiv 1503.02834.
-    Taught in: 07_off_policy_evaluation.
     """
     return Estimate(case.expected, case.zeros, case.ones)
 
@@ -105,7 +98,6 @@ def dr(case: Case) -> Estimate:
     ReclabError : the case has no reward model.
 
     Source: Dudik et al., Statistical Science 2014, arXiv 1503.02834.
-    Taught in: 07_off_policy_evaluation.
     """
     return Estimate(case.expected, case.weights * case.errors, case.ones)
 
@@ -118,7 +110,6 @@ def sndr(case: Case) -> Estimate:
     ReclabError : the case has no reward model.
 
     Source: Kallus and Uehara, NeurIPS 2019, arXiv 1906.03735.
-    Taught in: 07_off_policy_evaluation.
     """
     return Estimate(case.expected, case.weights * case.errors, case.weights)
 
@@ -131,7 +122,6 @@ def switch_dr(case: Case, tau: float = 10.0) -> Estimate:
     ReclabError : ``tau`` is below 0, or the case has no reward model.
 
     Source: Wang, Agarwal and Dudik, ICML 2017, arXiv 1612.01205.
-    Taught in: 07_off_policy_evaluation.
     """
     if not tau >= 0:
         raise ReclabError(f"tau, the largest weight to trust, must be at least 0, got {tau}")
@@ -146,7 +136,6 @@ def dros(case: Case, shrinkage: float = 100.0) -> Estimate:
     ReclabError : ``shrinkage`` is below 0 or not finite, or the case has no reward model.
 
     Source: Su et al., ICML 2020, arXiv 1907.09623.
-    Taught in: 07_off_policy_evaluation.
     """
     if not 0 <= shrinkage < np.inf:
         raise ReclabError(f"shrinkage must be a finite number of at least 0, got {shrinkage}; for none, use dr")
@@ -163,7 +152,6 @@ def replay(case: Case) -> Estimate:
     ReclabError : the policy draws, or the log did not show all arms alike: the rows that match would not be typical.
 
     Source: Li et al., WSDM 2011, arXiv 1003.5956.
-    Taught in: 07_off_policy_evaluation.
     """
     if not np.isin(case.policy, (0, 1)).all():
         raise ReclabError("replay needs a policy without chance, each probability 0 or 1; use snips for this one")
@@ -180,8 +168,6 @@ def estimate_all(case: Case, *, most: float = 10.0, tau: float = 10.0, shrinkage
     Raises
     ------
     ReclabError : see `clipped_ips`, `switch_dr` and `dros`.
-
-    Taught in: 07_off_policy_evaluation.
     """
     found = {"IPS": ips(case), "clipped IPS": clipped_ips(case, most), "SNIPS": snips(case)}
     if case.model is None:
@@ -204,7 +190,6 @@ def bootstrap(estimates: dict[str, Estimate], n: int = 1000, seed: int = 0, leve
     ReclabError : ``n`` or ``level`` out of range.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-    Taught in: 07_off_policy_evaluation.
     """
     sizes = {len(estimate.gain) for estimate in estimates.values()}
     if len(sizes) != 1:

@@ -1,7 +1,6 @@
 """May this log say anything about that policy? Checks of propensities, weights, support and impossible values.
 
 Nothing is dropped or mended here: what is wrong is counted and reported.
-Taught in: 07_off_policy_evaluation.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from .errors import ReclabError
 from .intervals import Interval
 from .logged import Case, Log
 
-ALARM_LEVEL = 0.999  # of the intervals behind an alarm: one false alarm in a thousand
-FEW_ROWS = 100  # an effective sample size below which normal intervals are not to be trusted
-UNSEEN = 0.01  # share of the policy's probability on what the log never shows, above which there is an alarm
+_ALARM_LEVEL = 0.999  # of the intervals behind an alarm: one false alarm in a thousand
+_FEW_ROWS = 100  # an effective sample size below which normal intervals are not to be trusted
+_UNSEEN = 0.01  # share of the policy's probability on what the log never shows, above which there is an alarm
 
 
 def clopper_pearson(clicks: int, shown: int, level: float = 0.95) -> Interval:
@@ -29,7 +28,6 @@ def clopper_pearson(clicks: int, shown: int, level: float = 0.95) -> Interval:
     ReclabError : more clicks than shown, nothing shown, or ``level`` not between 0 and 1.
 
     Source: Clopper and Pearson, Biometrika 1934, doi 10.1093/biomet/26.4.404.
-    Taught in: 07_off_policy_evaluation.
     """
     if not 0 <= clicks <= shown or shown < 1 or not 0 < level < 1:
         raise ReclabError(f"needs 0 <= clicks <= shown and a level in (0, 1), got {clicks}, {shown} and {level}")
@@ -45,7 +43,6 @@ def effective_sample_size(weights: np.ndarray) -> float:
     ReclabError : a weight is below 0 or not finite, or all are 0.
 
     Source: Kish, Survey Sampling, 1965, section 11.7.
-    Taught in: 07_off_policy_evaluation.
     """
     weights = np.asarray(weights, float)
     if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
@@ -82,10 +79,7 @@ class Propensities:
 
 
 def check_propensities(log: Log) -> Propensities:
-    """Range, sum and mean inverse of a log's propensities. Two of them have to come out right whatever was shown.
-
-    Taught in: 07_off_policy_evaluation.
-    """
+    """Range, sum and mean inverse of a log's propensities. Two of them have to come out right whatever was shown."""
     inverse = 1 / log.propensities
     shape = (log.n_arms, int(log.positions.max()) + 1)
     cells = np.ravel_multi_index((log.arms, log.positions), shape)
@@ -122,9 +116,9 @@ class Overlap:
         found = []
         if not self.mean_weight.low <= 1 <= self.mean_weight.high:
             found.append(f"the mean weight is {self.mean_weight.value:.3g}, not 1: propensities or policy are wrong")
-        if self.unseen > UNSEEN:
+        if self.unseen > _UNSEEN:
             found.append(f"{self.unseen:.1%} of what the policy plays is never shown: nothing is known of its reward")
-        if self.effective < FEW_ROWS:
+        if self.effective < _FEW_ROWS:
             found.append(f"the {self.rows:,} rows say as much as {self.effective:.0f}: do not trust normal intervals")
         return found
 
@@ -138,10 +132,7 @@ class Overlap:
 
 
 def check_overlap(case: Case) -> Overlap:
-    """Support, weights and effective sample size of a log for a policy.
-
-    Taught in: 07_off_policy_evaluation.
-    """
+    """Support, weights and effective sample size of a log for a policy."""
     w = case.weights
     used, unseen = int((w > 0).sum()), float(case.unseen.mean())
     return Overlap(len(w), used, effective_sample_size(w), float(w.max()), _mean(w), unseen)
@@ -154,8 +145,6 @@ def impossible(intervals: dict[str, Interval], low: float = 0.0, high: float = 1
     ----------
     intervals : by name of the estimator.
     low, high : smallest and largest reward that there is; 0 and 1 for clicks.
-
-    Taught in: 07_off_policy_evaluation.
     """
     alarms = []
     for name, (value, lower, upper) in intervals.items():
@@ -168,5 +157,5 @@ def impossible(intervals: dict[str, Interval], low: float = 0.0, high: float = 1
 
 def _mean(values: np.ndarray) -> Interval:
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-    half = ndtri((1 + ALARM_LEVEL) / 2) * error
+    half = ndtri((1 + _ALARM_LEVEL) / 2) * error
     return Interval(float(mean), float(mean - half), float(mean + half))

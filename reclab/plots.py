@@ -1,7 +1,4 @@
-"""One look for every figure, with the words that say what it shows.
-
-Taught in: 00_start_here.
-"""
+"""One look for every figure, with the words that say what it shows."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from cycler import cycler
 # Okabe and Ito's palette, which holds for colour-blind readers (https://jfly.uni-koeln.de/color/).
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
-STYLE = {
+_STYLE = {
     "figure.figsize": (7.0, 3.6),
     "figure.dpi": 110,
     "font.size": 10,
@@ -47,10 +44,8 @@ def figure(columns: int = 1, *, title: str, height: float = 3.6, **options):
     title : the figure's one message.
     height : inches; the width is 7.
     options : passed on to `matplotlib.pyplot.subplots`.
-
-    Taught in: 00_start_here.
     """
-    with plt.rc_context(STYLE):
+    with plt.rc_context(_STYLE):
         fig, axes = plt.subplots(1, columns, figsize=(7.0, height), layout="constrained", **options)
         fig.suptitle(title, fontsize=11)
     return fig, axes
@@ -67,8 +62,6 @@ def show(fig, alt: str) -> Picture:
     Raises
     ------
     ValueError : the alt text is missing or too short to say anything.
-
-    Taught in: 00_start_here.
     """
     if len(alt.split()) < 5:
         raise ValueError(f"alt must say in a sentence what the figure shows, got {alt!r}")

@@ -1,7 +1,6 @@
 """Policies for Bernoulli bandits whose arms have different worths: which arm to play after what was counted.
 
 Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
-Taught in: 06_thompson_sampling.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 # It returns the arm that each of the R replications plays: (R,) int.
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 HALVINGS = 20  # of the interval that KL-UCB searches: a millionth is left
-NEVER = 1e-9  # showings of an arm that was never shown: its bound is as high as a bound can be
+_NEVER = 1e-9  # showings of an arm that was never shown: its bound is as high as a bound can be
 
 
 def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
@@ -32,7 +31,6 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
     ValueError : ``alpha`` or ``beta`` is not above 0.
 
     Source: Thompson (1933); Chapelle and Li (2011).
-    Taught in: 06_thompson_sampling.
     """
     _check_prior(alpha, beta)
 
@@ -49,8 +47,6 @@ def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> P
     Raises
     ------
     ValueError : ``alpha`` or ``beta``, the prior, is not above 0.
-
-    Taught in: 06_thompson_sampling.
     """
     _check_prior(alpha, beta)
 
@@ -67,8 +63,6 @@ def epsilon_greedy(epsilon: float = 0.1) -> Policy:
     Raises
     ------
     ValueError : ``epsilon`` is not in [0, 1].
-
-    Taught in: 06_thompson_sampling.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
@@ -88,7 +82,6 @@ def ucb1() -> Policy:
     What was never shown is played first. Equal ones by chance.
 
     Source: Auer, Cesa-Bianchi and Fischer, Machine Learning 2002, doi 10.1023/A:1013689704352.
-    Taught in: 06_thompson_sampling.
     """
 
     def choose(clicks, misses, weights, rng):
@@ -104,7 +97,6 @@ def kl_ucb() -> Policy:
     What was never shown has q = 1. Equal ones by chance.
 
     Source: Garivier and Cappe, COLT 2011, arXiv 1102.2490, with c = 0.
-    Taught in: 06_thompson_sampling.
     """
 
     def choose(clicks, misses, weights, rng):
@@ -121,10 +113,7 @@ def kl_ucb() -> Policy:
 
 
 def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of Bernoulli rates, in nats; 0 ln 0 is 0.
-
-    Taught in: 06_thompson_sampling.
-    """
+    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of Bernoulli rates, in nats; 0 ln 0 is 0."""
     from scipy.special import rel_entr
 
     return rel_entr(p, q) + rel_entr(1 - np.asarray(p), 1 - np.asarray(q))
@@ -142,7 +131,6 @@ def lai_robbins(rates: np.ndarray) -> float:
     ValueError : ``rates`` are no click probabilities.
 
     Source: Lai and Robbins (1985), doi 10.1016/0196-8858(85)90002-8.
-    Taught in: 06_thompson_sampling.
 
     >>> round(lai_robbins([0.5] + [0.4] * 9), 2)
     44.7
@@ -154,10 +142,7 @@ def lai_robbins(rates: np.ndarray) -> float:
 
 
 def uniform() -> Policy:
-    """Any arm, all alike, whatever was learnt.
-
-    Taught in: 06_thompson_sampling.
-    """
+    """Any arm, all alike, whatever was learnt."""
     return lambda clicks, misses, weights, rng: rng.integers(clicks.shape[1], size=len(clicks))
 
 
@@ -167,8 +152,6 @@ def check_rates(rates: np.ndarray) -> None:
     Raises
     ------
     ValueError : a value is missing or outside [0, 1], or there is none.
-
-    Taught in: 06_thompson_sampling.
     """
     if rates.ndim != 1 or not len(rates) or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {rates}")
@@ -177,7 +160,7 @@ def check_rates(rates: np.ndarray) -> None:
 def _shown(clicks: np.ndarray, misses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How often each arm was shown, a little above 0 where never, and the logarithm of the round that comes, (R, 1)."""
     shown = clicks + misses
-    return np.maximum(shown, NEVER), np.log1p(shown.sum(1, keepdims=True))
+    return np.maximum(shown, _NEVER), np.log1p(shown.sum(1, keepdims=True))
 
 
 def _largest(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,6 @@
 """How large a run is: the laptop profile for two cores, the gpu profile for a Colab T4 and up.
 
 Code takes its sizes from the profile, so the same notebook runs in both places without a branch.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from functools import cache
 
 from .errors import ReclabError, UnknownNameError
 
-PRECISIONS = ("no", "bf16", "fp16", "auto")
+_PRECISIONS = ("no", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,6 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     ------
     UnknownNameError : no such profile.
     ReclabError : ``RECLAB_SEED`` is no whole number from 0 to 4294967295, or ``RECLAB_PRECISION`` is unknown.
-
-    Taught in: 00_start_here.
     """
     name = name or os.environ.get("RECLAB_PROFILE") or ("gpu" if _colab_with_cuda() else "laptop")
     if name not in PROFILES:
@@ -149,17 +146,14 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
             raise ReclabError(f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}")
         seed = int(text)
     precision = os.environ.get("RECLAB_PRECISION") or PROFILES[name].mixed_precision
-    if precision not in PRECISIONS:
-        raise ReclabError(f"RECLAB_PRECISION must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision not in _PRECISIONS:
+        raise ReclabError(f"RECLAB_PRECISION must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
     model = os.environ.get("RECLAB_MODEL") or PROFILES[name].model
     return replace(PROFILES[name], seed=seed, mixed_precision=precision, model=model)
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices in hardware (avx512_bf16 or amx); without, bf16 is slower than float32.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Whether the CPU multiplies bf16 matrices in hardware (avx512_bf16 or amx), else float32 is faster."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -176,8 +170,6 @@ def quick_products(device: str) -> Iterator[None]:
     Parameters
     ----------
     device : ``cpu`` or ``cuda``, where the matrices lie.
-
-    Taught in: 02_bert_finetuning.
     """
     import torch
 

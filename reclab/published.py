@@ -2,7 +2,6 @@
 
 A table is two files in ``notebooks/expected/published``: ``NAME.csv``, and ``NAME.json``, its receipt, which says by
 which command, code, seeds, versions and device it was made, and the sha256 of the csv.
-Taught in: 02_bert_finetuning.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ class Published:
     name : as given to `table`.
     frame : the numbers as they were stored, unrounded.
     receipt : ``command, seeds, seconds, device, versions``, ``source``: the hash of the package's code, ``sha256``.
-
-    Taught in: 02_bert_finetuning.
     """
 
     name: str
@@ -92,8 +89,6 @@ def table(name: str) -> Published:
     ------
     ReclabError : there is no such table, or its file is not the one that its receipt describes; says which
         command makes it.
-
-    Taught in: 02_bert_finetuning.
     """
     csv, receipt_path = _paths(name)
     makes_it = f"python tests/benchmarks/tables.py {name}"
@@ -126,8 +121,6 @@ def write(name: str, frame: pd.DataFrame, *, command: str, seeds: Iterable[int],
     Raises
     ------
     ReclabError : the name has another form, the table has no row, or a file cannot be written.
-
-    Taught in: 02_bert_finetuning.
     """
     from .receipts import source_hash, versions
 

@@ -3,7 +3,6 @@
 Each model follows ``fit(X)`` and ``score(X)``, where X is a sparse ``(n_users, n_items)`` matrix of
 interactions; any entry other than 0 counts as 1. Rows given to ``score`` may be users never seen in ``fit``
 (but for BPR, which learns a vector for each user).
-Taught in: 05_click_prediction_and_ranking, 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ class Popularity:
     Attributes
     ----------
     counts_ : ``(n_items,)`` interactions of each item.
-
-    Taught in: 08_multidimensional_evaluation.
     """
 
     def fit(self, X: sparse.csr_array) -> Popularity:
@@ -59,7 +56,6 @@ class EASE:
     weights_ : ``(n_items, n_items)`` dense B; column j holds what each item adds to the score of item j.
 
     Source: Steck, WWW 2019, arXiv 1905.03375, equation 8.
-    Taught in: 08_multidimensional_evaluation.
     """
 
     def __init__(self, l2: float = 250.0):
@@ -105,7 +101,6 @@ class ItemKNN:
     weights_ : ``(n_items, n_items)`` sparse; column i holds the similarities of i's neighbours.
 
     Source: Sarwar et al., WWW 2001, doi 10.1145/371920.372071, with a sum for implicit feedback.
-    Taught in: 08_multidimensional_evaluation.
     """
 
     def __init__(self, k: int = 50, shrink: float = 0.0):
@@ -165,7 +160,6 @@ class UserKNN:
     users_ : ``(n_users, n_items)`` sparse, the users of ``fit``.
 
     Source: Resnick et al., CSCW 1994, doi 10.1145/192844.192905, with cosine and a sum for implicit feedback.
-    Taught in: 05_click_prediction_and_ranking.
     """
 
     def __init__(self, k: int = 100):

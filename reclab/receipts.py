@@ -1,7 +1,4 @@
-"""What a run's numbers rest on: hashes of code and data, versions, and the machine.
-
-Taught in: 00_start_here.
-"""
+"""What a run's numbers rest on: hashes of code and data, versions, and the machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The pages of a run: one per notebook, and an index with results, timings and figures; all open offline.
-
-Taught in: 00_start_here.
-"""
+"""The pages of a run: one per notebook, and an index with results, timings and figures; all open offline."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from .runner import Run
 
 # JupyterLab's own page, without what it loads from the network, with the alt text that it drops, and with colours that
 # stand out from their ground by the 4.5 to 1 that WCAG asks for.
-TEMPLATE = """
+_TEMPLATE = """
 {%- extends 'index.html.j2' -%}
 {%- block html_head_css -%}
 {{ super() }}
@@ -55,14 +52,14 @@ TEMPLATE = """
 # A widget's view needs a kernel, so it shows its text; scripts come last and are empty.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 SHOWN += ["application/vnd.jupyter.widget-view+json", "application/javascript"]
-PLAIN = """<!DOCTYPE html>
+_PLAIN = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
 th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; border-bottom: 1px solid #767676; }}
 .anchor-link {{ display: none; }}</style></head><body><main>{body}</main></body></html>
 """
-REMOTE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
-IMPORTED = re.compile(r"@import[^;]*;|url\(\s*['\"]?\s*(https?:)?//[^)]*\)", re.IGNORECASE)
+_REMOTE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
+_IMPORTED = re.compile(r"@import[^;]*;|url\(\s*['\"]?\s*(https?:)?//[^)]*\)", re.IGNORECASE)
 
 
 def mathml(tex: str, display: str = "inline") -> str | None:
@@ -121,7 +118,7 @@ def page(run: Run, folder: Path | None = None) -> str:
     folder : where the images lie that its prose shows.
     """
     config = Config({"NbConvertBase": {"display_data_priority": SHOWN}})
-    exporter = _Exporter(config=config, raw_template=TEMPLATE, filters={"alt_text": _alt_text})
+    exporter = _Exporter(config=config, raw_template=_TEMPLATE, filters={"alt_text": _alt_text})
     resources = {"metadata": {"name": run.name, "path": str(folder or "")}}
     html, _ = exporter.from_notebook_node(run.node, resources)
     return _offline(html)
@@ -135,13 +132,13 @@ def _alt_text(output) -> str:
 def _offline(html: str) -> str:
     """Put words in place of what would come from the network, and send links to notebooks to the index."""
     soup = BeautifulSoup(html, "html.parser")
-    for tag in [*soup("script"), *soup("link", href=REMOTE)]:
+    for tag in [*soup("script"), *soup("link", href=_REMOTE)]:
         tag.decompose()
     for attribute in ("src", "srcset", "poster", "data"):
-        for tag in soup.find_all(attrs={attribute: REMOTE}):
+        for tag in soup.find_all(attrs={attribute: _REMOTE}):
             tag.replace_with(tag.get("alt", ""))
     for style in soup("style"):
-        style.string = IMPORTED.sub("", style.string or "")
+        style.string = _IMPORTED.sub("", style.string or "")
     for link in soup("a", href=re.compile(r"^(\./)?\d\d_\w+\.ipynb")):
         link["href"] = f"index.html#{link['href'].removeprefix('./')[:2]}"
     return str(soup)
@@ -231,4 +228,4 @@ def plain_page(title: str, body: str) -> str:
     ----------
     title : plain text. body : HTML in which everything that needs it is escaped.
     """
-    return PLAIN.format(title=escape(title), body=body)
+    return _PLAIN.format(title=escape(title), body=body)

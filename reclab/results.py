@@ -1,7 +1,6 @@
 """Numbers that a notebook stands for: each is checked against a measured band and kept in a ledger.
 
 Bands are written by ``reclab calibrate`` over many seeds, never by hand.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -59,8 +58,6 @@ def check(key: str, value: float | tuple[float, float, float]) -> None:
     Raises
     ------
     ReclabError : the key does not start with a notebook's number.
-
-    Taught in: 00_start_here.
     """
     notebook, _, name = key.partition(".")
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
@@ -79,10 +76,7 @@ def check(key: str, value: float | tuple[float, float, float]) -> None:
 
 
 def ledger(notebook: str) -> None:
-    """Print how many results of a notebook were checked in this session, and which lie outside their bands.
-
-    Taught in: 00_start_here.
-    """
+    """Print how many results of a notebook were checked in this session, and which lie outside their bands."""
     mine = [r for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
     outside = [r.key for r in mine if r.verdict == OUTSIDE]
     unbanded = sum(r.verdict == RECORDED for r in mine)
@@ -111,8 +105,6 @@ def meta(notebook: str, profile: str | None = None) -> dict:
     Raises
     ------
     ReclabError : as `bands`.
-
-    Taught in: 12_capstone.
     """
     return _expected(notebook, profile).get("meta", {})
 

@@ -1,7 +1,4 @@
-"""Run one notebook in a fresh kernel, and measure what it took.
-
-Taught in: 00_start_here.
-"""
+"""Run one notebook in a fresh kernel, and measure what it took."""
 
 from __future__ import annotations
 
@@ -27,8 +24,8 @@ from .results import OUTSIDE, Result, read_ledger
 from .series import one_line, read_notebook
 
 TIMEOUT = 900
-POLL = 0.2
-MIB = 2**20
+_POLL = 0.2
+_MIB = 2**20
 
 
 @dataclass
@@ -220,8 +217,8 @@ class _Memory:
 
     def _watch(self) -> None:
         while True:
-            self._run.peak = max(self._run.peak, self._resident() / MIB)
-            if self._done.wait(POLL):
+            self._run.peak = max(self._run.peak, self._resident() / _MIB)
+            if self._done.wait(_POLL):
                 return
 
     def _resident(self) -> int:

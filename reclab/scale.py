@@ -2,7 +2,6 @@
 
 Each step reads the files of a part and writes one, whole or not at all. So a step may run anywhere, twice, or again
 after the process that ran it has died, and what comes out is the same.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ def workers(n: int = 2, address: str | None = None, **environment: str) -> Itera
     environment : variables of local workers; a worker that is started again has them too.
 
     Source: Rocklin, Dask (2015), doi 10.25080/Majora-7b98e3ed-013.
-    Taught in: 11_efficiency_and_scale.
     """
     from distributed import Client, LocalCluster
 
@@ -76,8 +74,6 @@ def construct(part: str | Path, folder: str | Path) -> dict[str, int]:
     Returns
     -------
     ``rows``, ``users`` and ``held_out`` of the part.
-
-    Taught in: 11_efficiency_and_scale.
     """
     log = pd.read_parquet(part)
     order = pd.util.hash_pandas_object(log[["user_id", "item_id"]].astype(str), index=False)
@@ -89,10 +85,7 @@ def construct(part: str | Path, folder: str | Path) -> dict[str, int]:
 
 
 def encode(part: str | Path, folder: str | Path, model: str = "minilm-l6") -> int:
-    """Encode the ``text`` of a part's items: columns ``item_id`` and ``vector``; returns how many.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Encode the ``text`` of a part's items: columns ``item_id`` and ``vector``; returns how many."""
     from . import text
 
     items = pd.read_parquet(part)
@@ -116,8 +109,6 @@ def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10
     Returns
     -------
     ``users`` with a list, and ``hits``: those whose held-out item is on it.
-
-    Taught in: 11_efficiency_and_scale.
     """
     from .topk import top_k_products
 
@@ -156,8 +147,6 @@ def latencies(
     Raises
     ------
     ValueError : fewer requests than clients.
-
-    Taught in: 11_efficiency_and_scale.
     """
     if not 1 <= clients <= len(requests):
         raise ValueError(f"clients must be in 1..{len(requests)}, the number of requests, got {clients}")

@@ -1,7 +1,4 @@
-"""Systems side by side along many dimensions, with intervals over users and verdicts that a test backs.
-
-Taught in: 08_multidimensional_evaluation.
-"""
+"""Systems side by side along many dimensions, with intervals over users and verdicts that a test backs."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from .errors import ReclabError, SchemaError, UnknownNameError
 from .intervals import bootstrap_table
 from .jackknife import difference_values
 
-BETTER, WORSE, HIGHER, LOWER, UNCLEAR = "better", "worse", "higher", "lower", "no clear difference"
-LOWER_IS_BETTER = ("Gini", "miscalibration", "provider gap", "calibration error")
-FOR_THE_READER = ("novelty (bits)", "popularity lift", "overlap with popularity", "intra-list distance")
-FEW = 20  # users with a value below which a group gets no row
-LEAP, FAR = 1.5, 3  # times the accuracy of every other system, and of popularity, that looks like a leak
-UNSTEADY, CROWD = 0.5, 0.5  # Jaccard overlap of runs below which, and with popularity above which, there is an alarm
+BETTER, WORSE, _HIGHER, _LOWER, UNCLEAR = "better", "worse", "higher", "lower", "no clear difference"
+_LOWER_IS_BETTER = ("Gini", "miscalibration", "provider gap", "calibration error")
+_FOR_THE_READER = ("novelty (bits)", "popularity lift", "overlap with popularity", "intra-list distance")
+_FEW = 20  # users with a value below which a group gets no row
+_LEAP, _FAR = 1.5, 3  # times the accuracy of every other system, and of popularity, that looks like a leak
+_UNSTEADY, _CROWD = 0.5, 0.5  # Jaccard overlap of runs below which, and with popularity above which, there is an alarm
 
 
 def scorecard(
@@ -61,8 +58,6 @@ def scorecard(
     ReclabError : no systems, or k below 1.
     UnknownNameError : the baseline, or a system of ``measured``, is none of the systems.
     SchemaError : a table or an array that does not fit; names the system.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     if not systems or k < 1:
         raise ReclabError(f"a scorecard needs a system and k of 1 or more, got {len(systems)} and k = {k}")
@@ -157,7 +152,7 @@ def _slices(found: dict, groups: dict, options: dict) -> pd.DataFrame:
             for group in sorted({label for label in labels if not pd.isna(label)}, key=str):
                 mask = labels == group
                 n_users, others = (int(np.isfinite(values[kept]).sum()) for kept in (mask, ~mask))
-                if min(n_users, others) >= FEW:
+                if min(n_users, others) >= _FEW:
                     rows.append((system, profile, str(group), n_users))
                     own.append(np.where(mask, values, np.nan))
                     gaps.append(difference_values(values, mask))
@@ -191,9 +186,9 @@ def _p_value(difference: np.ndarray) -> float:
 def _verdict(metric: str, difference: float, low: float, high: float, p_holm: float, alpha: float) -> str:
     if low <= 0 <= high or p_holm >= alpha:
         return UNCLEAR
-    if metric in FOR_THE_READER:
-        return HIGHER if difference > 0 else LOWER
-    return BETTER if (difference > 0) != (metric in LOWER_IS_BETTER) else WORSE
+    if metric in _FOR_THE_READER:
+        return _HIGHER if difference > 0 else _LOWER
+    return BETTER if (difference > 0) != (metric in _LOWER_IS_BETTER) else WORSE
 
 
 def _alarms(found: dict, slices: pd.DataFrame, accuracy: str, popular: np.ndarray | None, options) -> tuple[str, ...]:
@@ -201,12 +196,12 @@ def _alarms(found: dict, slices: pd.DataFrame, accuracy: str, popular: np.ndarra
     alarms, unfair = [], slices[(slices["verdict"] == WORSE) & (slices["profile"] != "activity")]
     for name, values in found.items():
         others = [other[accuracy] for system, other in found.items() if system != name]
-        rivals = [LEAP * other for other in others] + ([] if popular is None else [FAR * popular])
+        rivals = [_LEAP * other for other in others] + ([] if popular is None else [_FAR * popular])
         if popular is not None and all(_surely(values[accuracy] - rival, 0, options) for rival in rivals):
             alarms.append(f"{name}: {accuracy} is far above all others and above popularity; has it seen the test set?")
-        if "overlap with popularity" in values and _surely(values["overlap with popularity"], CROWD, options):
+        if "overlap with popularity" in values and _surely(values["overlap with popularity"], _CROWD, options):
             alarms.append(f"{name}: most of what it shows is what is popular")
-        if "stability" in values and _surely(-values["stability"], -UNSTEADY, options):
+        if "stability" in values and _surely(-values["stability"], -_UNSTEADY, options):
             alarms.append(f"{name}: its runs share less than half of their items")
         groups = [f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()]
         if groups:

@@ -1,7 +1,4 @@
-"""The next item from the order of those before: a small transformer that reads behaviour as text is read.
-
-Taught in: 05_click_prediction_and_ranking.
-"""
+"""The next item from the order of those before: a small transformer that reads behaviour as text is read."""
 
 from __future__ import annotations
 
@@ -34,7 +31,6 @@ class SASRec:
 
     Source: Kang and McAuley, ICDM 2018, arXiv 1808.09781, with the loss of Klenitskiy and Vasilev, RecSys 2023,
     arXiv 2309.07602.
-    Taught in: 05_click_prediction_and_ranking.
     """
 
     def __init__(

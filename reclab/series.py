@@ -1,7 +1,4 @@
-"""The notebooks of the series: where they lie, their names, and how one is read.
-
-Taught in: 00_start_here.
-"""
+"""The notebooks of the series: where they lie, their names, and how one is read."""
 
 from __future__ import annotations
 

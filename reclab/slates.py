@@ -1,7 +1,6 @@
 """Lists of several places: a click needs a look at the place, and a place far down is looked at less often.
 
 Source: the position-based click model; Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
-Taught in: 06_thompson_sampling.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ def thompson_slate(clicks, looks, weights, length, rng) -> np.ndarray:
     ----------
     clicks, looks : (R, K) clicks on each item, and how often it was looked at, which may be an expectation.
     weights : (K,) worth of a click. length : places of the list. rng : a random generator.
-
-    Taught in: 06_thompson_sampling.
     """
     theta = rng.beta(1 + clicks, 1 + np.maximum(looks - clicks, 0))
     top = np.argpartition(-weights * theta, length - 1, axis=1)[:, :length]
@@ -62,8 +59,6 @@ def simulate_slates(
     Raises
     ------
     ValueError : a chance is outside [0, 1], a weight is negative, or the places are more than the items.
-
-    Taught in: 06_thompson_sampling.
     """
     rates, looked_at = np.asarray(rates, float), np.asarray(looked_at, float)
     believed = looked_at if believed is None else np.asarray(believed, float)

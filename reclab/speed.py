@@ -1,7 +1,4 @@
-"""The same numbers, but for the last bits, in less time on a CPU: attention, products, and how weights lie in memory.
-
-Taught in: 02_bert_finetuning.
-"""
+"""The same numbers, but for the last bits, in less time on a CPU: attention, products, weights in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ def attend(module: nn.Module, query, key, value, mask, scaling: float, dropout: 
     Scaling the queries costs less than scaling their products with the keys, of which there are more.
 
     Source: Vaswani et al., Attention Is All You Need (2017), arXiv 1706.03762, equation 1.
-    Taught in: 02_bert_finetuning.
     """
     scores = (query * scaling) @ key.transpose(2, 3)
     weights = (scores if mask is None else scores.add_(mask)).softmax(-1)
@@ -39,8 +35,6 @@ def quick_attention(encoder: nn.Module, device: str) -> Iterator[None]:
     Parameters
     ----------
     device : ``cpu`` or ``cuda``, where the encoder is.
-
-    Taught in: 02_bert_finetuning.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask
@@ -60,10 +54,7 @@ def quick_attention(encoder: nn.Module, device: str) -> Iterator[None]:
 
 @contextmanager
 def quick(encoder: nn.Module, device: str) -> Iterator[None]:
-    """Let an encoder on the CPU attend and multiply by what is quicker there: `quick_attention` and `quick_products`.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Let an encoder on the CPU attend and multiply in the quicker way: `quick_attention`, `quick_products`."""
     with quick_attention(encoder, device), quick_products(device):
         yield
 
@@ -75,8 +66,6 @@ def turned_weights(module: nn.Module) -> Iterator[None]:
     A weight lies as (out, in), and each product with it reads it crosswise. Here a layer multiplies by a copy that lies
     as (in, out), and adds its bias to the product in place. That is a tenth quicker for float32 on a CPU, and holds
     each weight twice. The copies do not follow the weights: for predicting, not for training.
-
-    Taught in: 02_bert_finetuning.
     """
     layers = [layer for layer in module.modules() if type(layer) is nn.Linear]
     for layer in layers:

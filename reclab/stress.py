@@ -2,7 +2,6 @@
 
 Whatever is drawn hangs on the seed alone, and a larger rate spoils what a smaller one spoils, and more.
 Source: Belinkov and Bisk, Synthetic and Natural Noise (2018), arXiv 1711.02173, for the typos.
-Taught in: 10_robustness_fairness_privacy.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .errors import ReclabError, SchemaError, UnknownNameError
 from .tables import binary
 
 NOT_GIVEN = "not given"
-TYPOS = ("leave out", "double", "swap", "replace")
+_TYPOS = ("leave out", "double", "swap", "replace")
 # What can be found by its form. Names and addresses have none, and are missed.
 PERSONAL = {
     "EMAIL": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
@@ -41,8 +40,6 @@ def typos(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
     Raises
     ------
     ReclabError : the rate is out of range. ValueError : a text is missing, names its row.
-
-    Taught in: 10_robustness_fairness_privacy.
     """
     return [_mistyped(text, rate, rng) for text, rng in _drawn(texts, rate, seed)]
 
@@ -51,7 +48,6 @@ def drop_words(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
     """Texts in which each word is, with that chance, left out; a rate of 1 leaves empty texts.
 
     Parameters, Raises: as `typos`.
-    Taught in: 10_robustness_fairness_privacy.
     """
     drawn = [(text.split(), rng) for text, rng in _drawn(texts, rate, seed)]
     return [
@@ -74,7 +70,6 @@ def swap_words(texts: Sequence[str], pairs: Mapping[str, str]) -> list[str]:
     ReclabError : no pair, or a word that stands in two of them, so that the way back is lost. ValueError : as `typos`.
 
     Source: Garg et al., AIES 2019, arXiv 1809.10610.
-    Taught in: 10_robustness_fairness_privacy.
     """
     words = [*pairs, *pairs.values()]
     if not words or len(set(words)) < len(words):
@@ -90,8 +85,6 @@ def find_personal(text: str) -> list[tuple[str, str]]:
 
     Kinds are the keys of `PERSONAL`. A card number has to pass Luhn's check, so that an order number is not one. Names,
     streets and what a sentence gives away are not found: that needs people, or a model with a measured recall.
-
-    Taught in: 10_robustness_fairness_privacy.
     """
     return [(kind, text[start:stop]) for start, stop, kind in _places(text)]
 
@@ -102,8 +95,6 @@ def mask_personal(texts: Sequence[str]) -> list[str]:
     Raises
     ------
     ValueError : a text is missing, names its row.
-
-    Taught in: 10_robustness_fairness_privacy.
     """
     masked = []
     for text in _checked(texts):
@@ -135,7 +126,6 @@ def fake_profiles(
     ReclabError : an argument is out of range.
 
     Source: Mobasher et al., ACM TOIT 2007, doi 10.1145/1278366.1278372, the bandwagon attack.
-    Taught in: 10_robustness_fairness_privacy.
     """
     X = binary(X)
     limits = {"target": (target, 0, X.shape[1] - 1), "n": (n, 0, np.inf)}
@@ -168,8 +158,6 @@ def groups_of(values: Iterable, known: Sequence[str] | None = None, least: int =
     Raises
     ------
     UnknownNameError : a group that is not known. SchemaError : nobody has a group, or a group is too small.
-
-    Taught in: 10_robustness_fairness_privacy.
     """
     named = pd.Series(list(values), dtype=object)
     found = named.where(named.notna(), NOT_GIVEN).astype(str)
@@ -201,7 +189,6 @@ def exposure_gap(lists: np.ndarray, favoured: np.ndarray, share: np.ndarray | fl
     ``(n_lists,)``, NaN for an empty list.
 
     Source: Singh and Joachims, KDD 2018, doi 10.1145/3219819.3220088.
-    Taught in: 10_robustness_fairness_privacy.
     """
     weights = (lists >= 0) / np.log2(np.arange(2, lists.shape[1] + 2))
     total = weights.sum(axis=1)
@@ -224,16 +211,16 @@ def _checked(texts: Sequence[str]) -> list[str]:
 
 def _mistyped(text: str, rate: float, rng: np.random.Generator) -> str:
     letters, n = list(text), len(text)
-    chance, kind, new = rng.random(n), rng.integers(len(TYPOS), size=n), rng.integers(26, size=n)
+    chance, kind, new = rng.random(n), rng.integers(len(_TYPOS), size=n), rng.integers(26, size=n)
     for at in np.flatnonzero(chance < rate):
         if not text[at].isalpha():
             continue
-        if TYPOS[kind[at]] == "swap" and at + 1 < n:
+        if _TYPOS[kind[at]] == "swap" and at + 1 < n:
             letters[at], letters[at + 1] = letters[at + 1], letters[at]
-        elif TYPOS[kind[at]] == "replace":
+        elif _TYPOS[kind[at]] == "replace":
             letters[at] = chr(ord("a") + new[at])
         else:
-            letters[at] = letters[at] * 2 if TYPOS[kind[at]] == "double" else ""
+            letters[at] = letters[at] * 2 if _TYPOS[kind[at]] == "double" else ""
     return "".join(letters)
 
 

@@ -1,7 +1,6 @@
 """What students handed in: whose it is, which notebook it is, and where its answers stand.
 
 Answers are found in whatever state a notebook comes back: renamed, edited, without its marks.
-Taught in: 00_start_here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .masters import STUB, Master, is_check, marks, student_copy
 from .needs import binds
 from .series import one_line
 
-SKIPPED = (".", "__MACOSX")
+_SKIPPED = (".", "__MACOSX")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def find_submissions(folder: Path) -> list[Submission]:
         raise ReclabError(f"there is no folder {folder}; name the one that holds a folder for each student")
     found: dict[str, list[Path]] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(SKIPPED):
+        if entry.name.startswith(_SKIPPED):
             continue
         if entry.is_dir():
             inside = sorted(entry.rglob("*.ipynb"))
@@ -80,7 +79,7 @@ def find_submissions(folder: Path) -> list[Submission]:
 
 
 def _skipped(path: Path, top: Path) -> bool:
-    return any(part.startswith(SKIPPED) for part in path.relative_to(top).parts)
+    return any(part.startswith(_SKIPPED) for part in path.relative_to(top).parts)
 
 
 def read_cells(path: Path) -> list[dict]:

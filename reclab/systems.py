@@ -1,7 +1,4 @@
-"""Systems that run in the closed loop: by chance, by counting, by reading profile and content, and two in an A/B test.
-
-Taught in: 12_capstone.
-"""
+"""Systems for the closed loop: by chance, by counting, by reading profile and content, and two in an A/B test."""
 
 from __future__ import annotations
 
@@ -21,8 +18,6 @@ def best(scores: np.ndarray, offered: np.ndarray, k: int) -> np.ndarray:
     Parameters
     ----------
     scores : (n, n_items). offered : (n_items,) bool, at least k of them True.
-
-    Taught in: 12_capstone.
     """
     scores = np.where(offered, scores, -np.inf)
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
@@ -30,10 +25,7 @@ def best(scores: np.ndarray, offered: np.ndarray, k: int) -> np.ndarray:
 
 
 class Random:
-    """Shows anything on offer, all alike, and learns nothing.
-
-    Taught in: 12_capstone.
-    """
+    """Shows anything on offer, all alike, and learns nothing."""
 
     def __init__(self, world: World):
         self.looks, self.worth = world.looks, world.worth
@@ -57,8 +49,6 @@ class Counts(Random):
     Parameters
     ----------
     prior : Beta parameters of every item's click rate. greedy : play the posterior's mean in place of draws.
-
-    Taught in: 12_capstone.
     """
 
     def __init__(self, world: World, prior: tuple[float, float] = (1, 4), greedy: bool = False):
@@ -90,8 +80,6 @@ class Learner(Random):
     keep : share of the certainty that is left each morning, the rest being the first prior again; 1: it never forgets.
     until : day from which on it learns no more.
     noise : as `reclab.contextual.LogisticTS`.
-
-    Taught in: 12_capstone.
     """
 
     def __init__(
@@ -110,10 +98,7 @@ class Learner(Random):
         self.model = LogisticTS(self.person.shape[1] * self.content.shape[1] + 1, noise=noise)
 
     def scores(self, users: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
-        """Logits of a click, (n, n_items), under theta, or under the posterior's mean.
-
-        Taught in: 12_capstone.
-        """
+        """Logits of a click, (n, n_items), under theta, or under the posterior's mean."""
         theta = self.model.mean if theta is None else theta
         return self.person[users] @ theta[:-1].reshape(self.person.shape[1], -1) @ self.content.T
 
@@ -125,10 +110,7 @@ class Learner(Random):
         return best(chances * self.worth, offered, len(self.looks))
 
     def vectors(self, rows: pd.DataFrame) -> np.ndarray:
-        """What the model reads of each row, (n, p q + 1).
-
-        Taught in: 12_capstone.
-        """
+        """What the model reads of each row, (n, p q + 1)."""
         pairs = self.person[rows["user"]][:, :, None] * self.content[rows["item"]][:, None]
         return np.column_stack([pairs.reshape(len(rows), -1), np.log(self.looks)[rows["place"]]])
 
@@ -144,10 +126,7 @@ class Learner(Random):
 
 
 class Halves:
-    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one shared log.
-
-    Taught in: 12_capstone.
-    """
+    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one shared log."""
 
     def __init__(self, a: System, b: System, *, shared: bool = False):
         self.arms, self.shared = (a, b), shared
@@ -175,19 +154,13 @@ class Halves:
 
 
 def halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of even users and those of odd ones.
-
-    Taught in: 12_capstone.
-    """
+    """The rows of even users and those of odd ones."""
     odd = rows["user"] % 2 == 1
     return rows[~odd], rows[odd]
 
 
 def difference(log: pd.DataFrame) -> Interval:
-    """Clicks a visit of odd users less those of even ones, with its 95% normal interval over users.
-
-    Taught in: 12_capstone.
-    """
+    """Clicks a visit of odd users less those of even ones, with its 95% normal interval over users."""
     visits = log.groupby(["user", "day", "batch", "visit"])["clicked"].sum().groupby("user").mean()
     a, b = (visits[visits.index % 2 == half] for half in (0, 1))
     gap, half = float(b.mean() - a.mean()), 1.96 * float(np.hypot(a.sem(), b.sem()))

@@ -1,7 +1,4 @@
-"""From tables of ids to arrays of indices: interactions become a matrix as models read it, recommendations lists.
-
-Taught in: 05_click_prediction_and_ranking, 08_multidimensional_evaluation.
-"""
+"""From tables of ids to arrays of indices: interactions become a matrix as models read it, recommendations lists."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from scipy import sparse
 
 from .errors import ReclabError, SchemaError
 
-NAMES = {
+_NAMES = {
     "user_id": ("user", "userid", "users", "uid", "u", "query_id", "q_id"),
     "item_id": ("item", "itemid", "items", "iid", "i", "movieid", "movie_id", "doc_id", "product_id"),
     "rank": ("position", "place"),
@@ -29,14 +26,12 @@ def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     SchemaError : two columns stand for the same thing.
-
-    Taught in: 08_multidimensional_evaluation.
     """
-    ours = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+    ours = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
     plain = {column: str(column).split(":")[0].strip().lower() for column in table.columns}
-    there = {column: name for column, name in plain.items() if name in NAMES}
+    there = {column: name for column, name in plain.items() if name in _NAMES}
     free = {column: ours[name] for column, name in plain.items() if ours.get(name) not in {None, *there.values()}}
-    for name in NAMES:
+    for name in _NAMES:
         both = [column for column, meant in (there | free).items() if meant == name]
         if len(both) > 1:
             raise SchemaError(f"columns {both[0]!r} and {both[1]!r} could both be the {name}: rename or drop one")
@@ -59,8 +54,6 @@ def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_a
     Raises
     ------
     SchemaError : a missing column, an id that occurs twice in users or items, or an id that is in neither.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     rows = _positions(interactions, "user_id", users)
     columns = _positions(interactions, "item_id", items)
@@ -76,8 +69,6 @@ def binary(X) -> sparse.csr_array:
     Raises
     ------
     SchemaError : X holds NaN.
-
-    Taught in: 05_click_prediction_and_ranking.
     """
     X = sparse.csr_array(X, dtype=float, copy=True)
     if (X.data != X.data).any():
@@ -100,8 +91,6 @@ def fitting(X, model: object, attribute: str, axis: int = -1) -> sparse.csr_arra
     Raises
     ------
     ReclabError : the model is not fitted. SchemaError : X has other items, or holds NaN.
-
-    Taught in: 05_click_prediction_and_ranking.
     """
     name = type(model).__name__
     if not hasattr(model, attribute):
@@ -131,8 +120,6 @@ def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
     ReclabError : k is below 1.
     SchemaError : a missing column, an unknown id, a rank or score that is no finite number, a rank below 0, or the
         same item or the same rank twice for one user.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     if k < 1:
         raise ReclabError(f"k must be 1 or more, got {k}")

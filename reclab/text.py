@@ -1,7 +1,4 @@
-"""Texts turned into tokens, batches and vectors, each step done once.
-
-Taught in: 02_bert_finetuning.
-"""
+"""Texts turned into tokens, batches and vectors, each step done once."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes ke
 
 
 def load_tokenizer(name: str):
-    """The tokenizer of a pretrained model in `reclab.assets`.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """The tokenizer of a pretrained model in `reclab.assets`."""
     quiet()
     from transformers import AutoTokenizer
 
@@ -44,8 +38,6 @@ def load_encoder(name: str, **config):
     ----------
     name : a model in `reclab.assets`.
     config : settings that replace those of the checkpoint, such as ``attention_probs_dropout_prob=0.0``.
-
-    Taught in: 02_bert_finetuning.
     """
     quiet()
     from transformers import AutoModel
@@ -67,8 +59,6 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
     ------
     ValueError : a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3. An
         empty text is allowed: it has special tokens only.
-
-    Taught in: 02_bert_finetuning.
     """
     check_texts(texts)
     if max_length < 3:  # the tokenizer takes 0 and 1 to mean no limit
@@ -85,8 +75,6 @@ def check_texts(texts: Sequence[str]) -> None:
     Raises
     ------
     ValueError : ``texts`` is one str, or one of them is missing or not a str, names its row.
-
-    Taught in: 02_bert_finetuning.
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of texts, got one str; write [text]")
@@ -113,8 +101,6 @@ def length_groups(
     Raises
     ------
     ValueError : ``batch_size`` is below 1.
-
-    Taught in: 02_bert_finetuning.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -134,8 +120,6 @@ def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed
     ----------
     lengths : tokens of each text.
     seed : of the run; each of its epochs has its own draw.
-
-    Taught in: 02_bert_finetuning.
     """
     groups = [length_groups(lengths, batch_size, seed=1000 * seed + epoch) for epoch in range(epochs)]
     return [batch for epoch in groups for batch in epoch]
@@ -149,18 +133,13 @@ def padded_batches(
     Parameters
     ----------
     round_to : padded lengths are a multiple of this.
-
-    Taught in: 02_bert_finetuning.
     """
     for rows in length_groups([len(ids) for ids in tokens], batch_size, round_to=round_to):
         yield rows, pad([tokens[row] for row in rows], pad_id, round_to)
 
 
 def pad(tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO) -> dict[str, torch.Tensor]:
-    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to ``round_to``).
-
-    Taught in: 02_bert_finetuning.
-    """
+    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to ``round_to``)."""
     width = -(-max(map(len, tokens)) // round_to) * round_to
     ids = torch.full((len(tokens), width), pad_id)
     mask = torch.zeros((len(tokens), width), dtype=torch.long)
@@ -171,19 +150,13 @@ def pad(tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO) 
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over a text's own tokens: (n, length, width) and (n, length) give (n, width); padding does not count.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Mean over a text's own tokens: (n, length, width) and (n, length) give (n, width); padding does not count."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def autocast(device: torch.device, precision: str):
-    """A context that computes in ``no`` (float32), ``bf16`` or ``fp16``.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """A context that computes in ``no`` (float32), ``bf16`` or ``fp16``."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     return torch.autocast(device.type, kind, enabled=precision != "no")
 
@@ -201,7 +174,6 @@ def encode(
     ValueError : a text is missing; names its row.
 
     Source: Reimers and Gurevych, Sentence-BERT (2019), arXiv 1908.10084.
-    Taught in: 02_bert_finetuning.
     """
     tokenizer = load_tokenizer(model)
     tokens = tokenise(texts, tokenizer, max_length)
@@ -223,10 +195,7 @@ def encode(
 
 @cache
 def quiet() -> None:
-    """Keep transformers' bars and load reports out of notebooks; warnings of errors still show.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Keep transformers' bars and load reports out of notebooks; warnings of errors still show."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

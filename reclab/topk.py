@@ -2,7 +2,6 @@
 
 Equal scores are ordered by the lower item index, always. That rule is arbitrary: where many items tie (popularity
 counts, say), shuffle the items to see how much hangs on it.
-Taught in: 05_click_prediction_and_ranking, 08_multidimensional_evaluation.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -
     ------
     ReclabError : k out of range.
     SchemaError : NaN among the scores, or shapes that do not fit.
-
-    Taught in: 08_multidimensional_evaluation.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 2:
@@ -71,8 +68,6 @@ def top_k_products(users: np.ndarray, items: np.ndarray, k: int, exclude: sparse
     ------
     ReclabError : k out of range.
     SchemaError : vectors that are not finite, whose products overflow, or whose shapes do not fit.
-
-    Taught in: 05_click_prediction_and_ranking.
     """
     import torch
 

@@ -1,7 +1,4 @@
-"""One training loop on Accelerate for the language models: it resumes, and runs on any number of processes.
-
-Taught in: 02_bert_finetuning.
-"""
+"""One training loop on Accelerate for the language models: it resumes, and runs on any number of processes."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ from torch import nn
 from .errors import ReclabError
 from .profiles import Profile
 
-WARM_UP, CLIP = 0.1, 1.0
-DAMAGE = (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
+_WARM_UP, _CLIP = 0.1, 1.0
+_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
 
 
 def train(
@@ -70,7 +67,6 @@ def train(
     ReclabError : no checkpoint can be read or it is of another run; or the parts cannot be shared out evenly.
 
     Source: Micikevicius et al., Mixed Precision Training (2018), arXiv 1710.03740.
-    Taught in: 02_bert_finetuning.
     """
     return_memory()
     accelerator = _accelerator(profile, trackers)
@@ -85,7 +81,7 @@ def train(
     for step in range(len(history), len(batches) if stop_after is None else min(stop_after, len(batches))):
         prepared.train()  # whatever looked at the model in between
         row = {"loss": _backward(accelerator, prepared, loss, batches[step], n_parts, (profile.seed, step))}
-        accelerator.clip_grad_norm_(prepared.parameters(), CLIP)
+        accelerator.clip_grad_norm_(prepared.parameters(), _CLIP)
         optimizer.step()
         row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
         scheduler.step()
@@ -107,8 +103,6 @@ def return_memory() -> None:
     """Give memory that nothing uses any more back to the system; without glibc, only what Python itself gives back.
 
     Tensors of many sizes leave gaps that glibc keeps: several fits in one notebook would add up.
-
-    Taught in: 02_bert_finetuning.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # macOS, Windows, musl
@@ -116,11 +110,8 @@ def return_memory() -> None:
 
 
 def warm_up_then_decay(step: int, steps: int) -> float:
-    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 in a straight line.
-
-    Taught in: 02_bert_finetuning.
-    """
-    warm = max(1, round(WARM_UP * steps))
+    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 in a straight line."""
+    warm = max(1, round(_WARM_UP * steps))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
@@ -143,20 +134,14 @@ def _accelerator(profile: Profile, trackers: Sequence = ()):
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch on the device; to a GPU through pinned memory, so that the copy runs beside the computation.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """A batch on the device; to a GPU through pinned memory, so that the copy runs beside the computation."""
     if device.type != "cuda":
         return {name: part.to(device) for name, part in batch.items()}
     return {name: part.pin_memory().to(device, non_blocking=True) for name, part in batch.items()}
 
 
 def save(path: str | Path, run: str, state: dict, history: list[dict]) -> None:
-    """Write a checkpoint under a temporary name, keep the one before it as ``<name>.previous``, then rename.
-
-    Taught in: 02_bert_finetuning.
-    """
+    """Write a checkpoint under a temporary name, keep the one before it as ``<name>.previous``, then rename."""
     path, temporary = Path(path), Path(f"{path}.part")
     history[:] = [_numbers(row) for row in history]
     parts = {name: part.state_dict() for name, part in state.items()}
@@ -176,8 +161,6 @@ def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
     Raises
     ------
     ReclabError : every file is damaged, or the checkpoint is of another run.
-
-    Taught in: 02_bert_finetuning.
     """
     files = [] if path is None else [file for file in (Path(path), Path(f"{path}.previous")) if file.is_file()]
     kept, damaged = None, None
@@ -185,7 +168,7 @@ def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
         try:
             kept = _read(file)
             break
-        except DAMAGE:
+        except _DAMAGE:
             if file == files[-1]:
                 raise ReclabError(f"checkpoint {path} is damaged; delete it to start from the first step") from None
             warnings.warn(f"checkpoint {file} is damaged; going on from the one before it", stacklevel=3)

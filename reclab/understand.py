@@ -1,7 +1,6 @@
 """Interests read from texts: how sure they are, how coherent topics are, and which words moved a classifier's answer.
 
 Source: Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks (2017), arXiv 1703.01365.
-Taught in: 03_semantic_understanding.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .classifier import Classifier, TextClassifier
 from .errors import SchemaError
 from .plots import PALETTE
 
-FOR, AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])
+_FOR, _AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])
 
 
 def coherence(words: Sequence[int], present: np.ndarray) -> float:
@@ -37,7 +36,6 @@ def coherence(words: Sequence[int], present: np.ndarray) -> float:
     SchemaError : fewer than two words.
 
     Source: Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, GSCL 2009.
-    Taught in: 03_semantic_understanding.
     """
     if len(words) < 2:
         raise SchemaError(f"a topic needs at least 2 words to be coherent, got {len(words)}")
@@ -61,8 +59,6 @@ class Attribution:
     gap : sum of the scores less the difference of the log-odds between the text and its baseline; near 0.
     probability : of the positive class.
     left_out : word pieces beyond the classifier's ``max_length``, which it did not read.
-
-    Taught in: 03_semantic_understanding.
     """
 
     text: str
@@ -123,7 +119,6 @@ def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attributi
     ValueError : the text is missing, or has no word in it; ``steps`` is below 1.
 
     Source: Sundararajan, Taly and Yan (2017), arXiv 1703.01365, equation 3; Captum's LayerIntegratedGradients.
-    Taught in: 03_semantic_understanding.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -153,8 +148,6 @@ def read(classifier: Classifier, review: str, names: tuple[str, str], steps: int
     Parameters
     ----------
     names : of the negative and the positive class.
-
-    Taught in: 03_semantic_understanding.
     """
     if classifier.tokenizer.tokenize(review):
         return attribute(classifier, review, steps).to_html(names)
@@ -192,6 +185,6 @@ def _verdict(found: Attribution, names: tuple[str, str]) -> str:
 
 
 def _mark(word: str, score: float, strength: float) -> str:
-    colour, line = (FOR, "") if score > 0 else (AGAINST, ";text-decoration:underline")
+    colour, line = (_FOR, "") if score > 0 else (_AGAINST, ";text-decoration:underline")
     style = f"background:rgba({colour}, {0.6 * strength:.2f}){line if strength > 0.2 else ''}"
     return f'<span style="{style}" title="{score:+.2f}">{html.escape(word)}</span>'

@@ -2,7 +2,6 @@
 
 Claims stand in ``verdicts.toml``, each with the results that decide it. The numbers are those of the committed files of
 bands, with the interval that the stored run printed; what ran on this machine takes their place.
-Taught in: 12_capstone.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from .errors import ReclabError
 from .series import find_notebooks, notebooks_folder
 
 FILE = Path(__file__).with_name("verdicts.toml")
-OUTCOMES = ("yes", "in part", "no", "open")
-SIGNS = {">": operator.gt, "<": operator.lt}
-LINE = re.compile(r"(?m)^(\d\d\.\S+) = (\S+) \[(\S+), (\S+)\]  ")  # what `check` prints of an estimate with an interval
+_OUTCOMES = ("yes", "in part", "no", "open")
+_SIGNS = {">": operator.gt, "<": operator.lt}
+# What `check` prints of an estimate with an interval.
+_LINE = re.compile(r"(?m)^(\d\d\.\S+) = (\S+) \[(\S+), (\S+)\]  ")
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,8 @@ class Rule:
         return cls(found[1], found[2], float(found[3]))
 
     def decide(self, evidence: Evidence) -> str:
-        """``yes``, ``no``, or ``open`` where the interval holds the bar.
-
-        Taught in: 12_capstone.
-        """
-        inside = [SIGNS[self.sign](end, self.bar) for end in (evidence.low, evidence.high)]
+        """``yes``, ``no``, or ``open`` where the interval holds the bar."""
+        inside = [_SIGNS[self.sign](end, self.bar) for end in (evidence.low, evidence.high)]
         return "yes" if all(inside) else "open" if any(inside) or self.bar in (evidence.low, evidence.high) else "no"
 
     def __str__(self) -> str:
@@ -96,8 +93,6 @@ class Claim:
         Raises
         ------
         ReclabError : a result is missing.
-
-        Taught in: 12_capstone.
         """
         if not self.rules:
             return "not tested"
@@ -109,10 +104,7 @@ class Claim:
         return "no" if "no" in decided else "open"
 
     def verdict(self, found: dict[str, Evidence]) -> str:
-        """The outcome and what it means, in words.
-
-        Taught in: 12_capstone.
-        """
+        """The outcome and what it means, in words."""
         outcome = self.outcome(found)
         return f"not tested, because {self.untested}" if outcome == "not tested" else f"{outcome}: {self.says[outcome]}"
 
@@ -123,14 +115,12 @@ def claims(file: Path = FILE) -> list[Claim]:
     Raises
     ------
     ReclabError : an entry has no rule and no reason, too many rules, or an outcome without words.
-
-    Taught in: 12_capstone.
     """
     found = []
     for name, entry in tomllib.loads(file.read_text("utf-8")).items():
         rules = tuple(Rule.read(text) for text in entry.get("rules", []))
-        says = {key.replace("_", " "): words for key, words in entry.items() if key.replace("_", " ") in OUTCOMES}
-        wanted = [outcome for outcome in OUTCOMES if outcome != "in part" or len(rules) == 2] if rules else []
+        says = {key.replace("_", " "): words for key, words in entry.items() if key.replace("_", " ") in _OUTCOMES}
+        wanted = [outcome for outcome in _OUTCOMES if outcome != "in part" or len(rules) == 2] if rules else []
         if len(rules) > 2 or bool(rules) == ("untested" in entry) or set(says) != set(wanted):
             raise ReclabError(f"{name} in verdicts.toml needs one or two rules and words for {wanted}, or a reason")
         told = {key: entry.get(key, "") for key in ("claim", "test", "data", "notebook", "untested")}
@@ -143,8 +133,6 @@ def committed(notebook: str) -> dict[str, Evidence]:
     """The published results of a notebook: the mean over seeds, with the wider of two intervals around it.
 
     One is that of the mean over seeds; the other is what the stored run printed, over users or rows, where it did.
-
-    Taught in: 12_capstone.
     """
     printed, found = _printed(notebook), {}
     for key, band in results.bands(notebook).items():
@@ -161,14 +149,11 @@ def _printed(notebook: str) -> dict[str, tuple[float, float, float]]:
     (path,) = find_notebooks([notebook], notebooks_folder())
     cells = json.loads(path.read_text("utf-8"))["cells"]
     text = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
-    return {key: tuple(map(float, numbers)) for key, *numbers in LINE.findall(text)}
+    return {key: tuple(map(float, numbers)) for key, *numbers in _LINE.findall(text)}
 
 
 def evidence(wanted: list[Claim]) -> dict[str, Evidence]:
-    """What is known of every result that the claims need: committed, overlaid by what ran here.
-
-    Taught in: 12_capstone.
-    """
+    """What is known of every result that the claims need: committed, overlaid by what ran here."""
     found: dict[str, Evidence] = {}
     for notebook in sorted({rule.key[:2] for claim in wanted for rule in claim.rules}):
         known, here = committed(notebook), results.read_ledger(notebook, results.ledger_folder())
@@ -187,10 +172,7 @@ def _measured(result: results.Result, known: Evidence | None) -> Evidence:
 
 
 def table(wanted: list[Claim], found: dict[str, Evidence]) -> pd.DataFrame:
-    """The verdicts by claim: ``claim, test, data, numbers, verdict, notebook``.
-
-    Taught in: 12_capstone.
-    """
+    """The verdicts by claim: ``claim, test, data, numbers, verdict, notebook``."""
     rows = {}
     for claim in wanted:
         verdict = claim.verdict(found)  # names a result that is missing

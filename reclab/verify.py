@@ -1,7 +1,4 @@
-"""``reclab verify``: why one run's numbers differ from another's, and a report on the receipts of a class.
-
-Taught in: 12_capstone.
-"""
+"""``reclab verify``: why one run's numbers differ from another's, and a report on the receipts of a class."""
 
 from __future__ import annotations
 
@@ -31,8 +28,6 @@ def command(args: argparse.Namespace) -> int:
     Parameters
     ----------
     args : ``receipt``, a receipt or a folder of them; ``other``, a receipt or None; ``html``, a file to write or None.
-
-    Taught in: 12_capstone.
     """
     other = read_receipt(args.other) if args.other else None
     if args.receipt.is_dir() and not (args.receipt / "receipt.json").is_file():  # else it is the folder of one run
@@ -63,8 +58,6 @@ def read_receipt(path: Path) -> dict:
     Raises
     ------
     ReclabError : the file cannot be read, is cut short, is no receipt, or is of another version of the format.
-
-    Taught in: 12_capstone.
     """
     path = path / "receipt.json" if path.is_dir() else path
     try:
@@ -88,10 +81,7 @@ def read_receipt(path: Path) -> dict:
 
 
 def schema() -> dict:
-    """The JSON schema of a receipt, which says what each part means.
-
-    Taught in: 12_capstone.
-    """
+    """The JSON schema of a receipt, which says what each part means."""
     return json.loads(resources.files(__package__).joinpath("receipt.schema.json").read_text("utf-8"))
 
 
@@ -106,8 +96,6 @@ def against(mine: dict, other: dict | None = None, published: Published = compar
     Raises
     ------
     ReclabError : no bands are published for a notebook and profile of the receipt.
-
-    Taught in: 12_capstone.
     """
     if other:
         return compare.differences(mine, other)
@@ -133,8 +121,6 @@ def class_report(folder: Path, other: dict | None = None) -> pd.DataFrame:
     Raises
     ------
     ReclabError : there is no receipt in the folder.
-
-    Taught in: 12_capstone.
     """
     paths = sorted([*folder.glob("*.json"), *folder.glob("*/receipt.json")])
     if not paths:
@@ -159,10 +145,7 @@ def _line(path: Path, other: dict | None, published: Published) -> dict:
 
 
 def page(title: str, parts: dict[str, pd.DataFrame]) -> str:
-    """The tables as one page that opens offline; everything in them is escaped.
-
-    Taught in: 12_capstone.
-    """
+    """The tables as one page that opens offline; everything in them is escaped."""
     body = "".join(
         (f"<h2>{html.escape(heading)}</h2>" if heading else "")
         + (part.to_html(index=False, border=0) if len(part) else "<p>nothing</p>")

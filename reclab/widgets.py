@@ -1,7 +1,4 @@
-"""Explorers: controls that redraw a figure or a page, and the first one alone where no kernel runs.
-
-Taught in: 03_semantic_understanding, 04_multimodal_fusion and 06_thompson_sampling.
-"""
+"""Explorers: controls that redraw a figure or a page, and the first one alone where no kernel runs."""
 
 from __future__ import annotations
 
@@ -24,8 +21,6 @@ class Explorer:
     ----------
     draw : called with the value of every control by name; returns what `reclab.plots.show` returns.
     controls : name -> an ipywidgets control with a ``value``, such as ``ipywidgets.IntSlider``.
-
-    Taught in: 06_thompson_sampling.
     """
 
     def __init__(self, draw: Callable[..., Picture], **controls: ipywidgets.ValueWidget):
@@ -56,8 +51,6 @@ class TextExplorer:
     ----------
     read : called with the text; returns HTML in which whatever was typed is escaped.
     first : the text to start with.
-
-    Taught in: 03_semantic_understanding.
     """
 
     def __init__(self, read: Callable[[str], str], first: str):
@@ -95,8 +88,6 @@ def fusion_explorer(
     Raises
     ------
     ValueError : a weight is not in 0..3.
-
-    Taught in: 04_multimodal_fusion.
     """
     for name, weight in weights.items():
         if not 0 <= weight <= 3:

@@ -1,9 +1,7 @@
 """Three worlds for the closed loop: a generated shop, films with fitted tastes, advertisements at real click rates.
 
-In each, new items come on day ``NEW_ITEMS``, new users on day ``NEW_USERS``, and on day ``TURN`` the world turns.
+In each, new items come on day ``NEW_ITEMS``, new users on day ``_NEW_USERS``, and on day ``TURN`` the world turns.
 None of them was observed: each says what it was made from, and how far it can be trusted.
-
-Taught in: 12_capstone.
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ from . import data
 from .data.shop_rules import BASE, Rules, Settings
 from .loop import World
 
-NEW_ITEMS, NEW_USERS, TURN = 5, 8, 10  # days, counted from 0
-EVENTS = {"new items": NEW_ITEMS, "new users": NEW_USERS, "the world turns": TURN}
+NEW_ITEMS, _NEW_USERS, TURN = 5, 8, 10  # days, counted from 0
+EVENTS = {"new items": NEW_ITEMS, "new users": _NEW_USERS, "the world turns": TURN}
 LOOKS = np.array([1.0, 0.8, 0.6, 0.5, 0.4])  # chance of a look at each place of a page
-SEEN = ("material", "style", "category", "brand", "price_level")  # what a learner knows of the shop's items
+_SEEN = ("material", "style", "category", "brand", "price_level")  # what a learner knows of the shop's items
 OLD = 1980  # films made before are in fashion after the turn
-EVEN = 0.03  # penalty on long vectors of tastes
+_EVEN = 0.03  # penalty on long vectors of tastes
 
 
 def shop_world(seed: int, n_users: int = 400, n_items: int = 300) -> tuple[World, np.ndarray, np.ndarray]:
@@ -31,16 +29,14 @@ def shop_world(seed: int, n_users: int = 400, n_items: int = 300) -> tuple[World
     -------
     The world; what is known of the users, their age group, (n_users, 4); and of the items, their material, style,
     category, brand and price, (n_items, 27). Pictures and shelves, which move clicks too, are not known.
-
-    Taught in: 12_capstone.
     """
     rules = Rules.draw(Settings(seed, n_users, n_items, 28, {}, 0.0, 0.0, 0.0, 0.0, 1.0))
     who, what = np.arange(n_users), np.tile(np.arange(n_items), (n_users, 1))
     middle = np.full(n_users, 2)  # the place at which the shop's own effect of places is zero
     parts = [rules.components(what, who, np.full(n_users, day), middle) for day in (0, rules.settings.days)]
     before, after = (expit(BASE + sum(part.values())) for part in parts)
-    content = [np.eye(rules.codes[name].max() + 1)[rules.codes[name]] for name in SEEN]
-    opens, comes = NEW_ITEMS * (rules.created > 0), NEW_USERS * (who % 4 == 3)
+    content = [np.eye(rules.codes[name].max() + 1)[rules.codes[name]] for name in _SEEN]
+    opens, comes = NEW_ITEMS * (rules.created > 0), _NEW_USERS * (who % 4 == 3)
     free = np.full(n_items, np.inf)
     world = World({0: before, TURN: after}, np.ones(n_items), LOOKS, opens, comes, free, visits=80)
     return world, np.eye(4)[rules.age], np.column_stack([np.ones(n_items), *content])
@@ -52,12 +48,10 @@ def film_world(seed: int, logits: np.ndarray, year: np.ndarray) -> World:
     Parameters
     ----------
     logits : (n_users, n_films) of a like, as `fit_likes` returns them. year : (n_films,) in which a film was made.
-
-    Taught in: 12_capstone.
     """
     rng, (n_users, n_films) = np.random.default_rng(seed), logits.shape
     opens = NEW_ITEMS * (np.argsort(np.argsort(-year, kind="stable")) < n_films // 5)
-    comes = NEW_USERS * (rng.random(n_users) < 0.25)
+    comes = _NEW_USERS * (rng.random(n_users) < 0.25)
     chances = {0: expit(logits), TURN: expit(logits + np.where(year < OLD, 1.0, -0.5))}
     return World(chances, np.ones(n_films), LOOKS, opens, comes, np.full(n_films, np.inf), visits=80)
 
@@ -68,8 +62,6 @@ def ad_world(seed: int, rates: np.ndarray) -> World:
     Parameters
     ----------
     rates : (n_ads,) click rates, such as the means of `reclab.data.production_prior`.
-
-    Taught in: 12_capstone.
     """
     rng, n = np.random.default_rng(seed), len(rates)
     stale = rates * np.where(rng.random(n) < 0.5, 0.4, 1.2)
@@ -89,8 +81,6 @@ def fit_likes(movies: data.Dataset, rows: np.ndarray, *, width: int = 8, seed: i
     Returns
     -------
     (n_users, n_films) float32.
-
-    Taught in: 12_capstone.
     """
     import torch
 
@@ -103,7 +93,7 @@ def fit_likes(movies: data.Dataset, rows: np.ndarray, *, width: int = 8, seed: i
         u, v = a[user[part]], b[film[part]]
         value = loss(u[:, 0] + v[:, 0] + (u[:, 1:] * v[:, 1:]).sum(1), torch.from_numpy(liked[part]))
         adam.zero_grad()
-        (value + EVEN * ((u**2).sum(1).mean() + (v**2).sum(1).mean())).backward()
+        (value + _EVEN * ((u**2).sum(1).mean() + (v**2).sum(1).mean())).backward()
         adam.step()
     return (a[:, :1] + b[:, 0] + a[:, 1:] @ b[:, 1:].T).detach().numpy()
 
@@ -115,8 +105,6 @@ def film_facts(movies: data.Dataset, least: int = 20) -> tuple[np.ndarray, np.nd
     -------
     The rows of the films with at least ``least`` ratings and a year, (n_films,); the users' gender and age group,
     (n_users, 4); the films' genres, decade and ten directions of their texts, (n_films, q). Each has a constant first.
-
-    Taught in: 12_capstone.
     """
     from .text import encode
 
@@ -133,9 +121,6 @@ def film_facts(movies: data.Dataset, least: int = 20) -> tuple[np.ndarray, np.nd
 
 
 def indices(movies: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The row of the user and of the film of each rating.
-
-    Taught in: 12_capstone.
-    """
+    """The row of the user and of the film of each rating."""
     tables = ((movies.users, "user_id"), (movies.items, "item_id"))
     return tuple(pd.Index(table[name]).get_indexer(movies.interactions[name]) for table, name in tables)

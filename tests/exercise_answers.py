@@ -349,7 +349,7 @@ ANSWERS = {
         ],
         alternatives=[lambda weights, history, item, n: sorted(history.tolist(), key=lambda j: -weights[j, item])[:n]],
     ),
-    "06.1": Exercise(
+    "07.1": Exercise(
         probes=[
             [[0.25, 0.25, 0.5], [1.0, 2.0, 5.0], [0.3, 0.2, 0.1]],
             [[1.0, 0.0, 0.0], [1.0, 4.0, 2.0], [0.05, 0.4, 0.2]],
@@ -372,7 +372,7 @@ ANSWERS = {
         ],
         alternatives=[lambda policy, weights, rates: float(policy @ (weights * rates))],
     ),
-    "07.1": Exercise(
+    "09.1": Exercise(
         probes=[
             [[0.5, 0.1, 0.2, 0.05], [0.25, 0.25, 0.1, 0.4], [1, 0, 1, 0]],
             [[0.9, 0.0, 0.3], [0.5, 0.2, 0.3], [0, 1, 1]],
@@ -401,7 +401,7 @@ ANSWERS = {
             lambda chances, propensities, rewards: float(np.average(rewards, weights=chances / propensities)),
         ],
     ),
-    "07.2": Exercise(
+    "09.2": Exercise(
         probes=[
             [[3.0, 1.0, 4.0, 1.0, 5.0], [2.0, 1.0, 3.0, 0.0, 6.0]],
             [[0.0, 2.0, 2.0, 7.0], [1.0, 1.0, 5.0, 3.0]],
@@ -432,7 +432,7 @@ ANSWERS = {
         ],
         alternatives=[lambda y, x: y - np.polyfit(x, y, 1)[0] * (x - x.mean())],
     ),
-    "08.1": Exercise(
+    "10.1": Exercise(
         probes=[
             [[1, 0, 1, 0, 0], 2, 5],
             [[0, 1, 1, 0, 1], 12, 5],
@@ -457,7 +457,7 @@ ANSWERS = {
         ],
         alternatives=[_ndcg],
     ),
-    "09.1": Exercise(
+    "11.1": Exercise(
         probes=[
             [[2.0, 1.5, 3.0], [1.0, 2.5, 3.0]],
             [[0.5, -0.25], [-1.5, 0.75]],
@@ -479,7 +479,7 @@ ANSWERS = {
         ],
         alternatives=[lambda first_ab, first_ba: first_ab - (first_ab + first_ba) / 2],
     ),
-    "12.1": Exercise(
+    "16.1": Exercise(
         probes=[
             [[0, 1, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1], [2.0, 3.0], [5.0, 10.0]],
             [[2, 0, 2, 2, 1], [1, 0, 1, 1, 1], [1.5, 0.5, 4.0], [1.0, 0.25, 9.0]],
@@ -502,7 +502,7 @@ ANSWERS = {
         ],
         alternatives=[_charged_at_once],
     ),
-    "12.2": Exercise(
+    "16.2": Exercise(
         probes=[[[0.5, 0.7, 0.8, 0.6]], [[0.5, 0.6, 0.65]], [[0.9, 0.4, 0.5, 0.55]]],
         hint="the best value of all days but the last, less the value of the last day",
         wrong=[
@@ -513,7 +513,7 @@ ANSWERS = {
         ],
         alternatives=[lambda curve: sorted(curve[:-1])[-1] - curve[-1]],
     ),
-    "12.3": Exercise(
+    "16.3": Exercise(
         probes=[
             [[0, 0, 1, 1, 1, 1, 2, 2], 2],
             [[3, 1, 1, 2, 3, 2, 3, 3, 2, 2], 2],

@@ -75,7 +75,7 @@ def _rate_of_all_earlier(users, liked):
     return [0.5 if n == 0 else float(liked[:n].mean()) for n in range(len(liked))]
 
 
-# --- 08
+# --- 10
 
 
 def _holm_by_loop(p_values):
@@ -96,7 +96,7 @@ def _holm_that_falls(p_values):
     return np.minimum(p_values * (len(p_values) - ranks), 1)
 
 
-# --- 09
+# --- 11
 
 
 def _best_cut(scores, labels):
@@ -116,7 +116,7 @@ def _kappa_by_table(judge, human):
     return (agreed - chance) / (1 - chance)
 
 
-# --- 10
+# --- 12
 
 
 def _group_means(values, groups):
@@ -256,7 +256,7 @@ TASTES = [
     [[[1.0, 0.0, 0.0], [0.0, 5.0, 0.0]], [[1.0, 1.0, 1.0], [0.0, 0.5, 2.0]]],
 ]
 
-# --- 11
+# --- 14
 
 
 def _fifo(requests, capacity, renew=False, keep=False, limit=0):
@@ -645,7 +645,7 @@ MORE = {
         ],
         "alternatives": [_rate_so_far],
     },
-    "06.2": {
+    "07.2": {
         "probes": [[3, 10, 1.0, 1.0], [0, 7, 2.0, 30.0], [12, 400, 0.5, 0.5]],
         "hint": "add the clicks to a and the misses to b; then put both into the formulas",
         "wrong": [
@@ -668,7 +668,7 @@ MORE = {
         ],
         "alternatives": [lambda k, n, a, b: [(a + k) / (a + b + n), _beta_sd(a + k, b + n - k)]],
     },
-    "06.3": {
+    "07.3": {
         "probes": ROUNDS,
         "hint": "the largest worth times rate, less what the round's policy earns; then the sum so far",
         "wrong": [
@@ -698,7 +698,7 @@ MORE = {
             ]
         ],
     },
-    "06.4": {
+    "07.4": {
         "probes": LATE,
         "hint": "count only impressions that are at least `wait` rounds old, clicks and misses alike",
         "wrong": [
@@ -735,7 +735,7 @@ MORE = {
             ]
         ],
     },
-    "07.3": {
+    "09.3": {
         "probes": WEIGHED,
         "hint": "the square of the sum of the weights over the sum of their squares",
         "wrong": [
@@ -758,7 +758,7 @@ MORE = {
         ],
         "alternatives": [lambda new, old: len(new) / (1 + np.var(new / old) / np.mean(new / old) ** 2)],
     },
-    "07.4": {
+    "09.4": {
         "probes": LOGGED,
         "hint": "the model's value, plus the weight times what the model got wrong about the item that was shown",
         "wrong": [
@@ -787,7 +787,7 @@ MORE = {
             lambda new, old, y, predicted, value: value.mean() + np.mean(new / old * y) - np.mean(new / old * predicted)
         ],
     },
-    "08.2": {
+    "10.2": {
         "probes": PAIRED,
         "hint": "the mean of the differences over their standard deviation divided by the root of n",
         "wrong": [
@@ -812,7 +812,7 @@ MORE = {
             )
         ],
     },
-    "08.3": {
+    "10.3": {
         "probes": P_VALUES,
         "hint": "sort, multiply by m, m - 1 and so on, let nothing fall, cut at one, and put them back in order",
         "wrong": [
@@ -826,7 +826,7 @@ MORE = {
         ],
         "alternatives": [_holm_by_loop],
     },
-    "08.4": {
+    "10.4": {
         "probes": RECALLS,
         "hint": "the mean over users with something relevant, where no list means that nothing was found",
         "wrong": [
@@ -853,7 +853,7 @@ MORE = {
             )
         ],
     },
-    "09.2": {
+    "11.2": {
         "probes": DUELS,
         "hint": "compare the pick in the first order with the one in the second; zero where they differ",
         "wrong": [
@@ -877,7 +877,7 @@ MORE = {
             ]
         ],
     },
-    "09.3": {
+    "11.3": {
         "probes": CLASSES,
         "hint": "chance agreement is both saying one by chance, plus both saying zero by chance",
         "wrong": [
@@ -897,7 +897,7 @@ MORE = {
         ],
         "alternatives": [_kappa_by_table],
     },
-    "09.4": {
+    "11.4": {
         "probes": JUDGED,
         "hint": "choose the cut on the development rows, report on the others",
         "wrong": [
@@ -920,7 +920,7 @@ MORE = {
         ],
         "alternatives": [lambda scores, labels, dev: _accuracy(scores, labels, dev, ~dev)],
     },
-    "10.1": {
+    "12.1": {
         "probes": [
             [[1.0, 2.0, 3.0, 5.0, 4.0, 0.5], [0, 1, 0, 1, 2, 2]],
             [[0.2, 0.9, 0.4, 0.4, 0.8, 0.1, 0.7], [3, 3, 1, 1, 1, 2, 3]],
@@ -947,7 +947,7 @@ MORE = {
         ],
         "alternatives": [lambda v, g: v.mean() - pd.Series(v).groupby(g).mean().min()],
     },
-    "10.2": {
+    "12.2": {
         "probes": [
             [[[0, 1, 2], [3, 0, 4]], [1, 0, 0, 1, 0]],
             [[[2, 0], [1, 3], [4, 2]], [0, 1, 1, 0, 1]],
@@ -982,7 +982,7 @@ MORE = {
             )
         ],
     },
-    "10.3": {
+    "12.3": {
         "probes": [
             [[[1, 2], [1, 2], [3, 4], [3, 4], [3, 4]]],
             [[[0, 0, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]]],
@@ -1006,7 +1006,7 @@ MORE = {
         ],
         "alternatives": [lambda rows: min(rows.tolist().count(row) for row in rows.tolist())],
     },
-    "10.4": {
+    "12.4": {
         "probes": [
             [[0.1, 0.4, 0.9, 0.2], [0.5, 0.3, 0.9]],
             [[2.0, 1.0, 3.0], [1.0, 1.5, 0.5, 2.5]],
@@ -1032,7 +1032,7 @@ MORE = {
             lambda a, b: sum((x < y) + (x == y) / 2 for x in a.tolist() for y in b.tolist()) / (len(a) * len(b))
         ],
     },
-    "11.1": {
+    "14.1": {
         "probes": [
             [[100, 10, 50], [20, 5, 5]],
             [[3, 0, 7], [3, 0, 1]],
@@ -1058,7 +1058,7 @@ MORE = {
             lambda users, hits: np.average(hits / np.maximum(users, 1), weights=users) if users.any() else 0.0
         ],
     },
-    "11.2": {
+    "14.2": {
         "probes": [
             [[1, 2, 1, 3, 1, 2, 4, 1], 2],
             [[5, 5, 5, 6, 7, 5, 6, 8, 5], 3],
@@ -1086,7 +1086,7 @@ MORE = {
         ],
         "alternatives": [_fifo],
     },
-    "11.3": {
+    "14.3": {
         "probes": [[[1, 2, 3]], [[0.5, 0.1, 0.1, 0.4]], [[7, 1, 1, 1, 1, 1, 1, 1]]],
         "hint": "each one waits for all before it in the queue, and for itself",
         "wrong": [
@@ -1103,7 +1103,7 @@ MORE = {
         ],
         "alternatives": [lambda seconds: [sum(seconds[: i + 1]) for i in range(len(seconds))]],
     },
-    "11.4": {
+    "14.4": {
         "probes": [
             [[0, 2, 4, 6, 1, 3, 5], 2],
             [[0, 3, 6, 1, 4, 7, 2, 5], 3],

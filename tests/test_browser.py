@@ -155,8 +155,8 @@ WIDGETS = {
     "03": ("TextExplorer", "textarea"),
     "04": ("fusion_explorer", ".noUi-handle"),
     "05": ("Explorer", "select"),
-    "06": ("Explorer", ".noUi-handle"),
-    "08": ("explore", "select"),
+    "07": ("Explorer", ".noUi-handle"),
+    "10": ("explore", "select"),
 }
 # A widget follows the keyboard whatever its models have learnt: a few reviews, one pass over the likes.
 QUICK = """

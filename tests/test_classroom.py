@@ -40,7 +40,7 @@ SHADOW = (
 ENDLESS = SNIPS + "[0 for _ in iter(int, 1)]"
 
 
-def released(number: str = "07") -> nbformat.NotebookNode:
+def released(number: str = "09") -> nbformat.NotebookNode:
     (master,) = masters.read_masters(NOTEBOOKS, [number])
     return masters.student_copy(master)
 
@@ -50,14 +50,14 @@ def cell(node, name):
     return found
 
 
-def answered(source: str = RIGHT, name: str = "07-ex1") -> nbformat.NotebookNode:
+def answered(source: str = RIGHT, name: str = "09-ex1") -> nbformat.NotebookNode:
     """The student's notebook 07 with one answer in it."""
     node = released()
     cell(node, name).source = source
     return node
 
 
-def hand_in(folder: Path, student: str, node, file: str = "07_off_policy_evaluation.ipynb") -> None:
+def hand_in(folder: Path, student: str, node, file: str = "09_off_policy_evaluation.ipynb") -> None:
     (folder / student).mkdir(parents=True, exist_ok=True)
     text = node if isinstance(node, str) else json.dumps(node)
     (folder / student / file).write_text(text, "utf-8")
@@ -65,7 +65,7 @@ def hand_in(folder: Path, student: str, node, file: str = "07_off_policy_evaluat
 
 def tampered():
     node = released()
-    cell(node, "07-ex1-check").source = "print('exercise 07.1: right')"
+    cell(node, "09-ex1-check").source = "print('exercise 09.1: right')"
     return node
 
 
@@ -81,7 +81,7 @@ def without_marks(*, ids: bool):
 def moved():
     """The answer stands in a cell of the student's own, and the cell for it is gone."""
     node = released()
-    node.cells.remove(cell(node, "07-ex1"))
+    node.cells.remove(cell(node, "09-ex1"))
     node.cells.insert(3, new_code_cell(RIGHT))
     return node
 
@@ -89,7 +89,7 @@ def moved():
 def deleted():
     node = released()
     node.cells = [
-        c for c in node.cells if "nbgrader" not in c.metadata or c.metadata["nbgrader"]["grade_id"] > "07-ex2"
+        c for c in node.cells if "nbgrader" not in c.metadata or c.metadata["nbgrader"]["grade_id"] > "09-ex2"
     ]
     return node
 
@@ -104,9 +104,9 @@ def with_helper():
 
 def split():
     node = answered("half = 2\n" + RIGHT)
-    position = node.cells.index(cell(node, "07-ex1"))
+    position = node.cells.index(cell(node, "09-ex1"))
     second = json.loads(json.dumps(node.cells[position]))
-    blank = json.loads(json.dumps(cell(released(), "07-ex1")))
+    blank = json.loads(json.dumps(cell(released(), "09-ex1")))
     second["source"] = "# the same again\n" + RIGHT
     node.cells[position + 1 : position + 1] = [nbformat.from_dict(second), nbformat.from_dict(blank)]
     return node
@@ -134,7 +134,7 @@ CASES = {
     "helper": (with_helper(), 1, "right"),
     "split": (split(), 1, "right"),
 }
-for (name, body), (_, hint) in zip(WRONG.items(), ANSWERS["07.1"].wrong, strict=True):
+for (name, body), (_, hint) in zip(WRONG.items(), ANSWERS["09.1"].wrong, strict=True):
     CASES[name] = answered(SNIPS + body), 0, f"Hint: {hint}"
 
 
@@ -146,14 +146,14 @@ def graded(tmp_path_factory):
         hand_in(top / "in", student, node)
     hand_in(top / "in", "renamed", answered(), "homework (final) 2.ipynb")
     (top / "in" / "nested" / "week1").mkdir(parents=True)
-    (top / "in" / "nested" / "week1" / "07.ipynb").write_text(json.dumps(answered()), "utf-8")
+    (top / "in" / "nested" / "week1" / "09.ipynb").write_text(json.dumps(answered()), "utf-8")
     (top / "in" / "loose.ipynb").write_text(json.dumps(answered()), "utf-8")
-    solved = json.loads((NOTEBOOKS / "07_off_policy_evaluation.ipynb").read_text("utf-8"))
+    solved = json.loads((NOTEBOOKS / "09_off_policy_evaluation.ipynb").read_text("utf-8"))
     hand_in(top / "in", "teacher", solved)
     hand_in(top / "in", "copies", released())
     hand_in(top / "in", "copies", answered(), "07 (1).ipynb")
     hand_in(top / "in", "half", json.dumps(answered())[:5000])
-    hand_in(top / "in", "half", released("06"), "06.ipynb")
+    hand_in(top / "in", "half", released("07"), "07.ipynb")
     for student, text in {"empty": "", "list": "[1, 2]", "odd": '{"cells": [null, 3]}', "deep": "[" * 99999}.items():
         hand_in(top / "in", student, text)
     hand_in(top / "in", "foreign", {"cells": [{"cell_type": "code", "source": "1"}]}, "own.ipynb")
@@ -167,7 +167,7 @@ def graded(tmp_path_factory):
     return {report.student: report for report in reports}, rows, top, seconds, said
 
 
-def mark(graded, student, name="07.1"):
+def mark(graded, student, name="09.1"):
     (found,) = [m for m in graded[0][student].marks if m.name == name]
     return found
 
@@ -177,7 +177,7 @@ def test_each_kind_of_answer_earns_what_it_must(graded, student):
     _, points, words = CASES[student]
     assert mark(graded, student).points == points
     assert words in mark(graded, student).message
-    assert graded[1][student]["07.1"] == str(points)
+    assert graded[1][student]["09.1"] == str(points)
 
 
 def test_a_class_of_thirty_takes_less_than_two_minutes(graded):
@@ -192,22 +192,22 @@ def test_a_notebook_is_known_wherever_it_lies(graded, student):
 
 def test_the_master_earns_full_marks_and_the_release_none(graded):
     row = graded[1]["teacher"]
-    assert [row[name] for name in ("07.1", "07.2")] == ["1", "1"]
+    assert [row[name] for name in ("09.1", "09.2")] == ["1", "1"]
     assert graded[1]["blank"]["points"] == "0"
 
 
 @pytest.mark.parametrize("student", ["half", "empty", "list", "odd", "deep"])
 def test_what_cannot_be_read_is_named_and_the_rest_graded(graded, student):
-    assert "07_off_policy_evaluation.ipynb is not a notebook that can be read" in graded[1][student]["notes"]
+    assert "09_off_policy_evaluation.ipynb is not a notebook that can be read" in graded[1][student]["notes"]
     assert mark(graded, student).message == "the notebook was not handed in"
     assert graded[1][student]["points"] == "0"
-    assert "06.1" in graded[1][student], "the other notebook that was handed in has its column"
+    assert "07.1" in graded[1][student], "the other notebook that was handed in has its column"
 
 
 def test_unusual_submissions_are_noted(graded):
     notes = {student: row["notes"] for student, row in graded[1].items()}
     assert "this check was changed" in notes["tampered"]
-    assert "07-ex1: no answer was found" in notes["deleted"]
+    assert "09-ex1: no answer was found" in notes["deleted"]
     assert "found by the cell's id" in notes["no_marks"]
     assert "found by the function's name" in notes["moved"]
     assert notes["nothing"] == "no notebook was handed in"
@@ -217,7 +217,7 @@ def test_unusual_submissions_are_noted(graded):
 
 def test_a_lost_kernel_costs_one_exercise_only(tmp_path):
     node = answered("import os\nos._exit(1)")
-    cell(node, "07-ex2").source = "def cuped(y, x):\n    return y - np.polyfit(x, y, 1)[0] * (x - x.mean())"
+    cell(node, "09-ex2").source = "def cuped(y, x):\n    return y - np.polyfit(x, y, 1)[0] * (x - x.mean())"
     hand_in(tmp_path / "in", "ann", node)
     (report,) = classroom.grade(tmp_path / "in", tmp_path / "s.csv", NOTEBOOKS, say=lambda _: None)
     assert [m.points for m in report.marks][:2] == [0, 1]
@@ -233,7 +233,7 @@ def test_every_student_gets_a_page_that_shows_points_hint_and_answer(graded):
     assert {path.stem for path in folder.glob("*.html")} == set(graded[1])
     page = BeautifulSoup((folder / "ips.html").read_text("utf-8"), "html.parser")
     assert page.html["lang"] == "en"
-    assert ANSWERS["07.1"].wrong[0][1] in page.text and WRONG["ips"] in page.pre.text
+    assert ANSWERS["09.1"].wrong[0][1] in page.text and WRONG["ips"] in page.pre.text
     assert "0 of 1" in " ".join(page.text.split())
 
 
@@ -269,7 +269,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     done = int(again.split(" of 4 were graded before")[0])
     assert done >= 2 and f"[{done + 1}/4]" in again and "4 graded: s.csv" in again
     rows = list(csv.DictReader((tmp_path / "s.csv").open(encoding="utf-8")))
-    assert [(row["student"], row["07.1"]) for row in rows] == [(f"s{n}", "1") for n in range(4)]
+    assert [(row["student"], row["09.1"]) for row in rows] == [(f"s{n}", "1") for n in range(4)]
 
 
 def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
@@ -319,7 +319,7 @@ def test_what_is_wrong_with_a_call_is_said_in_one_line(tmp_path, capsys, monkeyp
 def master_of(tmp_path, *cells):
     folder = tmp_path / "masters"
     folder.mkdir()
-    nbformat.write(new_notebook(cells=list(cells)), folder / "07_own.ipynb")
+    nbformat.write(new_notebook(cells=list(cells)), folder / "09_own.ipynb")
     return folder
 
 
@@ -336,10 +336,10 @@ def small_master(tmp_path, total=4):
     check = {"grade": True, "locked": True, "points": 2}
     return master_of(
         tmp_path,
-        new_markdown_cell("# Own\n\n## Exercise 07.1 · Add"),
+        new_markdown_cell("# Own\n\n## Exercise 09.1 · Add"),
         new_code_cell("import time\nzero = [1]\nglobals()['zero'][0] = 0"),
-        exercise_cell(ADD, "07-ex1", solution=True),
-        exercise_cell(TEST.format(total), "07-ex1-check", **check),
+        exercise_cell(ADD, "09-ex1", solution=True),
+        exercise_cell(TEST.format(total), "09-ex1-check", **check),
     )
 
 
@@ -356,21 +356,21 @@ def test_hidden_tests_are_out_of_the_release_and_count_in_grading(tmp_path):
 def test_a_lesson_that_reading_does_not_understand_runs_whole(tmp_path):
     """`globals()['zero'][0] = 0` names nothing, so only the whole lesson gives the teacher's answer its points."""
     folder = small_master(tmp_path)
-    hand_in(tmp_path / "in", "ann", (folder / "07_own.ipynb").read_text("utf-8"))
+    hand_in(tmp_path / "in", "ann", (folder / "09_own.ipynb").read_text("utf-8"))
     (report,) = classroom.grade(tmp_path / "in", tmp_path / "s.csv", folder, say=lambda _: None)
-    assert (report.points, report.marks[0].out_of, report.marks[0].title) == (2, 2, "Exercise 07.1 · Add")
+    assert (report.points, report.marks[0].out_of, report.marks[0].title) == (2, 2, "Exercise 09.1 · Add")
 
 
 def test_a_master_that_fails_its_own_check_stops_the_grading(tmp_path):
     folder = small_master(tmp_path, total=5)
-    hand_in(tmp_path / "in", "ann", (folder / "07_own.ipynb").read_text("utf-8"))
-    with pytest.raises(ReclabError, match="07-ex1-check: the teacher's own answer fails"):
+    hand_in(tmp_path / "in", "ann", (folder / "09_own.ipynb").read_text("utf-8"))
+    with pytest.raises(ReclabError, match="09-ex1-check: the teacher's own answer fails"):
         classroom.grade(tmp_path / "in", tmp_path / "s.csv", folder, say=lambda _: None)
 
 
 def test_a_students_copy_is_no_master(tmp_path):
-    masters.release(masters.read_masters(NOTEBOOKS, ["07"]), tmp_path / "out")
-    with pytest.raises(ReclabError, match="07-ex1 holds no solution"):
+    masters.release(masters.read_masters(NOTEBOOKS, ["09"]), tmp_path / "out")
+    with pytest.raises(ReclabError, match="09-ex1 holds no solution"):
         masters.read_masters(tmp_path / "out")
 
 
@@ -434,11 +434,11 @@ def test_no_solution_and_no_output_is_in_the_release(series):
 
 def test_the_release_runs_to_the_first_exercise(series, tmp_path):
     env = kernel_environment(get_profile("laptop"), derived=tmp_path / "derived", ledger=tmp_path / "ledger")
-    path = series / "07_off_policy_evaluation.ipynb"
+    path = series / "09_off_policy_evaluation.ipynb"
     run = run_notebook(path, env=env)
     code = [c for c in run.node.cells if c.cell_type == "code"]
     first = next(n for n, c in enumerate(code, 1) if c.metadata.get("nbgrader", {}).get("grade"))
-    assert run.error.startswith(f"cell [{first}]: NotYet: exercise 07.1: your function returns nothing yet")
+    assert run.error.startswith(f"cell [{first}]: NotYet: exercise 09.1: your function returns nothing yet")
 
 
 # --- nbgrader's own release and grading of the same masters
@@ -472,7 +472,7 @@ def test_nbgrader_grades_the_same(tmp_path):
     folder = small_master(tmp_path)
     source = tmp_path / "source" / "week"
     source.mkdir(parents=True)
-    master = (folder / "07_own.ipynb").read_text("utf-8")
+    master = (folder / "09_own.ipynb").read_text("utf-8")
     (source / "own.ipynb").write_text(master, "utf-8")
     nbgrader(tmp_path, "generate_assignment", "week")
     blank = (tmp_path / "release" / "week" / "own.ipynb").read_text("utf-8")

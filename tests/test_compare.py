@@ -78,19 +78,19 @@ def test_what_is_no_receipt_is_refused(other):
 def certificate(monkeypatch, tmp_path, value, edit=False):
     monkeypatch.setenv("RECLAB_LEDGER", str(tmp_path))
     monkeypatch.setattr(results, "_ledger", {})
-    results.check("07.fisher_p_men", value)
-    published = compare.published("07")
+    results.check("09.fisher_p_men", value)
+    published = compare.published("09")
     monkeypatch.setattr(compare, "present", lambda number: deepcopy(published))
     if edit:
-        edited = deepcopy(published) | {"notebooks": [{"name": "07", "code": "edited"}]}
+        edited = deepcopy(published) | {"notebooks": [{"name": "09", "code": "edited"}]}
         monkeypatch.setattr(compare, "present", lambda number: edited)
-    return compare.certificate(["07"]).loc["07"]
+    return compare.certificate(["09"]).loc["09"]
 
 
 def test_a_certificate_counts_what_was_reproduced(monkeypatch, tmp_path):
     line = certificate(monkeypatch, tmp_path, 0.0392)
     assert (line["run"], line["within"], line["outside"]) == (1, 1, 0)
-    assert line["published"] == len(results.bands("07"))
+    assert line["published"] == len(results.bands("09"))
     assert (line["differs"], line["likely why"]) == ("nothing", "")
 
 
@@ -103,42 +103,42 @@ def test_a_certificate_says_why_a_result_lies_outside(monkeypatch, tmp_path):
 def test_an_edited_notebook_differs_from_the_published_one(monkeypatch, tmp_path):
     from reclab.series import find_notebooks, notebooks_folder
 
-    (path,) = find_notebooks(["07"], notebooks_folder())
+    (path,) = find_notebooks(["09"], notebooks_folder())
     node = nbformat.read(path, as_version=4)
     next(cell for cell in node.cells if cell.cell_type == "code" and "norm" in cell.source).source += "\nx = 1"
     (tmp_path / "notebooks").mkdir()
     nbformat.write(node, tmp_path / "notebooks" / path.name)
-    before = compare.present("07")
+    before = compare.present("09")
     monkeypatch.chdir(tmp_path)
-    assert compare.differences(before, compare.present("07"))["what"].to_list() == ["code of 07"]
+    assert compare.differences(before, compare.present("09"))["what"].to_list() == ["code of 07"]
 
 
 def test_a_notebook_without_bands_has_no_certificate(monkeypatch):
     monkeypatch.setattr(results, "meta", lambda number: {})
     with pytest.raises(ReclabError, match="no bands are published for notebook 07"):
-        compare.published("07")
+        compare.published("09")
 
 
 @pytest.mark.parametrize("with_receipt", [True, False])
 def test_what_is_published_is_the_stored_run_or_else_the_runs_of_the_bands(monkeypatch, tmp_path, with_receipt):
     bands = 'notebook = "of the bands"\nprofile = "laptop"\nsource = "of the bands"\nversion_torch = "1.0"\n'
     (tmp_path / "laptop" / "receipts").mkdir(parents=True)
-    (tmp_path / "laptop" / "07.toml").write_text(f"[meta]\n{bands}", "utf-8")
-    file, sources, code = tmp_path / "laptop" / "receipts" / "07.json", {"a.py": "1" * 64}, "2" * 64
-    stored = json.loads((results.expected_folder() / "laptop" / "receipts" / "07.json").read_text("utf-8"))
+    (tmp_path / "laptop" / "09.toml").write_text(f"[meta]\n{bands}", "utf-8")
+    file, sources, code = tmp_path / "laptop" / "receipts" / "09.json", {"a.py": "1" * 64}, "2" * 64
+    stored = json.loads((results.expected_folder() / "laptop" / "receipts" / "09.json").read_text("utf-8"))
     stored |= {"sources": sources, "versions": {"torch": "2.0"}}
     stored["notebooks"][0]["code"] = code
     if with_receipt:
         file.write_text(json.dumps(stored), "utf-8")
     monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
-    found = compare.published("07")
+    found = compare.published("09")
     source = receipts.source_hash(sources)
     wanted = (code, source, "2.0") if with_receipt else ("of the bands", "of the bands", "1.0")
     assert (found["notebooks"], found["sources"], found["versions"]) == (
-        [{"name": "07", "code": wanted[0]}],
+        [{"name": "09", "code": wanted[0]}],
         {"of the package": wanted[1]},
         {"torch": wanted[2]},
     )
     file.write_text('{"schema"', "utf-8")
     with pytest.raises(ReclabError, match="is not whole JSON"):
-        compare.published("07")
+        compare.published("09")

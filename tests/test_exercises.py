@@ -78,12 +78,12 @@ def test_each_notebook_has_exercises_in_steps_and_a_lab(master):
 
 def test_other_wrong_answers_get_the_first_hint():
     with pytest.raises(exercises.NotYet, match="Hint: each option contributes"):
-        exercises.check("06.1", lambda policy, weights, rates: 0.123)
+        exercises.check("07.1", lambda policy, weights, rates: 0.123)
 
 
 def test_a_failing_answer_says_how_it_failed():
     with pytest.raises(exercises.NotYet, match="ZeroDivisionError"):
-        exercises.check("06.1", lambda policy, weights, rates: 1 / 0)
+        exercises.check("07.1", lambda policy, weights, rates: 1 / 0)
 
 
 def test_unknown_exercise_is_named():

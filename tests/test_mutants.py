@@ -46,7 +46,10 @@ def test_a_fault_can_be_planted(mutant):
 
 def test_faults_are_in_every_notebook_and_their_results_have_bands():
     assert len(mutants.MUTANTS) >= 20
-    assert {m.notebook for m in mutants.MUTANTS} >= {f"{n:02}" for n in range(10)} | {"12"}
+    without = {path.name[:2] for path in mutants.series.find_notebooks([], mutants.HERE / "notebooks")} - {
+        m.notebook for m in mutants.MUTANTS
+    }
+    assert without == {"14"}, "what 14 shows is mostly stored"
     for mutant in mutants.MUTANTS:
         bands = results.bands(mutant.notebook, "laptop")
         assert all(any(slices.meet(band, key) for band in bands) for key in mutant.keys), mutant.name
@@ -59,13 +62,13 @@ def test_a_band_catches_a_fault(mutant, tmp_path):
 
 
 def test_cells_without_a_fault_are_not_accused(tmp_path):
-    line = mutants.honest("07", [m for m in mutants.MUTANTS if m.notebook == "07"], tmp_path)
+    line = mutants.honest("09", [m for m in mutants.MUTANTS if m.notebook == "09"], tmp_path)
     assert line["ok"]
     assert not line["bands"]
 
 
 def test_a_fault_that_is_not_there_is_named():
-    fault = mutants.Mutant("gone", "07", ("07.mean_weight",), "ope.py", "no such text", "")
+    fault = mutants.Mutant("gone", "09", ("09.mean_weight",), "ope.py", "no such text", "")
     with pytest.raises(ValueError, match=r"'gone': its text stands 0 times in ope\.py"):
         mutants.replaced("source", fault)
 

@@ -18,7 +18,7 @@ from reclab.profiles import get_profile
 from reclab.runner import Run
 from reclab.series import find_notebooks, notebooks_folder, read_notebook
 
-NAMES = ("07", "08")
+NAMES = ("09", "10")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ PLANTED = {
     threads: ("machine threads", "number of threads"),
     torch: ("version torch", "version of a library"),
     data_file: ("movielens-100k/ml-100k.inter", "other data"),
-    notebook: ("code of 07_off_policy_evaluation", "notebook's code was changed"),
+    notebook: ("code of 09_off_policy_evaluation", "notebook's code was changed"),
     profile: ("profile", "another profile"),
 }
 
@@ -90,13 +90,13 @@ def test_the_planted_cause_is_named(mine, change, tmp_path, capsys):
 
 def test_a_receipt_records_the_threads_the_torch_the_profile_and_the_code_that_ran(mine, monkeypatch):
     """The planted causes once more, as they arise: in what surrounds the run, not in its receipt."""
-    (path,) = find_notebooks(["07"], notebooks_folder())
+    (path,) = find_notebooks(["09"], notebooks_folder())
     node, version = read_notebook(path), metadata.version
     next(cell for cell in node.cells if cell.cell_type == "code" and "check(" in cell.source).source += "\nx = 1"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more than the processor has would be cut to what it has
     monkeypatch.setattr(receipts, "machine", receipts.machine.__wrapped__)  # it is asked once a process
     monkeypatch.setattr(metadata, "version", lambda name: "2.6.0" if name == "torch" else version(name))
-    runs = [Run("07", path.stem, node), Run("08", mine["notebooks"][1]["name"], read_notebook(path))]
+    runs = [Run("09", path.stem, node), Run("10", mine["notebooks"][1]["name"], read_notebook(path))]
     other = receipts.receipt(runs, get_profile("gpu"), started="", complete=True)
     assert other["machine"]["threads"] == 1
     named = set(verify.against(changed(mine, threads), other)["what"])
@@ -120,7 +120,7 @@ def test_the_same_run_differs_in_nothing(mine):
 def test_against_what_is_published_an_edited_notebook_is_named(mine):
     before = set(verify.against(mine)["what"])
     after = set(verify.against(changed(mine, notebook))["what"])
-    assert "code of 07_off_policy_evaluation" in after
+    assert "code of 09_off_policy_evaluation" in after
     assert after >= before
     renamed = changed(mine, lambda receipt: receipt["sources"].update({"ope.py": "0" * 64}))
     assert "sources of the package" in set(verify.against(renamed)["what"])
@@ -207,7 +207,7 @@ def test_each_notebook_is_compared_with_the_run_of_its_own_bands(mine):
 
     table = verify.against(changed(mine, notebook), published=published)
     assert table.loc[table["what"] == "version torch", "theirs"].tolist() == ["2.07", "2.08"]
-    assert table["what"].iloc[0] == "code of 07_off_policy_evaluation"
+    assert table["what"].iloc[0] == "code of 09_off_policy_evaluation"
     assert verify.against(changed(mine, lambda receipt: receipt["notebooks"].clear())).empty
 
 

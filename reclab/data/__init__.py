@@ -1,7 +1,4 @@
-"""Data sets of one shape: users, items, interactions and a card that says where they come from.
-
-Taught in: 01_dataset_construction.
-"""
+"""Data sets of one shape: users, items, interactions and a card that says where they come from."""
 
 from .bandit import open_bandit, open_bandit_log, production_prior
 from .chunks import gather, to_parquet

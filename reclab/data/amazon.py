@@ -1,7 +1,6 @@
 """Amazon Reviews 2018 and 2023: reviews and item metadata of any size, as a stream of tables of one schema.
 
 Source: Hou et al. (2024), arXiv 2403.03952 (2023); Ni, Li and McAuley (2019), doi 10.18653/v1/D19-1018 (2018).
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ TRAPS = (
     "A user may have reviewed an item several times, and '5-core' files are not exactly that.",
     "In some categories most prices are missing, and the categories of every item are empty.",
 )
-EARLIEST, LATEST = 631_152_000, 4_102_444_800  # seconds since 1970: the years 1990 and 2100
+_EARLIEST, _LATEST = 631_152_000, 4_102_444_800  # seconds since 1970: the years 1990 and 2100
 
 # column -> (name in 2018, name in 2023, type)
 _REVIEW = {
@@ -61,8 +60,6 @@ def reviews(source: str | Path, *, positive_from: float = 4, bad: Counter | None
     Raises
     ------
     AssetError, SchemaError : as in `files.opened`; a line is no review; names the line and the field.
-
-    Taught in: 11_efficiency_and_scale.
     """
     name, editions = Path(source).name, []
 
@@ -119,7 +116,7 @@ def _checked(table: pd.DataFrame, edition: int, positive_from: float, name: str,
         table = only(table[column].fillna("") != "", column, "an id")
     table = only(table["rating"].between(0, 5), "rating", "a number from 0 to 5")
     unit, scale = ("s", 1) if edition == 2018 else ("ms", 1000)
-    plausible = table["timestamp"].between(EARLIEST * scale, LATEST * scale)
+    plausible = table["timestamp"].between(_EARLIEST * scale, _LATEST * scale)
     table = only(plausible, "timestamp", f"a time from 1990 to 2100 in {'seconds' if unit == 's' else 'milliseconds'}")
     table["timestamp"] = pd.to_datetime(table["timestamp"].astype("int64"), unit=unit, utc=True)
     table["verified"] = table["verified"].astype("boolean")
@@ -154,8 +151,6 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
     Raises
     ------
     AssetError, SchemaError : as in `reviews`.
-
-    Taught in: 11_efficiency_and_scale.
     """
     name = Path(source).name
     for table in json_tables(source, lambda rows: pd.DataFrame(list(map(_item, rows))), bad):
@@ -202,10 +197,7 @@ def _texts(value) -> list[str]:
 
 
 def price(value) -> tuple[float, float]:
-    """Both ends of a price in dollars, NaN where there is none: 25, "$25.00", "$9.99 - $19.99", "from 5.99", "", CSS.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Both ends of a price in dollars, NaN for none: 25, "$25.00", "$9.99 - $19.99", "from 5.99", "", CSS."""
     if isinstance(value, str):
         found = _PRICE.fullmatch(value) if len(value) < 60 else None
         ends = [float(end.replace(",", "")) for end in found.groups() if end] if found else []

@@ -1,7 +1,6 @@
 """The Open Bandit Dataset, small and full: a real log of what a fashion shop showed, with its propensities and clicks.
 
 Source: Saito et al., Open Bandit Dataset and Pipeline (2020), arXiv 2008.07146; CC BY 4.0.
-Taught in: 01_dataset_construction, 06_thompson_sampling and 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from .files import keep
 from .lines import delimited
 from .schema import Card, Dataset
 
-CAMPAIGNS = ("all", "men", "women")
-POLICIES = ("random", "bts")
+_CAMPAIGNS = ("all", "men", "women")
+_POLICIES = ("random", "bts")
 _FEATURES = [f"user_feature_{number}" for number in range(4)]
 
 TRAPS = (
@@ -44,7 +43,6 @@ def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
     AssetError : the files are neither cached nor can they be fetched.
 
     Source: Saito et al. (2020), arXiv 2008.07146.
-    Taught in: 01_dataset_construction.
     """
     _known(campaign, policy)
     files = assets.fetch("open-bandit-small")
@@ -71,7 +69,7 @@ def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
 
 
 def _known(campaign: str, policy: str) -> None:
-    for kind, name, known in (("campaign", campaign, CAMPAIGNS), ("policy", policy, POLICIES)):
+    for kind, name, known in (("campaign", campaign, _CAMPAIGNS), ("policy", policy, _POLICIES)):
         if name not in known:
             raise UnknownNameError(kind, name, known)
 
@@ -95,7 +93,6 @@ def open_bandit_log(
     AssetError, SchemaError : as in `files.opened`; a value is none of those above; names the row and the column.
 
     Source: Saito et al. (2020), arXiv 2008.07146.
-    Taught in: 11_efficiency_and_scale.
     """
     _known(campaign, policy)
     member = f"{policy}/{campaign}/{campaign}.csv"
@@ -151,7 +148,6 @@ def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:
     UnknownNameError : no such campaign.
 
     Source: prior of the BTS policy of Saito et al. (2020), arXiv 2008.07146; Apache-2.0.
-    Taught in: 06_thompson_sampling.
     """
     _known(campaign, "bts")
     prior = yaml.safe_load(assets.fetch("open-bandit-small")["prior_bts.yaml"].read_text("utf-8"))[campaign]

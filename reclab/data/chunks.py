@@ -1,7 +1,6 @@
 """A stream of tables kept as partitioned Parquet: all rows of a user in one part, each item once.
 
 A part holds some of the users, so that whoever works a part at a time (a worker, a process, a loop) needs no other.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -63,8 +62,6 @@ def to_parquet(tables: Iterable[pd.DataFrame], folder: str | Path, *, parts: int
     ------
     ReclabError : the folder holds something, or cannot be written.
     SchemaError : a column is missing, a table has other columns than the first, or there is no table.
-
-    Taught in: 11_efficiency_and_scale.
     """
     folder = Path(folder)
     if not 1 <= parts <= 999:
@@ -153,8 +150,6 @@ def gather(tables: Iterable[pd.DataFrame], card: Card, items: Iterable[pd.DataFr
     Raises
     ------
     SchemaError : there is no table, or what `Dataset` refuses.
-
-    Taught in: 11_efficiency_and_scale.
     """
     pieces = list(tables)
     if not pieces:

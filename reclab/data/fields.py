@@ -1,7 +1,4 @@
-"""Fields of JSON objects whose types are not what they should be.
-
-Taught in: 11_efficiency_and_scale.
-"""
+"""Fields of JSON objects whose types are not what they should be."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 
 
 def column_of(values: list, kind: pa.DataType) -> pa.Array:
-    """Values as one type; where some are of another, those that say the same in it, and the rest missing.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Values as one type; where some are of another, those that say the same in it, and the rest missing."""
     try:
         return pa.array(values, kind)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
@@ -31,20 +25,14 @@ def column_of(values: list, kind: pa.DataType) -> pa.Array:
 
 
 def as_text(value) -> str | None:
-    """A str without half characters, or a whole number as text; of anything else nothing.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """A str without half characters, or a whole number as text; of anything else nothing."""
     if isinstance(value, str):  # half of a surrogate pair is no character
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
 def as_number(value) -> float | None:
-    """A finite number, also of a str such as "4.5"; of anything else nothing.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """A finite number, also of a str such as "4.5"; of anything else nothing."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -55,19 +43,13 @@ def as_number(value) -> float | None:
 
 
 def as_whole(value) -> int | None:
-    """A whole number of 64 bits, also of a str or of 4.0; of anything else nothing.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """A whole number of 64 bits, also of a str or of 4.0; of anything else nothing."""
     number = as_number(value)
     return int(number) if number is not None and number == int(number) and abs(number) < 2**63 else None
 
 
 def unmarked(text: str) -> str:
-    """A text without tags and entities: "Tea<br />&amp; cake" gives "Tea & cake".
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """A text without tags and entities: "Tea<br />&amp; cake" gives "Tea & cake"."""
     if "<" not in text and "&" not in text:
         return text
     bare = _TAG.sub(" ", text)

@@ -1,7 +1,6 @@
 """Opening files of any size: plain, gzip or zip, with what stands in their place refused by name.
 
 Nothing is ever unpacked to the disk.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .schema import listed
 
 BLOCK = 4 << 20  # bytes of text that are parsed at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
-BOM = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 _BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, csv.Error),
     *(ValueError, RuntimeError, pa.ArrowException),
@@ -36,10 +35,7 @@ _BROKEN = (
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn what a damaged or foreign file sets off into one line that names the file.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Turn what a damaged or foreign file sets off into one line that names the file."""
     try:
         yield
     except ReclabError:
@@ -53,18 +49,12 @@ def named(path: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The reason in one short line.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """The reason in one short line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def members(source: str | Path) -> list[str]:
-    """Names of the files in a folder or a zip file, shortest first; of any other file its own name.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Names of the files in a folder or a zip file, shortest first; of any other file its own name."""
     path = Path(source)
     with named(path):
         if path.is_dir():
@@ -88,8 +78,6 @@ def find(source: str | Path, member: str) -> str:
     Raises
     ------
     AssetError : it holds no such file.
-
-    Taught in: 11_efficiency_and_scale.
     """
     names = members(source)
     for name in names:
@@ -106,8 +94,6 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     ------
     AssetError : the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a server's error message.
     SchemaError : what reads it finds another format.
-
-    Taught in: 11_efficiency_and_scale.
     """
     path = Path(source)
     if path.is_dir():
@@ -140,10 +126,8 @@ def blocks(stream: BinaryIO, name: str, size: int | None = None) -> Iterator[byt
     Raises
     ------
     SchemaError : a line is longer than `LONGEST`.
-
-    Taught in: 11_efficiency_and_scale.
     """
-    rest = stream.read(len(BOM)).removeprefix(BOM)
+    rest = stream.read(len(_BOM)).removeprefix(_BOM)
     while more := stream.read(size or BLOCK):
         cut = more.rfind(b"\n") + 1
         if cut:
@@ -158,10 +142,7 @@ def blocks(stream: BinaryIO, name: str, size: int | None = None) -> Iterator[byt
 
 
 def refuse(bad: Counter | None, name: str, where: str, why: str, kind: str) -> None:
-    """Count a bad row where the caller counts them, else stop at it.
-
-    Taught in: 11_efficiency_and_scale.
-    """
+    """Count a bad row where the caller counts them, else stop at it."""
     if bad is None:
         raise SchemaError(f"{name}: {where}: {why}; mend it, or count and drop such rows with `bad=Counter()`")
     bad[kind] += 1
@@ -175,8 +156,6 @@ def keep(table: pd.DataFrame, ok: np.ndarray, name: str, kind: str, why: str, ba
     table : its index says where each row stands in the file.
     ok : bool (n_rows,).
     why : what is wrong with the other rows.
-
-    Taught in: 11_efficiency_and_scale.
     """
     ok = np.asarray(ok, bool)
     if ok.all():

@@ -1,7 +1,6 @@
 """JSON lines and delimited tables of any size, as tables, a block at a time.
 
 Memory is bounded by one block, its table, and the longest line that is allowed.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ def json_tables(
     Raises
     ------
     AssetError, SchemaError : as in `opened`; a line that is not a JSON object.
-
-    Taught in: 11_efficiency_and_scale.
     """
     name, first = Path(source).name, 1
     with opened(source) as stream:
@@ -133,8 +130,6 @@ def delimited(
     Raises
     ------
     AssetError, SchemaError : as in `opened`; a column is missing; a row has another number of fields.
-
-    Taught in: 11_efficiency_and_scale.
     """
     name, first = member.rsplit("/", 1)[-1] or Path(source).name, 0
     with opened(source, member) as stream:

@@ -3,7 +3,6 @@
 Its publisher asks you to accept terms: `reclab.assets.fetch("mind-small")` says where to get the files and where to put
 them, and checks the MD5 of those for which one is published.
 Source: Wu et al. (2020), doi 10.18653/v1/2020.acl-main.331.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
     Raises
     ------
     AssetError, SchemaError : as in `files.opened`.
-
-    Taught in: 11_efficiency_and_scale.
     """
     for table in delimited(source, "news.tsv", names=_NEWS, separator="\t", quotes=False, bad=bad):
         table = keep(table, table["item_id"] != "", "news.tsv", "item_id", "item_id is empty", bad)
@@ -57,8 +54,6 @@ def impressions(source: str | Path, *, bad: Counter | None = None) -> Iterator[p
     Raises
     ------
     AssetError, SchemaError : as in `files.opened`; a time is none, an impression is empty, or only some have a label.
-
-    Taught in: 11_efficiency_and_scale.
     """
     for table in delimited(source, "behaviors.tsv", names=_BEHAVIORS, separator="\t", quotes=False, bad=bad):
         times = pd.to_datetime(table["timestamp"], format="%m/%d/%Y %I:%M:%S %p", utc=True, errors="coerce")

@@ -2,7 +2,6 @@
 
 100K, 1M, 10M, 20M, 25M, 32M, latest and latest-small: `reclab.assets.fetch` knows them as ``movielens-25m`` and so on.
 Source: Harper and Konstan (2015), doi 10.1145/2827872.
-Taught in: 11_efficiency_and_scale.
 """
 
 from __future__ import annotations
@@ -55,8 +54,6 @@ def ratings(source: str | Path, *, positive_from: float = 4, bad: Counter | None
     Raises
     ------
     AssetError, SchemaError : as in `files.opened`; a rating or a time is none.
-
-    Taught in: 11_efficiency_and_scale.
     """
     for table, name in _tables(source, ("ratings.csv", "ratings.dat", "u.data"), bad):
         table = _with_ids(table, name, bad)
@@ -74,8 +71,6 @@ def items(source: str | Path) -> pd.DataFrame:
     Raises
     ------
     AssetError, SchemaError : as in `ratings`.
-
-    Taught in: 11_efficiency_and_scale.
     """
     films = _whole(source, ("movies.csv", "movies.dat", "u.item"))
     if "genres" in films:
@@ -101,8 +96,6 @@ def users(source: str | Path) -> pd.DataFrame:
     Raises
     ------
     AssetError, SchemaError : as in `ratings`.
-
-    Taught in: 11_efficiency_and_scale.
     """
     table = _whole(source, ("users.dat", "u.user"))
     table["age"] = pd.to_numeric(table["age"], errors="coerce")
@@ -115,8 +108,6 @@ def tags(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
     Raises
     ------
     AssetError, SchemaError : as in `ratings`.
-
-    Taught in: 11_efficiency_and_scale.
     """
     for table, name in _tables(source, ("tags.csv", "tags.dat"), bad):
         yield _timed(_with_ids(table, name, bad), name, bad)

@@ -1,7 +1,6 @@
 """MovieLens 100K, joined to the facts that Wikidata holds about its films.
 
 Source: Harper and Konstan (2015), doi 10.1145/2827872; Wikidata, CC0.
-Taught in: 01_dataset_construction.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pandas as pd
 from .. import assets
 from .schema import Card, Dataset
 
-ARTICLES = ("The", "A", "An", "Les", "La", "Le", "L'", "Il", "Das", "El")
+_ARTICLES = ("The", "A", "An", "Les", "La", "Le", "L'", "Il", "Das", "El")
 FACTS = {
     "Genre": "wikidata_genres",
     "Director": "directors",
@@ -50,7 +49,6 @@ def movies() -> Dataset:
     AssetError : the files are neither cached nor can they be fetched.
 
     Source: Harper and Konstan, The MovieLens Datasets (2015), doi 10.1145/2827872.
-    Taught in: 01_dataset_construction.
     """
     files = assets.fetch("movielens-100k")
     films = read_wikidata(assets.fetch("wikidata-films")["movies.db"])
@@ -86,8 +84,6 @@ def join_on_title(items: pd.DataFrame, films: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     One row an item, in order, with ``matched`` and the facts of the film whose year is nearest (then the lowest id).
-
-    Taught in: 01_dataset_construction.
     """
     left = items.assign(key=items["title"].map(normalise_title))
     pairs = left[["item_id", "key", "year"]].merge(
@@ -103,23 +99,17 @@ def join_on_title(items: pd.DataFrame, films: pd.DataFrame) -> pd.DataFrame:
 
 
 def normalise_title(title: str) -> str:
-    """Letters and digits in lower case, no accents, no "(other title)": "Godfather, The" gives "thegodfather".
-
-    Taught in: 01_dataset_construction.
-    """
+    """Letters and digits in lower case, no accents, no "(other title)": "Godfather, The" gives "thegodfather"."""
     title = title.split("(")[0].strip()
     head, comma, article = title.rpartition(", ")
-    if comma and article in ARTICLES:
+    if comma and article in _ARTICLES:
         title = f"{article} {head}"
     plain = unicodedata.normalize("NFKD", title.lower().replace("&", "and"))
     return "".join(letter for letter in plain if letter.isalnum())
 
 
 def read_wikidata(path: Path) -> pd.DataFrame:
-    """Films of the Wikidata file: ``film_id, title, year`` and lists of names.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Films of the Wikidata file: ``film_id, title, year`` and lists of names."""
     columns = ", ".join(f'"{column}"' for column in FACTS)
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         query = f"select ID as film_id, Title as title, Year as year, {columns} from omdb left join tomatoes using (ID)"
@@ -142,9 +132,6 @@ def _read(path) -> pd.DataFrame:
 
 
 def item_texts(items: pd.DataFrame) -> list[str]:
-    """What a language model reads of a film: ``Title (year). Genre, genre``.
-
-    Taught in: 01_dataset_construction.
-    """
+    """What a language model reads of a film: ``Title (year). Genre, genre``."""
     rows = zip(items["title"], items["year"], items["genres"], strict=True)
     return [f"{title} ({year:.0f}). {', '.join(genres)}" for title, year, genres in rows]

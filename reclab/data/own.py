@@ -1,7 +1,4 @@
-"""Your own data: one to three CSV or Parquet files become a `Dataset`, or one of any size a stream of tables.
-
-Taught in: 01_dataset_construction and 11_efficiency_and_scale.
-"""
+"""Your own data: one to three CSV or Parquet files become a `Dataset`, or one of any size a stream of tables."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from ..errors import AssetError, SchemaError
 from . import files
 from .schema import Card, Dataset, require_columns
 
-FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
+_FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
 
 
 def load_csv(
@@ -49,8 +46,6 @@ def load_csv(
     AssetError : a file is missing, or is an HTML page or a Git-LFS pointer.
     SchemaError : a column is missing or a value cannot be read; names the file, the column and the row, counted from 0
         after the header.
-
-    Taught in: 01_dataset_construction.
     """
     table = _read(interactions, rename or {}, ("user_id", "item_id"))
     table["positive"] = _positive(table, interactions, positive_from)
@@ -77,8 +72,6 @@ def stream_csv(
     Raises
     ------
     AssetError, SchemaError : as in `load_csv`; the row is counted over the whole file.
-
-    Taught in: 11_efficiency_and_scale.
     """
     path, first = Path(interactions), 0
     if not path.is_file():
@@ -220,7 +213,7 @@ def _moments(values: pd.Series) -> pd.Series:
     if not pd.api.types.is_datetime64_any_dtype(values):
         seconds = pd.to_numeric(values, errors="coerce")
         if seconds.notna().any():
-            plausible = seconds.where(seconds < FAR_FUTURE)
+            plausible = seconds.where(seconds < _FAR_FUTURE)
             return pd.to_datetime(plausible, unit="s", utc=True, errors="coerce")
     stamps = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
     if stamps.notna().any():

@@ -1,7 +1,4 @@
-"""Product pictures: drawn from attributes by whole-number arithmetic, or read from a folder of photographs.
-
-Taught in: 01_dataset_construction and 04_multimodal_fusion.
-"""
+"""Product pictures: drawn from attributes by whole-number arithmetic, or read from a folder of photographs."""
 
 from __future__ import annotations
 
@@ -39,8 +36,6 @@ def draw_pictures(
     Returns
     -------
     ``(n, 32, 32, 3)`` uint8.
-
-    Taught in: 04_multimodal_fusion.
     """
     column, row, size, light = (
         np.floor(chance[:, i] * k).astype(int)[:, None, None] for i, k in enumerate((3, 3, 4, 41))
@@ -93,8 +88,6 @@ def load_pictures(
     ------
     AssetError : there is no such folder; none of the items has a file; or a file is no picture.
     SchemaError : an item has two files. ValueError : ``size`` or ``broken`` is out of range.
-
-    Taught in: 04_multimodal_fusion.
     """
     if size < 1 or broken not in ("refuse", "absent"):
         raise ValueError(f"size must be 1 or more and broken 'refuse' or 'absent', got {size} and {broken!r}")
@@ -126,7 +119,6 @@ def picture_urls(item_ids: Sequence[str], images: Sequence[list]) -> dict[str, s
     SchemaError : not one list for each item.
 
     Source: Hou et al., Bridging Language and Items for Retrieval and Recommendation (2024), arXiv 2403.03952.
-    Taught in: 04_multimodal_fusion.
     """
     if len(item_ids) != len(images):
         raise SchemaError(

@@ -7,8 +7,6 @@ table                 columns (others may follow)
 ``items``             ``item_id`` str, unique; ``text`` str, what a language model reads (missing where unknown)
 ``interactions``      ``user_id``, ``item_id`` str, both known; ``positive`` bool; ``timestamp`` UTC (may be missing)
 ====================  =========================================================================================
-
-Taught in: 01_dataset_construction.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import pandas as pd
 
 from ..errors import SchemaError
 
-REQUIRED = {"users": ("user_id",), "items": ("item_id", "text"), "interactions": ("user_id", "item_id", "positive")}
+_REQUIRED = {"users": ("user_id",), "items": ("item_id", "text"), "interactions": ("user_id", "item_id", "positive")}
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,6 @@ class Dataset:
     Raises
     ------
     SchemaError : a column is missing, an id is not text, repeated or unknown; names the table, column and row.
-
-    Taught in: 01_dataset_construction.
     """
 
     users: pd.DataFrame
@@ -57,7 +53,7 @@ class Dataset:
     card: Card
 
     def __post_init__(self):
-        for table, columns in REQUIRED.items():
+        for table, columns in _REQUIRED.items():
             require_columns(getattr(self, table), columns, table)
         _unique_ids(self.users, "users", "user_id")
         _unique_ids(self.items, "items", "item_id")
@@ -71,10 +67,7 @@ class Dataset:
             raise SchemaError(f"interactions: positive is missing in row {row}; drop that row or say True or False")
 
     def counts(self) -> dict[str, int | float]:
-        """Rows of each table, the positive share, and the share of items with text.
-
-        Taught in: 01_dataset_construction.
-        """
+        """Rows of each table, the positive share, and the share of items with text."""
         return {
             "users": len(self.users),
             "items": len(self.items),
@@ -105,19 +98,13 @@ class Dataset:
 
 
 def listed(names, most: int = 40) -> str:
-    """Names of a file's own on one line, for a message.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Names of a file's own on one line, for a message."""
     names = [" ".join(str(name).split())[:60] for name in names]
     return ", ".join([*names[:most], *(["..."] if len(names) > most else [])]) or "nothing"
 
 
 def require_columns(table: pd.DataFrame, columns, name: str) -> None:
-    """Raise `SchemaError` naming the table and the missing columns, and what it has instead.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Raise `SchemaError` naming the table and the missing columns, and what it has instead."""
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise SchemaError(

@@ -2,8 +2,6 @@
 
 Nothing in it was observed: people, items, pictures, searches and clicks come from the rules below and a seed. A result
 on it says whether a method finds what was planted, never how people behave.
-
-Taught in: 01_dataset_construction and 04_multimodal_fusion.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from .schema import Card, Dataset
 from .shop_rules import BASE, STRENGTHS, Rules, Settings, uniform
 from .truth import Truth, sigmoid
 
-PLACES, OLD, NEW = 5, 6, 2  # places on a page; candidates for each place, old items and items that arrive meanwhile
-VISITS = 15  # most visits of a user
+_PLACES, OLD, _NEW = 5, 6, 2  # places on a page; candidates for each place, old items and items that arrive meanwhile
+_VISITS = 15  # most visits of a user
 TRAPS = (
     "Generated: it shows what a method finds of what was planted, never how people behave.",
     "The truth (`truth`) and a purchase are not known before the click: never features.",
@@ -48,8 +46,6 @@ class Shop(Dataset):
         which chance each; they sum to 1, and are 0 before an item is on sale.
     truth : see `Truth`.
     settings : what `shop` was called with.
-
-    Taught in: 01_dataset_construction.
     """
 
     pictures: np.ndarray
@@ -75,18 +71,13 @@ class Shop(Dataset):
         -------
         Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its items for pictures. A row
         has one kind of dirt at most; of a repeated row the later copy counts. Empty without dirt.
-
-        Taught in: 01_dataset_construction.
         """
         from .shop_files import write_files
 
         return write_files(self, folder, dirt=dirt)
 
     def fingerprint(self) -> str:
-        """SHA-256 over all tables, pictures and the truth, numbers rounded to six decimals: the same on every machine.
-
-        Taught in: 01_dataset_construction.
-        """
+        """SHA-256 of all tables, pictures and the truth, numbers rounded to six decimals: the same on every machine."""
         digest = hashlib.sha256(self.pictures.tobytes())
         tables = [self.users, self.items, self.interactions, self.searches, self.present]
         arrays = [self.candidates, self.propensities, self.truth.click_probability, self.truth.candidate_probability]
@@ -141,8 +132,6 @@ def shop(
     Raises
     ------
     ValueError : a knob is out of range. UnknownNameError : no such modality.
-
-    Taught in: 01_dataset_construction and 04_multimodal_fusion.
     """
     settings = Settings(seed, n_users, n_items, days, strengths or {}, noise, missing, unfairness, confounding, drift)
     rules = Rules.draw(settings)
@@ -185,7 +174,7 @@ def shop(
 
 def _visits(settings: Settings, rules: Rules) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """One row a place on a page, the items that could stand there, and which of them are on sale."""
-    seed, n_users, most = settings.seed, settings.n_users, min(VISITS, settings.n_items // (PLACES * (OLD + NEW)))
+    seed, n_users, most = settings.seed, settings.n_users, min(_VISITS, settings.n_items // (_PLACES * (OLD + _NEW)))
     often = np.minimum(2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most)), most)
     day = np.sort(np.floor(uniform(seed, "day", n_users, most) * settings.days).astype(int), axis=1)
     second = np.floor(uniform(seed, "second", n_users, most) * 86_000).astype(int)
@@ -196,17 +185,17 @@ def _visits(settings: Settings, rules: Rules) -> tuple[pd.DataFrame, np.ndarray,
         "day": day.ravel(),
         "second": np.take_along_axis(second, order, axis=1).ravel(),
     }
-    kept = np.repeat((np.arange(most) < often[:, None]).ravel(), PLACES)
-    shown = pd.DataFrame({name: np.repeat(values, PLACES)[kept] for name, values in pages.items()})
-    shown["place"] = np.tile(np.arange(PLACES), n_users * most)[kept]
-    candidates = _candidates(seed, n_users, most * PLACES, rules.created == 0)[kept]
+    kept = np.repeat((np.arange(most) < often[:, None]).ravel(), _PLACES)
+    shown = pd.DataFrame({name: np.repeat(values, _PLACES)[kept] for name, values in pages.items()})
+    shown["place"] = np.tile(np.arange(_PLACES), n_users * most)[kept]
+    candidates = _candidates(seed, n_users, most * _PLACES, rules.created == 0)[kept]
     return shown, candidates, rules.created[candidates] <= shown["day"].to_numpy()[:, None]
 
 
 def _candidates(seed: int, n_users: int, slots: int, old: np.ndarray) -> np.ndarray:
     """``(n_users * slots, 8)`` items that could be shown; no item is a candidate of a user twice."""
     parts = []
-    for name, items, width in (("old", np.flatnonzero(old), OLD), ("new", np.flatnonzero(~old), NEW)):
+    for name, items, width in (("old", np.flatnonzero(old), OLD), ("new", np.flatnonzero(~old), _NEW)):
         order = np.argsort(uniform(seed, f"{name} candidates", n_users, len(items)), axis=1, kind="stable")
         parts.append(items[order[:, : slots * width]].reshape(n_users * slots, width))
     return np.concatenate(parts, axis=1).astype(np.int32)

@@ -1,7 +1,4 @@
-"""The raw files that a shop would leave behind, clean or with planted dirt of named kinds.
-
-Taught in: 01_dataset_construction.
-"""
+"""The raw files that a shop would leave behind, clean or with planted dirt of named kinds."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from ..results import write_atomically
 from .shop_rules import SHELVES, uniform
 from .shop_tables import START
 
-OPINIONS = {
+_OPINIONS = {
     1: ("It broke in a week.", "Not what the page had promised.", "I sent it back."),
     2: ("Smaller than I had thought.", "It wobbles.", "The colour came off."),
     3: ("It does what it should.", "Fine for the price.", "Good enough, no more."),
     4: ("Well made, I use it daily.", "A good buy.", "It looks fine beside the window."),
     5: ("I would buy it again at once.", "My sister wants one too.", "Better than on the picture."),
 }
-WHERE = (
+_WHERE = (
     "Bought for the hall.",
     "A gift.",
     "For the summer house.",
@@ -31,8 +28,8 @@ WHERE = (
     "For my desk.",
     "My second one.",
 )
-JUNK = ".a-box-inner{background-color:#fff}"
-ADVERT = "BEST SHOP EVER!!! visit our page for more"
+_JUNK = ".a-box-inner{background-color:#fff}"
+_ADVERT = "BEST SHOP EVER!!! visit our page for more"
 
 
 class _Table:
@@ -75,10 +72,7 @@ class _Table:
 
 
 def write_files(shop, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
-    """Write the shop as the raw files that somebody would have to clean; see `Shop.write_files`.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Write the shop as the raw files that somebody would have to clean; see `Shop.write_files`."""
     folder = Path(folder)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     ratings = _ratings(shop)
@@ -119,8 +113,8 @@ def _ratings(shop) -> pd.DataFrame:
     liked = shop.truth.components.sum(axis=1) + 2 * uniform(seed, "mood", len(log)) - 1
     bought = log["purchased"]
     stars = (np.digitize(liked, [-1.5, -0.5, 0.5, 1.5]) + 1)[bought]
-    which = [np.floor(uniform(seed, f"words {k}", len(stars)) * k).astype(int) for k in (3, len(WHERE), 2)]
-    words = [f"{OPINIONS[s][a]} {WHERE[b]}" if c else "" for s, a, b, c in zip(stars, *which, strict=True)]
+    which = [np.floor(uniform(seed, f"words {k}", len(stars)) * k).astype(int) for k in (3, len(_WHERE), 2)]
+    words = [f"{_OPINIONS[s][a]} {_WHERE[b]}" if c else "" for s, a, b, c in zip(stars, *which, strict=True)]
     rows = log.loc[bought, ["user_id", "item_id"]].assign(rating=stars.astype(float), text=words)
     return rows.assign(timestamp=_seconds(log.loc[bought, "timestamp"]) + 7 * 86_400)
 
@@ -142,7 +136,7 @@ def _soil_users(table: _Table) -> None:
 def _soil_metadata(table: _Table) -> None:
     table.alter("price_ranges", 0.03, "price", lambda price: f"{price} - ${float(price[1:]) + 10:.2f}")
     table.alter("prices_blank", 0.02, "price", lambda price: "")
-    table.alter("prices_junk", 0.01, "price", lambda price: JUNK)
+    table.alter("prices_junk", 0.01, "price", lambda price: _JUNK)
     table.alter("html_descriptions", 0.03, "description", lambda text: f"<p>{_said(text)}</p>&nbsp;Naïve &amp; new.")
     table.alter("latin1_lines", 0.02, "description", lambda text: f"{_said(text)} Crème de la crème.")
     table.repeat("repeated_items", 0.02)
@@ -171,7 +165,7 @@ def _soil_reviews(table: _Table) -> None:
     start = int(table.rows["_order"].median()) // 3600 * 3600 + 600  # within one hour of the clock
     for number in range(3):
         stamps = start + 3 * np.arange(len(items)) + number
-        rows = {"user_id": f"u{9001 + number}", "item_id": items, "rating": 5.0, "text": ADVERT, "timestamp": stamps}
+        rows = {"user_id": f"u{9001 + number}", "item_id": items, "rating": 5.0, "text": _ADVERT, "timestamp": stamps}
         table.add(f"bot_{number}", pd.DataFrame(rows).assign(_order=stamps))
     table.kinds["bot_reviews"] = np.concatenate([table.kinds.pop(f"bot_{number}") for number in range(3)])
 

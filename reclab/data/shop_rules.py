@@ -2,8 +2,6 @@
 
 Everything is drawn from uniform numbers, a stream for each name, so that turning one knob leaves all other draws alone
 and no draw depends on how a library makes its normal or discrete numbers.
-
-Taught in: 01_dataset_construction.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ STRENGTHS = {
     "popularity": 0.4,
     "position": 0.4,
 }
-MODALITIES = ("picture", "text", "tags")  # what an item may lack
+_MODALITIES = ("picture", "text", "tags")  # what an item may lack
 AGES, GENDERS, REGIONS = ("18-24", "25-39", "40-59", "60+"), ("f", "m"), ("city", "suburb", "country")
 SHELVES = ("kitchen", "garden", "travel", "sport", "music", "office")
-SELLERS, SMALL = 40, 16  # sellers, and how many of them are small
+SELLERS, _SMALL = 40, 16  # sellers, and how many of them are small
 WORDS = {
     "silhouette": SILHOUETTES,
     "colour": tuple(COLOURS),
@@ -73,8 +71,8 @@ class Settings:
         for name, high in (("noise", 1), ("unfairness", 1), ("confounding", 5), ("drift", 100)):
             _within(name, getattr(self, name), high, open_end=name == "unfairness")
         object.__setattr__(self, "strengths", STRENGTHS | _of(self.strengths, STRENGTHS, "strengths", 10))
-        shares = self.missing if isinstance(self.missing, dict) else dict.fromkeys(MODALITIES, self.missing)
-        object.__setattr__(self, "missing", dict.fromkeys(MODALITIES, 0.0) | _of(shares, MODALITIES, "missing", 1))
+        shares = self.missing if isinstance(self.missing, dict) else dict.fromkeys(_MODALITIES, self.missing)
+        object.__setattr__(self, "missing", dict.fromkeys(_MODALITIES, 0.0) | _of(shares, _MODALITIES, "missing", 1))
 
 
 def _of(values: dict[str, float], known, argument: str, high: float) -> dict[str, float]:
@@ -92,28 +90,19 @@ def _within(name: str, value: float, high: float, open_end: bool = False) -> Non
 
 
 def uniform(seed: int, name: str, *shape: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) of that shape from the stream of that name.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Uniform numbers in [0, 1) of that shape from the stream of that name."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape)
 
 
 def balanced(seed: int, name: str, n: int, levels: int) -> np.ndarray:
-    """``(n,)`` codes below ``levels``, each as often as the others, in a random order.
-
-    Taught in: 01_dataset_construction.
-    """
+    """``(n,)`` codes below ``levels``, each as often as the others, in a random order."""
     codes = np.empty(n, int)
     codes[np.argsort(uniform(seed, name, n), kind="stable")] = np.arange(n) % levels
     return codes
 
 
 def spread(levels: int) -> np.ndarray:
-    """``levels`` evenly spaced values with mean 0 and standard deviation 1.
-
-    Taught in: 01_dataset_construction.
-    """
+    """``levels`` evenly spaced values with mean 0 and standard deviation 1."""
     values = np.linspace(-1, 1, levels)
     return values / values.std()
 
@@ -163,7 +152,7 @@ class Rules:
     @property
     def small(self) -> np.ndarray:
         """``(n_items,)`` bool: sold by a small seller."""
-        return self.seller < SMALL
+        return self.seller < _SMALL
 
     def odds(self, items: np.ndarray) -> np.ndarray:
         """How readily the logging policy shows each item, relative to the others."""
@@ -173,7 +162,7 @@ class Rules:
     def absent(self) -> pd.DataFrame:
         """Which items lack their picture, text or tags."""
         seed, missing, n = self.settings.seed, self.settings.missing, self.settings.n_items
-        return pd.DataFrame({name: uniform(seed, f"absent {name}", n) < missing[name] for name in MODALITIES})
+        return pd.DataFrame({name: uniform(seed, f"absent {name}", n) < missing[name] for name in _MODALITIES})
 
     def steps(self, name: str, who, day) -> np.ndarray:
         """How often a liking has turned by that day."""

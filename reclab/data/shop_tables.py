@@ -1,7 +1,4 @@
-"""The tables and pictures of a shop, written from its rules.
-
-Taught in: 01_dataset_construction.
-"""
+"""The tables and pictures of a shop, written from its rules."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from .shop_rules import AGES, CONTENT, GENDERS, REGIONS, SELLERS, SHELVES, WORDS
 from .truth import Truth, sigmoid
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
-EARLIER = 30  # searches of each user before the first day
+_EARLIER = 30  # searches of each user before the first day
 TEXTS = (
     "A {style} piece made of {material}. It arrives in two days.",
     "Made of {material}, with a {style} look that lasts.",
@@ -25,10 +22,7 @@ TEXTS = (
 
 
 def ids(letter: str, n: int) -> list[str]:
-    """``n`` ids of equal length, as u000 to u999.
-
-    Taught in: 01_dataset_construction.
-    """
+    """``n`` ids of equal length, as u000 to u999."""
     return [f"{letter}{number:0{len(str(n - 1))}d}" for number in range(n)]
 
 
@@ -41,10 +35,7 @@ def _when(day, second) -> pd.Series:
 
 
 def user_table(rules: Rules) -> pd.DataFrame:
-    """Ids and observed profiles.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Ids and observed profiles."""
     profile = {
         "age_group": _pick(AGES, rules.age),
         "gender": _pick(GENDERS, rules.gender),
@@ -54,10 +45,7 @@ def user_table(rules: Rules) -> pd.DataFrame:
 
 
 def item_table(rules: Rules, absent: pd.DataFrame) -> pd.DataFrame:
-    """What the shop says of its items: text, tags, price, shelf and seller.
-
-    Taught in: 01_dataset_construction.
-    """
+    """What the shop says of its items: text, tags, price, shelf and seller."""
     seed, n = rules.settings.seed, rules.settings.n_items
     named = {name: _pick(words, rules.codes[name]) for name, words in WORDS.items()}
     template = balanced(seed, "template", n, len(TEXTS))
@@ -80,27 +68,18 @@ def item_table(rules: Rules, absent: pd.DataFrame) -> pd.DataFrame:
 
 
 def true_items(rules: Rules) -> pd.DataFrame:
-    """The attributes that the items were made from.
-
-    Taught in: 01_dataset_construction.
-    """
+    """The attributes that the items were made from."""
     named = {name: _pick(WORDS[name], rules.codes[name]) for names in CONTENT.values() for name in names}
     return pd.DataFrame({"item_id": ids("i", rules.settings.n_items), **named, "popularity": rules.popularity})
 
 
 def taste_table(rules: Rules) -> pd.DataFrame:
-    """User by shelf: 1 for liked, -1 for not.
-
-    Taught in: 01_dataset_construction.
-    """
+    """User by shelf: 1 for liked, -1 for not."""
     return pd.DataFrame(rules.tastes, pd.Index(ids("u", len(rules.age)), name="user_id"), list(SHELVES))
 
 
 def picture_array(rules: Rules, absent: pd.DataFrame) -> np.ndarray:
-    """``(n_items, 32, 32, 3)`` uint8, zero where absent.
-
-    Taught in: 01_dataset_construction.
-    """
+    """``(n_items, 32, 32, 3)`` uint8, zero where absent."""
     seed, n = rules.settings.seed, rules.settings.n_items
     codes = [rules.codes[name] for name in CONTENT["picture"]]
     pictures = draw_pictures(*codes, uniform(seed, "camera", n, 4), uniform(seed, "grain", n, SIZE, SIZE))
@@ -109,10 +88,7 @@ def picture_array(rules: Rules, absent: pd.DataFrame) -> np.ndarray:
 
 
 def impression_table(rules: Rules, shown: pd.DataFrame, truth: Truth) -> pd.DataFrame:
-    """The log: what was shown to whom, when, where, with which chance, and what came of it.
-
-    Taught in: 01_dataset_construction.
-    """
+    """The log: what was shown to whom, when, where, with which chance, and what came of it."""
     seed, n = rules.settings.seed, len(shown)
     clicked = uniform(seed, "click", n) < truth.click_probability
     keen = sigmoid(truth.components.sum(axis=1).to_numpy() / 2 - 1)
@@ -135,15 +111,12 @@ def _search_ids(visits: np.ndarray) -> np.ndarray:
 
 
 def search_table(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
-    """What users typed, on their visits and before the log begins: nine in ten searches are on a shelf they like.
-
-    Taught in: 01_dataset_construction.
-    """
+    """What users typed, on their visits and before the log begins: nine in ten searches are on a shelf they like."""
     seed, n_users = rules.settings.seed, rules.settings.n_users
     visits = shown.drop_duplicates("visit")
-    user = np.concatenate([np.repeat(np.arange(n_users), EARLIER), visits["user"]])
-    seconds = np.sort(np.floor(uniform(seed, "earlier", n_users, EARLIER) * 28 * 86_400), axis=1) - 28 * 86_400
-    day = np.concatenate([np.full(n_users * EARLIER, -1), visits["day"]])
+    user = np.concatenate([np.repeat(np.arange(n_users), _EARLIER), visits["user"]])
+    seconds = np.sort(np.floor(uniform(seed, "earlier", n_users, _EARLIER) * 28 * 86_400), axis=1) - 28 * 86_400
+    day = np.concatenate([np.full(n_users * _EARLIER, -1), visits["day"]])
     second = np.concatenate([seconds.ravel() + 86_400, visits["second"] - 5])
     which = np.floor(uniform(seed, "searched shelf", len(user)) * 3).astype(int)
     liked = uniform(seed, "likes what is searched", len(user)) < 0.9
@@ -155,7 +128,7 @@ def search_table(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
     queries = [SHELVES[s] + named[k] for s, k in zip(shelf, kind, strict=True)]
     table = pd.DataFrame(
         {
-            "search_id": np.concatenate([ids("e", n_users * EARLIER), _search_ids(visits["visit"].to_numpy())]).astype(
+            "search_id": np.concatenate([ids("e", n_users * _EARLIER), _search_ids(visits["visit"].to_numpy())]).astype(
                 object
             ),
             "user_id": _pick(ids("u", n_users), user),

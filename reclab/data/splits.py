@@ -1,7 +1,4 @@
-"""Splits into train and test rows, and the check that the one does not give the other away.
-
-Taught in: 01_dataset_construction.
-"""
+"""Splits into train and test rows, and the check that the one does not give the other away."""
 
 from __future__ import annotations
 
@@ -34,8 +31,6 @@ def temporal(interactions: pd.DataFrame, at: float = 0.7) -> Split:
     Raises
     ------
     SchemaError : no timestamps. ValueError : ``at`` is out of range.
-
-    Taught in: 01_dataset_construction.
     """
     if not 0 < at < 1:
         raise ValueError(f"at must be between 0 and 1, got {at}")
@@ -54,8 +49,6 @@ def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     Raises
     ------
     SchemaError : no timestamps.
-
-    Taught in: 01_dataset_construction.
     """
     _need_time(interactions)
     rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
@@ -68,18 +61,12 @@ def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
 
 
 def cold_items(interactions: pd.DataFrame, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
-    """Test on items that training never sees: one of ``folds`` random groups of items.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Test on items that training never sees: one of ``folds`` random groups of items."""
     return _cold(interactions, "item_id", fold, folds, seed)
 
 
 def cold_users(interactions: pd.DataFrame, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
-    """Test on users whom training never sees: one of ``folds`` random groups of users.
-
-    Taught in: 01_dataset_construction.
-    """
+    """Test on users whom training never sees: one of ``folds`` random groups of users."""
     return _cold(interactions, "user_id", fold, folds, seed)
 
 
@@ -93,8 +80,6 @@ def check_leakage(split: Split) -> None:
     Raises
     ------
     LeakageError : says which promise is broken, how often, and names the first case.
-
-    Taught in: 01_dataset_construction.
     """
     train, test = split.train, split.test
     if not len(train) or not len(test):

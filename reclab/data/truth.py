@@ -9,8 +9,6 @@ prediction without a modality is that of the sum of the others, and needs no mod
 
 Two limits. A shop has few items, so components correlate a little by chance; over seeds this averages out. And the
 best prediction knows every liking; a model has to learn them, those of single users from a few searches each.
-
-Taught in: 01_dataset_construction and 04_multimodal_fusion.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import pandas as pd
 
 from ..errors import UnknownNameError
 
-GRID = np.arange(-20, 20, 0.01)  # logits at which a missing component is averaged out; linear in between
+_GRID = np.arange(-20, 20, 0.01)  # logits at which a missing component is averaged out; linear in between
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,6 @@ class Truth:
         not yet on sale.
     items : the true attributes of every item, also where its picture, text or tags are absent.
     tastes : ``(n_users, n_shelves)``, +1 where a user likes a shelf and -1 elsewhere, on the first day.
-
-    Taught in: 01_dataset_construction.
     """
 
     components: pd.DataFrame
@@ -65,8 +61,6 @@ class Truth:
         Raises
         ------
         UnknownNameError : no such modality.
-
-        Taught in: 04_multimodal_fusion.
         """
         hidden = _names(without, self.components)
         absent = self.absent.assign(**{name: True for name in hidden if name in self.absent})
@@ -74,37 +68,28 @@ class Truth:
         for pattern, rows in absent.groupby(list(absent)).indices.items():
             gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
             logits = self.base + self.components.drop(columns=list(gone)).to_numpy()[rows].sum(axis=1)
-            predicted[rows] = np.interp(logits, GRID, self._averaged_over(gone))
+            predicted[rows] = np.interp(logits, _GRID, self._averaged_over(gone))
         return predicted
 
     def bayes_auc(self, without: str | Sequence[str] = ()) -> float:
-        """The AUC that no model without these modalities can exceed on average; parameters as `predict`.
-
-        Taught in: 04_multimodal_fusion.
-        """
+        """The AUC that no model without these modalities can exceed on average; parameters as `predict`."""
         return expected_auc(self.predict(without), self.click_probability)
 
     def share(self, modality: str) -> float:
-        """What a modality, one of the columns of ``components``, is worth: the Bayes-optimal AUC less that without it.
-
-        Taught in: 04_multimodal_fusion.
-        """
+        """What a modality, a column of ``components``, is worth: the Bayes-optimal AUC less that without it."""
         return self.bayes_auc() - self.bayes_auc(modality)
 
     def _averaged_over(self, hidden: set[str]) -> np.ndarray:
-        curve = sigmoid(GRID)
+        curve = sigmoid(_GRID)
         for name in sorted(hidden):
             values, counts = np.unique(self.components[name].to_numpy().round(6), return_counts=True)
             weights = counts / counts.sum()
-            curve = sum(w * np.interp(GRID + v, GRID, curve) for v, w in zip(values, weights, strict=True))
+            curve = sum(w * np.interp(_GRID + v, _GRID, curve) for v, w in zip(values, weights, strict=True))
         return (1 - self.noise) * curve + self.noise * sigmoid(self.base)
 
 
 def sigmoid(logit):
-    """The probability that belongs to a logit.
-
-    Taught in: 04_multimodal_fusion.
-    """
+    """The probability that belongs to a logit."""
     return 1 / (1 + np.exp(-np.asarray(logit, float)))
 
 
@@ -114,8 +99,6 @@ def expected_auc(scores: np.ndarray, probability: np.ndarray) -> float:
     Parameters
     ----------
     scores, probability : ``(n,)``. Scores closer than a billionth count as equal, so that rounding breaks no tie.
-
-    Taught in: 04_multimodal_fusion.
     """
     _, place = np.unique(np.asarray(scores).round(9), return_inverse=True)
     clicks = np.bincount(place, weights=probability)

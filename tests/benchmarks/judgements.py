@@ -23,7 +23,7 @@ STORE = ROOT / "notebooks" / "expected" / "judgements"
 HEAD = "# key, log-probability of each answer, of the likeliest token, check"
 TOLERANCE = 2e-3  # of a log-probability: another processor rounds otherwise
 SECONDS = 600  # of each notebook
-PEAK = {"09": 1.6 * 1024, "10": 1.8 * 1024}  # MiB; 10 holds a BERT beside the judge's weights, and a Binder 2 GB
+PEAK = {"11": 1.6 * 1024, "12": 1.8 * 1024}  # MiB; 12 holds a BERT beside the judge's weights, and a Binder 2 GB
 
 
 def judge_all(scratch: Path) -> tuple[dict[str, str], list[str]]:

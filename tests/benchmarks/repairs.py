@@ -1,4 +1,4 @@
-"""The table 10_repairs: a small BERT on spoiled reviews, as it is, with augmentation, and with adversarial training."""
+"""The table 12_repairs: a small BERT on spoiled reviews, as it is, with augmentation, and with adversarial training."""
 
 from __future__ import annotations
 

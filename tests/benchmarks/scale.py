@@ -1,9 +1,9 @@
-"""Measure notebook 11's promises: a distilled model's speed and loss, work spread over processes, and linear costs.
+"""Measure notebook 14's promises: a distilled model's speed and loss, work spread over processes, and linear costs.
 
     python tests/benchmarks/scale.py [--check]
 
 Prints one JSON object a line; ``bar`` is the least that is asked of a number or the most that is allowed of it. With
-``--check`` the exit status is 1 where a bar is missed. The AUC is read from the stored table 11_smaller, whose receipt
+``--check`` the exit status is 1 where a bar is missed. The AUC is read from the stored table 14_smaller, whose receipt
 says how it was made: training a teacher and its students under three seeds takes half an hour. Speeds are measured
 here, in CPU seconds, each model in turns with the teacher.
 """
@@ -45,7 +45,7 @@ def measure_frontier() -> Iterator[dict]:
     from tables import reviews
 
     torch.set_num_threads(1)
-    stored = published.table("11_smaller").frame.set_index("system")
+    stored = published.table("14_smaller").frame.set_index("system")
     texts = list(reviews().train["text"])
     teacher = smaller.untrained()
     yield row("seeds behind each AUC (stored table)", int(stored["seeds"].min()), "seeds", least=3)
@@ -195,7 +195,7 @@ def measure() -> Iterator[dict]:
 
 def main(argv: list[str]) -> int:
     """Print the measurements; with ``--check``, return 1 where one misses its bar."""
-    parser = argparse.ArgumentParser(description="Measure what notebook 11 promises.")
+    parser = argparse.ArgumentParser(description="Measure what notebook 14 promises.")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     check = parser.parse_args(argv).check
     return report(measure(), check)

@@ -37,7 +37,7 @@ def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.Note
 
     Parameters
     ----------
-    patterns : keys such as ``07.mean_weight``, or patterns such as ``08.ndcg_*``.
+    patterns : keys such as ``09.mean_weight``, or patterns such as ``10.ndcg_*``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The tables 11_smaller and 11_costs: what smaller models lose against their teacher, and what each of them costs."""
+"""The tables 14_smaller and 14_costs: what smaller models lose against their teacher, and what each of them costs."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def pooled(lower: nn.Module, texts: list[str], teacher) -> np.ndarray:
     return vectors
 
 
-# --- 11_costs
+# --- 14_costs
 
 
 class Cost(NamedTuple):

@@ -452,11 +452,11 @@ def _pretraining_row(found: list[dict[str, Prepared]], start: str, plain: str, s
     )
 
 
-# --- 11_smaller
+# --- 14_smaller
 
 
 def smaller_models(seeds: range) -> pd.DataFrame:
-    """What smaller models lose against their teacher, on reviews of items never seen; costs stand in 11_costs.
+    """What smaller models lose against their teacher, on reviews of items never seen; costs stand in 14_costs.
 
     A seed draws the teacher's training, and the further reviews that students read without their labels.
     ``share_read`` is the mean share of the layers that a text goes through.
@@ -465,7 +465,7 @@ def smaller_models(seeds: range) -> pd.DataFrame:
     everything = data.cold_items(data.clothing().interactions, folds=10).train
     further = list(everything.drop(part.train.index)["text"])
     given = part.train, further, list(part.test["text"]), precision()
-    found = [run for run, _ in seeded("11_smaller", seeds, smaller.learned, *given)]
+    found = [run for run, _ in seeded("14_smaller", seeds, smaller.learned, *given)]
     return pd.DataFrame([_smaller_row(name, found, part.test) for name in found[0].p])
 
 
@@ -484,14 +484,14 @@ def _smaller_row(name: str, found: list[smaller.Learned], test: pd.DataFrame) ->
 
 
 def costs(seeds: range) -> pd.DataFrame:
-    """Size, speed, latency and memory of each system of 11_smaller, on one core of its own.
+    """Size, speed, latency and memory of each system of 14_smaller, on one core of its own.
 
     Latencies are those of single reviews: alone, and with 8 clients that ask again as soon as they are answered. All
     seconds are CPU seconds, which a clock shows where nothing else is at work. ``speed`` is the throughput over the
     teacher's, measured in turns: the median, between the least and the most of the turns.
     """
     del seeds  # nothing is drawn
-    learned = published.table("11_smaller").frame.set_index("system")["share_read"]
+    learned = published.table("14_smaller").frame.set_index("system")["share_read"]
     names = [smaller.TEACHER, smaller.COMPILED, *learned.index.drop([smaller.TEACHER, smaller.CONTROL])]
     texts, rows = list(reviews().train["text"]), []
     for name in names:
@@ -512,9 +512,9 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
     "02_pretraining": (pretraining, 3),
     "04_shop": (shop_shares, 10),
     "05_cross_encoder": (cross_encoder, 3),
-    "10_repairs": (repairs, 3),
-    "11_costs": (costs, 0),
-    "11_smaller": (smaller_models, 3),
+    "12_repairs": (repairs, 3),
+    "14_costs": (costs, 0),
+    "14_smaller": (smaller_models, 3),
 }
 
 
