@@ -24,7 +24,7 @@ LIBRARIES = (
 )
 # These run notebooks and write about them; no number in a notebook comes out of them.
 TOOLING = {
-    *("calibrate.py", "cli.py", "compare.py", "published.py", "receipts.py", "report.py", "runner.py", "series.py"),
+    *("calibrate.py", "cli.py", "compare.py", "receipts.py", "report.py", "runner.py", "series.py"),
     *("verdicts.py", "verify.py"),
 }
 PROBE = """

@@ -242,6 +242,9 @@ def test_the_receipt_holds_what_another_run_is_compared_with(runs, tmp_path):
         "high": None,
         "verdict": "recorded",
         "interval": None,
+        "label": "",
+        "level": 0.95,
+        "possible": None,
     }
     assert kept["results"][-1]["value"] == "nan" and kept["results"][-1]["interval"] == ["-inf", 1.0]
     assert kept["notebooks"][0]["seconds"] == 93.2 and kept["notebooks"][0]["peak_mib"] == 1310.4
