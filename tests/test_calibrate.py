@@ -93,10 +93,10 @@ def test_the_band_of_a_share_ends_where_shares_end_and_that_of_a_difference_does
     values = [0.9, 0.99, 0.95]
     _, _, low, high = cal.band(values)
     assert high > 1
-    assert cal.band(values, possible=SHARE)[2:] == (low, 1.0)
+    assert cal.band(values, possible=SHARE)[2:] == (max(low, 0.0), 1.0)
     assert cal.band([-0.99, 0.99], possible=CORRELATION)[2:] == (-1.0, 1.0)
     measured = {seed: {"02.a": result(value, possible=SHARE)} for seed, value in enumerate(values, 1)}
-    assert cal.make_bands("02_a", measured)["02.a"][2:4] == (low, 1.0)
+    assert cal.make_bands("02_a", measured)["02.a"][2:4] == (max(low, 0.0), 1.0)
 
 
 @pytest.fixture
