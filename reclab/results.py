@@ -136,8 +136,11 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
     if len(numbers) not in (1, 3):
         raise ReclabError(f"{key}: a result is a number or (value, low, high), got {value!r}")
     number, *own = numbers
-    if possible and own:
-        own = [min(max(end, possible[0]), possible[1]) for end in own]
+    if possible:
+        least, most = possible
+        own = [min(max(end, least), most) for end in own]
+        nearest = min(max(number, least), most)
+        number = nearest if abs(number - nearest) < 1e-9 else number  # a correlation of 1 may come out a bit above
     band = bands(notebook).get(key)
     low, high = (float(band["low"]), float(band["high"])) if band else (None, None)
     verdict = RECORDED if band is None else WITHIN if low <= number <= high else OUTSIDE

@@ -111,6 +111,10 @@ def test_the_interval_of_a_share_ends_where_shares_end_and_that_of_a_difference_
     assert found["02.auc"].interval == (0.9, 1.0) and found["02.auc"].possible == SHARE
     assert found["02.count"].interval == (-1.0, 0.2)
     assert found["02.gap"].interval == (-1.3, 0.2) and found["02.gap"].possible is None
+    check("02.auc", 1 + 1e-15, SHARE)
+    check("02.count", 1.01, SHARE)
+    found = read_ledger("02", folder / "ledger")
+    assert found["02.auc"].value == 1.0 and found["02.count"].value == 1.01, "a rounding is cut, a fault is not"
 
 
 # The table of a question
