@@ -34,6 +34,7 @@ _STORED_FIELDS = ("command", "seeds", "seconds", "device", "versions", "source",
 _VERSIONS_SHOWN = ("reclab", "python", "torch", "transformers", "scikit-learn")
 _NO_VALUE = "–"
 _NUMBER = '<td class="number">{}</td>'  # what the notebooks' test masks
+_LEFT = '<th style="text-align: left">'
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
     from IPython.display import display
 
     percent = f"{100 * level:g}%"
-    lines, body = [question if level == 0.95 else f"{question} ({percent} intervals)"], []
+    lines, body, intervals = [question if level == 0.95 else f"{question} ({percent} intervals)"], [], False
     for row in rows:
         if not isinstance(row, (tuple, list)) or len(row) not in (3, 4):
             raise ReclabError(f"a row of results is (key, label, value) or (key, label, value, possible), got {row!r}")
@@ -109,13 +110,17 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
         number, interval = _rounded(result.value, *(result.interval or ()))
         outside = result.verdict == OUTSIDE
         lines.append(f"  {label} = {number}{interval and ' ' + interval}" + "  OUTSIDE its band" * outside)
-        cells = _NUMBER.format(number) + _NUMBER.format(interval)
         mark = "<td><strong>OUTSIDE its band</strong></td>" if outside else ""
-        body.append(f"<tr><th>{html.escape(label)}</th>{cells}{mark}</tr>")
+        body.append((html.escape(label), _NUMBER.format(number), _NUMBER.format(interval), mark))
+        intervals = intervals or bool(interval)
     if not body:
         raise ReclabError(f"no result to show for {question!r}")
-    caption = f"<caption>{html.escape(question)}</caption>"
-    display(_Shown("\n".join(lines), _html(caption, ("result", "value", f"{percent} interval"), body)))
+    rows = [
+        f"<tr>{_LEFT}{label}</th>{number}{own if intervals else ''}{mark}</tr>" for label, number, own, mark in body
+    ]
+    heads = ["<th>value</th>", f"<th>{percent} interval</th>"] if intervals else ["<th>value</th>"]
+    caption = f'<caption style="text-align: left">{html.escape(question)}</caption>'
+    display(_Shown("\n".join(lines), _html(caption, [f"{_LEFT}result</th>", *heads], rows)))
 
 
 def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
@@ -165,9 +170,9 @@ def ledger(notebook: str) -> None:
         own = r.interval and _ends(*r.interval) + ("" if r.level == 0.95 else f" at {100 * r.level:g}%")
         numbers = _NUMBER.format(_short(r.value)) + _NUMBER.format(own or "")
         band = "none" if r.low is None else _ends(r.low, r.high)
-        words = html.escape(r.label)
-        body.append(f"<tr><th>{r.key}</th><td>{words}</td>{numbers}<td>{band}</td><td>{r.verdict}</td></tr>")
-    heads = ("key", "result", "value", "interval", "band", "verdict")
+        words = f'<td style="text-align: left">{html.escape(r.label)}</td>'
+        body.append(f"<tr>{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td></tr>")
+    heads = [f"{_LEFT}key</th>", *(f"<th>{name}</th>" for name in ("result", "value", "interval", "band", "verdict"))]
     text = "\n".join([line, *(f"  OUTSIDE: {r.key}" for r in mine if r.verdict == OUTSIDE)])
     display(_Shown(text, f"<details><summary>{line}</summary>{_html('', heads, body)}</details>"))
 
@@ -378,9 +383,8 @@ def _cells(values: pd.Series) -> list[str]:
     return [_NO_VALUE if math.isnan(v) else _rounded(v, digits=0 if whole else _decimals(v))[0] for v in values]
 
 
-def _html(caption: str, heads: Iterable[str], body: list[str]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+def _html(caption: str, heads: Iterable[str], rows: list[str]) -> str:
+    return f"<table>{caption}<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _ends(low: float, high: float) -> str:

@@ -233,7 +233,7 @@ def ends_with_the_ledger(page):
         yield f'the last code cell does not call results.ledger("{page.number}")'
 
 
-LEDGER_ROW = re.compile(r"<tr><th>(\d\d\.\S+)</th>.*?<td>(within|OUTSIDE|recorded)</td></tr>")
+LEDGER_ROW = re.compile(r"<tr><th[^>]*>(\d\d\.\S+)</th>.*?<td>(within|OUTSIDE|recorded)</td></tr>")
 
 
 @rule

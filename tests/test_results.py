@@ -160,6 +160,11 @@ def test_the_same_table_as_html(displayed):
     ]
 
 
+def test_without_any_interval_there_is_no_column_of_intervals(displayed):
+    show("How many?", [ROWS[1]])
+    assert table_of(displayed[0]._repr_html_())[0][0] == ["result", "value"]
+
+
 def test_an_interval_of_another_level_says_so(displayed, folder):
     show("How sure?", ROWS[:1], level=0.99)
     assert repr(displayed[0]).splitlines()[0] == "How sure? (99% intervals)"
