@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reclab.catalogue import ASSETS, OFFICIAL
+from reclab.assets import ASSETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -44,26 +44,18 @@ def test_own_data_snippet_runs(tmp_path, monkeypatch, capsys):
 
 def test_full_size_snippet_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "data"))
-    folder = tmp_path / "data" / "amazon-2023-All_Beauty"
-    folder.mkdir(parents=True)
     review = {"user_id": "u", "parent_asin": "i", "asin": "j", "title": "Good", "text": "Yes", "timestamp": 1.5e12}
     rows = [{**review, "rating": stars} for stars in (1.0, 5.0)]
-    (folder / "reviews.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
-    (folder / "items.gz").write_bytes(gzip.compress(b'{"parent_asin": "i", "title": "Soap"}\n'))
+    (tmp_path / "All_Beauty.jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    )
+    (tmp_path / "meta_All_Beauty.jsonl.gz").write_bytes(gzip.compress(b'{"parent_asin": "i", "title": "Soap"}\n'))
     section = README.split("### Your own and full-size data")[1]
     names = {}
     exec(compile(re.search(r"(?s)```python\n(.*?)```", section)[1], "README.md", "exec"), names)
     assert capsys.readouterr().out == "2 reviews, of which 1 were outdated\n"
     assert names["mine"].interactions["rating"].tolist() == [5.0]
     assert names["mine"].items["text"].tolist() == ["Soap"]
-
-
-def test_full_size_files_are_named():
-    section = README.split("### Your own and full-size data")[1].split("\n## ")[0]
-    for name in OFFICIAL:
-        short = name.removeprefix("movielens") if name.startswith("movielens") else re.sub(r"-[A-Z].*", "-", name)
-        assert short in section, f"{name} is not named in the README"
 
 
 def test_every_data_set_is_listed_and_offered_offline():
