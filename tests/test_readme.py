@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from reclab.assets import ASSETS
+from reclab.exercises import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -78,6 +79,36 @@ def test_notebooks_said_to_be_here_are_here(name):
 def test_notebooks_that_are_here_are_in_bold():
     bold = set(re.findall(r"(?m)^\| \*\*(\d\d_\w+)\*\*", README))
     assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} <= bold
+
+
+TEACHING = (ROOT / "notebooks" / "TEACHING.md").read_text("utf-8")
+NUMBERS = {path.stem[:2] for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def minutes(text: str) -> list[tuple[int, int, str]]:
+    """The rows of a plan: first minute, last minute, notebook."""
+    return [(int(a), int(b), n) for a, b, n in re.findall(r"(?m)^\| (\d+)-(\d+) \| (\d\d) \|", text)]
+
+
+@pytest.mark.parametrize(("plan", "total"), [("90 minutes", 90), ("3 hours", 180)])
+def test_a_plan_keeps_its_time_and_names_notebooks_that_exist(plan, total):
+    rows = minutes(TEACHING.split(f"## {plan}\n")[1].split("\n## ")[0])
+    assert [start for start, _, _ in rows] == [0, *(end for _, end, _ in rows[:-1])] and rows[-1][1] == total
+    assert {number for _, _, number in rows} <= NUMBERS
+    if total == 90:
+        assert minutes(README) == rows, "the README tells another plan than notebooks/TEACHING.md"
+
+
+def test_the_six_weeks_hold_every_notebook_once():
+    weeks = re.findall(r"(?m)^\| \d \| ((?:\d\d, )*\d\d) \|", TEACHING)
+    assert [number for week in weeks for number in week.split(", ")] == sorted(NUMBERS)
+
+
+def test_the_page_for_teachers_names_notebooks_and_exercises_that_exist():
+    named = set(re.findall(r"\b\d\d_[a-z]\w+", TEACHING))
+    assert named == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(re.findall(r"\b(?:notebook|of|after) (\d\d)\b(?! to)", TEACHING)) <= NUMBERS
+    assert set(re.findall(r"\b\d\d\.\d\b", TEACHING)) == set(registry()), "each exercise has its row"
 
 
 def test_links_within_the_page_lead_somewhere():
