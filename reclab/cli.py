@@ -1,4 +1,4 @@
-"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``, ``release``, ``grade``, ``guide``."""
+"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``, ``release``, ``grade``."""
 
 from __future__ import annotations
 
@@ -75,11 +75,6 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
     grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
     grade.set_defaults(command=_command_of("classroom"))
-
-    guide = commands.add_parser("guide", help="write the teacher's guide: plan, rubric, what to skip")
-    guide.add_argument("file", type=Path, metavar="FILE", help="a .html or .md file")
-    guide.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
-    guide.set_defaults(command=_command_of("guide"))
 
     verify = commands.add_parser("verify", help="say what differs between two runs, and the likely why")
     verify.add_argument("receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of receipts")

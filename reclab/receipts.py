@@ -119,7 +119,7 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool) -> dict:
     started : when the run began, as ISO 8601.
     complete : whether every notebook that was asked for ran to its end.
     """
-    from .catalogue import ASSETS
+    from .assets import ASSETS
 
     return {
         "schema": SCHEMA,
