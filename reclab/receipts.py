@@ -250,7 +250,8 @@ def differences(mine: dict, *theirs: dict) -> pd.DataFrame:
         value, other = ours[row["key"]], float(row["value"])
         if not np.isclose(value, other, rtol=TOLERANCE, atol=0, equal_nan=True):
             rows.append((row["key"], f"{value:.6g}", f"{other:.6g}", likely))
-    return pd.DataFrame(list(dict.fromkeys(rows)), columns=["what", "mine", "theirs", "likely why"])
+    # Objects, since a damaged receipt may hold half a character, which a column of strings refuses.
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=["what", "mine", "theirs", "likely why"], dtype=object)
 
 
 def _causes(receipt: dict) -> dict[tuple[str, str], str]:

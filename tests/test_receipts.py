@@ -337,7 +337,11 @@ def test_the_help_says_what_a_receipt_cannot_prove():
 
 
 def test_what_a_terminal_obeys_or_cannot_show_is_escaped(tmp_path, monkeypatch):
-    evil = edited(lambda receipt: receipt["notebooks"][0].update(error="\x1b[2J\ud800\nall is reproduced \u202e雪"))
+    def change(receipt):
+        receipt["notebooks"][0]["error"] = "\x1b[2J\ud800\nall is reproduced \u202e雪"
+        receipt["versions"]["torch"] = "\ud800\n"
+
+    evil = edited(change)
     (tmp_path / "receipt.json").write_text(json.dumps(evil), "utf-8")
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
