@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from waiting import CEILING
 
 import reclab  # noqa: F401  (before torch, as in the notebooks: its threads then wait without taking the processor)
 
@@ -77,6 +78,8 @@ def page():
         pytest.skip("no Chromium on this machine")
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=CEILING * 1000)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(CEILING * 1000)
+        yield page
         browser.close()
