@@ -3,7 +3,14 @@
 Import the module of the topic (``from reclab import metrics``); nothing heavy is loaded before it is needed.
 """
 
+import os
+
 from .profiles import Profile, get_profile
+
+# On a busy machine OpenMP's threads, which spin while they wait for each other, keep the processor from the very thread
+# that they wait for. They are told to sleep here, because each library asks once, when it is loaded: so import reclab
+# before torch and scikit-learn. Processes that are started from this one inherit it; results stay the same to the bit.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.2.0"
 __all__ = ["Profile", "__version__", "get_profile"]

@@ -161,7 +161,8 @@ class Kernel:
         await manager.start_kernel(
             cwd=str(folder), env=os.environ | threads | own, extra_arguments=history, stdout=DEVNULL, stderr=DEVNULL
         )
-        client = _Client(new_notebook(), km=manager, record_timing=False, coalesce_streams=True)
+        options = {"startup_timeout": TIMEOUT, "record_timing": False, "coalesce_streams": True}
+        client = _Client(new_notebook(), km=manager, **options)
         client.log.disabled = True
         try:
             await client.async_start_new_kernel_client()

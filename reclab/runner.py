@@ -160,7 +160,9 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
 
 async def _run_cells(node, manager: AsyncKernelManager, timeout: float, log) -> str | None:
     """Run the cells in order; returns one line on what went wrong, or None."""
-    client = NotebookClient(node, km=manager, timeout=timeout, record_timing=False, coalesce_streams=True)
+    # A kernel that dies is noticed at once; one that only starts slowly, on a busy machine, is waited for.
+    options = {"timeout": timeout, "startup_timeout": TIMEOUT, "record_timing": False, "coalesce_streams": True}
+    client = NotebookClient(node, km=manager, **options)
     client.log.disabled = True
     cell, number = None, 0
     try:

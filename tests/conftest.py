@@ -2,11 +2,15 @@
 
 import gc
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+from waiting import CEILING
+
+import reclab  # noqa: F401  (before torch, as in the notebooks: its threads then wait without taking the processor)
 
 # The stored outputs are those of the laptop profile with seed 0; kernels inherit this environment.
 _CLEARED = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")
@@ -43,10 +47,10 @@ def what_is_imported_stays():
 
 @pytest.fixture(scope="module", autouse=True)
 def the_environment_stays():
-    """The kernels of the notebooks inherit it: one thread, or another allocator, would slow them down unseen."""
+    """The kernels of the notebooks inherit it: one thread, another way to wait or another allocator would be unseen."""
 
     def speed():
-        return {name: value for name, value in os.environ.items() if "THREADS" in name or "MALLOC" in name}
+        return {name: os.environ[name] for name in os.environ if re.match("OMP_|.*(THREADS|MALLOC)", name)}
 
     before = speed()
     yield
@@ -74,6 +78,8 @@ def page():
         pytest.skip("no Chromium on this machine")
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=CEILING * 1000)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(CEILING * 1000)
+        yield page
         browser.close()

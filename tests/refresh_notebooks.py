@@ -37,7 +37,10 @@ SETUP = """\
 import importlib.util
 
 if importlib.util.find_spec("reclab") is None:
-    raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")"""
+    raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
+
+# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
+import reclab  # noqa: F401"""
 
 # What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
 COLAB_LACKS = "captum fairlearn gensim smart_open"
@@ -49,7 +52,10 @@ import sys
 if importlib.util.find_spec("reclab") is None:
     if "google.colab" not in sys.modules:
         raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
-    %pip install -q --no-deps {lacking} git+{url}@{tag}"""
+    %pip install -q --no-deps {lacking} git+{url}@{tag}
+
+# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
+import reclab  # noqa: F401"""
 
 
 def repository(pyproject: Path) -> tuple[str | None, str]:

@@ -6,19 +6,18 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
+from waiting import CEILING, wait_for
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 from slices import cells_with
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
-DEADLINE = 220  # seconds for everything; the test is stopped by its own waits, never by the outer runner
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def server(tmp_path_factory):
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(CEILING)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -71,25 +70,17 @@ def _settings(path: Path, **values):
     path.write_text(json.dumps(values), "utf-8")
 
 
-def wait_for(what: str, condition, deadline: float, pause: float = 0.3):
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(pause)
-    pytest.fail(f"waited in vain for {what}")
-
-
 def ask(url: str, token: str, method: str = "GET"):
     """The server's answer, or None where it has none, or while it does not answer yet."""
     request = urllib.request.Request(url, headers={"Authorization": f"token {token}"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=CEILING) as answer:
             return json.loads(answer.read() or "null")
     except OSError:
         return None
 
 
-def run_all(page, lab, node, *, deadline: float) -> dict:
+def run_all(page, lab, node) -> dict:
     """Open a notebook without its outputs in the browser, run all of it, and say what the page then shows."""
     root, address, token = lab
     for cell in node.cells:
@@ -99,18 +90,17 @@ def run_all(page, lab, node, *, deadline: float) -> dict:
     nbformat.write(node, root / f"{name}.ipynb")
     n_code = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in node.cells)
 
-    wait_for("the server", lambda: ask(f"{address}/api/status", token), deadline)
+    wait_for("the server", lambda: ask(f"{address}/api/status", token))
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={token}")
-    page.locator(".jp-Notebook").wait_for(timeout=60_000)
+    page.locator(".jp-Notebook").wait_for()
 
     # Until the kernel is idle and the page is connected to it, Run All would open a dialog instead.
     def idle():
         kernels = [session["kernel"] for session in ask(f"{address}/api/sessions", token) or []]
         return any(k["execution_state"] == "idle" and k["connections"] > 0 for k in kernels)
 
-    wait_for("an idle kernel", idle, deadline)
-    status = page.locator("#jp-main-statusbar").get_by_text("| Idle")
-    status.wait_for(timeout=30_000)
+    wait_for("an idle kernel", idle)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
 
@@ -122,10 +112,9 @@ def run_all(page, lab, node, *, deadline: float) -> dict:
     def finished():
         return errors.count() or [p.strip() for p in prompts.all_inner_texts() if p.strip() != "[ ]:"] == numbered
 
-    wait_for("every cell's number", finished, deadline)
+    wait_for("every cell's number", finished)
     return {
         "errors": errors.all_inner_texts(),
-        "figures": page.locator(".jp-RenderedImage img").count(),
         "text": "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts()),
     }
 
@@ -135,9 +124,12 @@ def test_the_first_notebook_runs_in_a_browser(page, lab):
         pytest.skip("notebook 00 is not there")
     node = nbformat.read(NOTEBOOK, as_version=4)
     stored = sum("image/png" in o.get("data", {}) for c in node.cells for o in c.get("outputs", []))
-    seen = run_all(page, lab, node, deadline=time.monotonic() + DEADLINE)
+    seen = run_all(page, lab, node)
     assert not seen["errors"], seen["errors"]
-    assert stored > 0 and seen["figures"] == stored
+    figures = page.locator(".jp-RenderedImage img")
+    assert stored > 0
+    wait_for("the last figure", lambda: figures.count() >= stored)
+    assert figures.count() == stored
     assert "OUTSIDE" not in seen["text"]
 
 
@@ -146,7 +138,7 @@ def test_an_error_in_a_cell_is_seen(page, lab):
     node = nbformat.v4.new_notebook(
         cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     )
-    seen = run_all(page, lab, node, deadline=time.monotonic() + 90)
+    seen = run_all(page, lab, node)
     assert "ZeroDivisionError" in seen["errors"][0]
 
 
@@ -180,6 +172,13 @@ def shown(box) -> tuple:
     return (image.first.get_attribute("src") if image.count() else None), words
 
 
+def at_rest(page, box) -> tuple | None:
+    """What a widget shows, once it shows something and has not changed for a second; its parts come one by one."""
+    before = shown(box)
+    page.wait_for_timeout(1000)
+    return before if any(before) and shown(box) == before else None
+
+
 def use(page, control: str, handle) -> None:
     """Change a control by keys alone."""
     handle.focus()
@@ -200,11 +199,12 @@ def test_a_widget_follows_the_keyboard(page, lab, number):
     (path,) = NOTEBOOK.parent.glob(f"{number}_*.ipynb")
     node = cells_with(nbformat.read(path, as_version=4), maker)
     node.cells.insert(0, nbformat.v4.new_code_cell(QUICK))
-    seen = run_all(page, lab, node, deadline=time.monotonic() + DEADLINE)
+    seen = run_all(page, lab, node)
     assert not seen["errors"], seen["errors"]
     box = page.locator(".jp-OutputArea-output .widget-vbox").last
     box.scroll_into_view_if_needed()
-    before = shown(box)
-    assert any(before), "the widget shows nothing"
-    use(page, control, box.locator(control).first)
-    wait_for("the widget to follow", lambda: shown(box) != before, time.monotonic() + 60)
+    handle = box.locator(control).first
+    handle.wait_for()
+    before = wait_for("the widget to show all of itself", lambda: at_rest(page, box))
+    use(page, control, handle)
+    wait_for("the widget to follow", lambda: shown(box) != before)

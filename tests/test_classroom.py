@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -16,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 from exercise_answers import ANSWERS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from waiting import CEILING
 
 from reclab import classroom, cli, masters, needs
 from reclab.errors import ReclabError
@@ -116,7 +116,7 @@ def split():
 CASES = {
     "right": (answered(), 1, "right"),
     "blank": (released(), 0, "returns nothing yet"),
-    "endless": (answered(ENDLESS), 0, "the check took longer than 4 s"),
+    "endless": (answered(ENDLESS), 0, "the check took longer than 20 s"),
     "endless_at_once": (answered(STUBBORN), 0, "your answer took longer"),
     "dead": (answered("import os\nos._exit(3)"), 0, "your answer ended Python itself"),
     "dead_in_check": (answered(SNIPS + "__import__('os')._exit(0)"), 0, "the check ended Python itself"),
@@ -138,9 +138,14 @@ for (name, body), (_, hint) in zip(WRONG.items(), ANSWERS["09.1"].wrong, strict=
     CASES[name] = answered(SNIPS + body), 0, f"Hint: {hint}"
 
 
+def processor_seconds() -> float:
+    """What this process and its children that have ended took of the processor; other programs do not change it."""
+    return sum(os.times()[:4])
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """A class of thirty, graded once: its reports by student, the table's rows, the folder, the seconds."""
+    """A class of thirty, graded once: its reports by student, the table's rows, the folder, the processor's seconds."""
     top = tmp_path_factory.mktemp("class")
     for student, (node, _, _) in CASES.items():
         hand_in(top / "in", student, node)
@@ -159,10 +164,10 @@ def graded(tmp_path_factory):
     hand_in(top / "in", "foreign", {"cells": [{"cell_type": "code", "source": "1"}]}, "own.ipynb")
     (top / "in" / "nothing").mkdir()
     (top / "in" / ".hidden").mkdir()
-    said, start = [], time.perf_counter()
+    said, start = [], processor_seconds()
     out = top / "marks" / "scores.csv"
-    reports = classroom.grade(top / "in", out, NOTEBOOKS, timeout=4, say=said.append)
-    seconds = time.perf_counter() - start
+    reports = classroom.grade(top / "in", out, NOTEBOOKS, say=said.append)
+    seconds = processor_seconds() - start
     rows = {row["student"]: row for row in csv.DictReader(out.open(encoding="utf-8"))}
     return {report.student: report for report in reports}, rows, top, seconds, said
 
@@ -180,9 +185,9 @@ def test_each_kind_of_answer_earns_what_it_must(graded, student):
     assert graded[1][student]["09.1"] == str(points)
 
 
-def test_a_class_of_thirty_takes_less_than_two_minutes(graded):
+def test_a_class_of_thirty_takes_less_than_two_minutes_of_two_processors(graded):
     assert len(graded[1]) >= 30
-    assert graded[3] < 120
+    assert 2 * classroom.TIMEOUT < graded[3] < 2 * 120  # two answers never end
 
 
 @pytest.mark.parametrize("student", ["renamed", "nested", "loose", "teacher", "copies"])
@@ -243,7 +248,7 @@ def test_a_second_run_grades_only_what_changed(graded):
     before = out.read_text("utf-8")
     hand_in(top / "in", "blank", answered())
     try:
-        classroom.grade(top / "in", out, NOTEBOOKS, timeout=4, say=said.append)
+        classroom.grade(top / "in", out, NOTEBOOKS, say=said.append)
     finally:
         hand_in(top / "in", "blank", released())
     total = len(graded[1])
@@ -263,7 +268,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
         started = psutil.Process(run.pid).children(recursive=True)
         run.send_signal(signal.SIGKILL)
     assert "[2/4]" in lines[1]
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=CEILING)
     assert not alive, "a kernel outlived the run"
     again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
     done = int(again.split(" of 4 were graded before")[0])
@@ -276,6 +281,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
     for n in range(3):
         hand_in(tmp_path / "in", f"s{n}", answered(ENDLESS if n else RIGHT))
     command = [sys.executable, "-m", "reclab.cli", "grade", "in", "--out", "s.csv", "--kernels", "2"]
+    command += ["--timeout", str(CEILING)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a job in the background ignores it
@@ -285,7 +291,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
         run.send_signal(signal.SIGINT)
         error = run.stderr.read()
     assert (run.returncode, error) == (130, "reclab: stopped by Ctrl-C\n")
-    assert not psutil.wait_procs(started, timeout=20)[1]
+    assert not psutil.wait_procs(started, timeout=CEILING)[1]
 
 
 def test_a_damaged_record_is_graded_anew(tmp_path):

@@ -4,13 +4,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from bs4 import BeautifulSoup
 from small_notebooks import BANDS, CHECK, write
+from waiting import CEILING, wait_for
 
 from reclab import __version__, assets, cli
 from reclab.errors import AssetError
@@ -209,18 +209,17 @@ sys.exit(cli.main(["run", "--fresh"]))
 def test_ctrl_c_leaves_a_usable_partial_report(checkout):
     folder, _ = checkout
     write(folder / "notebooks", "00_start", CHECK + "check('00.a', 3)")
-    slow = CHECK + "check('02.a', 4)\nopen('started', 'w').close()\nimport time; time.sleep(60)"
+    slow = CHECK + "check('02.a', 4)\nopen('started', 'w').close()\nimport time; time.sleep(3600)"
     write(folder / "notebooks", "02_bert", slow)
     write(folder / "notebooks", "04_fusion", "1")
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not (folder / "notebooks" / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    started = folder / "notebooks" / "started"
+    wait_for("the second notebook", lambda: started.exists() or process.poll() is not None)
     kernels = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=CEILING)
     assert process.returncode == 130, err
     assert err == ""
     run = only_run(folder)

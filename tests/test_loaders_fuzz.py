@@ -54,7 +54,7 @@ def test_the_harness_sees_a_changed_file_another_error_and_a_hang(tmp_path, monk
         case(tmp_path, crash)
     monkeypatch.setattr(fuzz_loaders, "LIMIT", 1)
     with pytest.raises(fuzz_loaders.Slow):
-        fuzz_loaders.read_one(tmp_path, "a.csv", b"x", lambda path, bad: time.sleep(5), False)
+        fuzz_loaders.read_one(tmp_path, "a.csv", b"x", lambda path, bad: time.sleep(600), False)
 
 
 def test_a_fault_in_a_loader_is_found(tmp_path, monkeypatch):

@@ -314,9 +314,9 @@ def test_groups_are_resampled_whole():
 
 def test_a_thousand_resamples_are_quick():
     labels, a, b = clicks(2300)
-    start = time.perf_counter()
+    start = time.process_time()
     metrics.paired_auc_difference(labels, a, b)
-    assert time.perf_counter() - start < 1.5  # 0.3 s on two busy cores
+    assert time.process_time() - start < 1.5  # of the processor, so that other programs do not count; mostly 0.3
 
 
 @pytest.mark.parametrize(

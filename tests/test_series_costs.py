@@ -1,10 +1,14 @@
 """What the series says of its time and memory is what the stored receipts of its runs say."""
 
+import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from small_notebooks import CHECK, write
 
 from reclab import receipts
 from reclab.errors import ReclabError
@@ -77,3 +81,69 @@ def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
     assert receipts.read_receipt(tmp_path / series.RECEIPTS / f"{run.number}.json") == json.loads(json.dumps(receipt))
     (line,) = [line for line in readme.read_text("utf-8").splitlines() if path.stem in line]
     assert line.endswith("| 1 | 100 |")
+
+
+# --- beside busy loops
+
+
+def loops() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if series.LOOP in child.cmdline()]
+
+
+def test_busy_loops_end_with_their_block_however_it_ends():
+    with pytest.raises(KeyboardInterrupt), series.busy_loops(2):
+        started = loops()
+        assert len(started) == 2 and all(loop.is_running() for loop in started)
+        raise KeyboardInterrupt
+    assert not any(loop.is_running() for loop in started) and not loops()
+
+
+KILLED = """
+import os, psutil, signal, sys
+sys.path.append(sys.argv[1])
+import series
+with series.busy_loops():
+    print(*(child.pid for child in psutil.Process().children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_busy_loops_end_with_a_process_that_is_killed():
+    command = [sys.executable, "-c", KILLED, str(Path(series.__file__).parent)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    started = [int(pid) for pid in done.stdout.split()]
+    assert done.returncode < 0 and len(started) == 2
+    for pid in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(timeout=120)
+
+
+def test_a_notebook_is_measured_alone_and_then_beside_the_loops(tmp_path, capsys):
+    """The notebook says how many loops run beside it: none, then two."""
+    beside = "import psutil\nbeside = psutil.Process().parent().children()\n"
+    beside += "n = sum('getppid' in ' '.join(child.cmdline()) for child in beside)\n"
+    write(tmp_path, "02_a", CHECK + beside + "open('loops', 'a').write(str(n))")
+    assert series.main(["--busy", "02"], tmp_path) == 0
+    assert (tmp_path / "loops").read_text() == "02"
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    busy = "02_a beside 2 busy loops"
+    assert list(rows) == ["02_a time", f"{busy}: time", f"{busy}: share of its quiet time", f"{busy}: failures"]
+    assert rows[f"{busy}: failures"]["value"] == 0 and rows["02_a time"]["value"] > 0
+
+
+@pytest.mark.parametrize(("seconds", "error", "status"), [(30, None, 0), (31, None, 1), (20, "cell [1]: KeyError", 1)])
+def test_more_than_three_times_the_quiet_seconds_miss_the_bar(tmp_path, monkeypatch, seconds, error, status):
+    write(tmp_path, "02_a", "1")
+    write(tmp_path, "05_b", "1")
+    write(tmp_path, "07_c", "1")
+    ran = []
+
+    def run(path, profile):
+        ran.append((path.stem, len(loops())))
+        busy = ran[-1] == ("05_b", 2)
+        return Run(path.stem[:2], path.stem, None, seconds=seconds if busy else 10, error=error if busy else None)
+
+    monkeypatch.setattr(series, "run_afresh", run)
+    assert series.main(["--busy", "--check"], tmp_path) == status
+    assert ran == [("02_a", 0), ("02_a", 2), ("05_b", 0), ("05_b", 2)], "02 and 05 where none is named"

@@ -221,7 +221,7 @@ def test_it_shows_itself_as_the_last_line_of_a_cell(shown, folder):
         f"results.expected_folder = lambda: Path({str(folder.parent)!r})\nresults.table('02_toy')"
     )
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(node, timeout=60).execute()
+    NotebookClient(node, timeout=900, startup_timeout=900).execute()
     (output,) = node.cells[0].outputs
     assert output.data["text/html"] == shown._repr_html_() and output.data["text/plain"] == repr(shown)
 

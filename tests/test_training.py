@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tiny_bert
 import torch
+from waiting import CEILING
 
 from reclab import training
 from reclab.errors import ReclabError
@@ -227,7 +228,8 @@ def live(death, pipe):
     def after_step(step):
         done.append(step)
         os.write(pipe, b".")
-        time.sleep(0.01)
+        if death == "training" and step == 12:
+            time.sleep(3600)  # the other process may be slow to see the sixth step, but it kills before the last
 
     if death == "writing":
         os.fsync = torn
@@ -260,7 +262,7 @@ def python(folder, *command, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=CEILING,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -1,28 +1,33 @@
 """Measure what the series costs: seconds and peak memory of each notebook, and of ``import reclab``.
 
     python tests/benchmarks/series.py [--check] [--store] [NN...]
+    python tests/benchmarks/series.py [--check] --busy [NN...]
 
 Each notebook runs on the laptop profile with an empty derived cache. Prints one JSON object a line; with
 ``--check`` the exit status is 1 where a bar is missed. ``--store`` keeps the receipt of each run in
 ``notebooks/expected/laptop/receipts/`` and writes its seconds and MiB into the README's table: use a quiet machine.
+``--busy`` runs notebooks, 02 and 05 where none is named, alone and then beside two busy loops, as on a server that a
+class shares: use a quiet machine with two processors here, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reclab import receipts
 from reclab.errors import ReclabError
-from reclab.profiles import get_profile
+from reclab.profiles import Profile, get_profile
 from reclab.results import write_atomically
 from reclab.runner import Run, kernel_environment, run_notebook
 from reclab.series import find_notebooks
@@ -36,6 +41,10 @@ BUDGETS |= {"09": 45, "10": 75, "11": 90, "12": 120, "14": 120, "16": 120}
 SLACK = 1.5
 PEAK = 1.6 * 1024
 IMPORT_SECONDS = 0.3
+# Beside as many busy loops as there are processors, twice the quiet seconds would be a fair share.
+BUSY, LOOPS, BUSY_BAR = ("02", "05"), 2, 3
+# Asks now and then whether whoever started it is still there, so that a kill leaves no loop behind.
+LOOP = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    sum(range(100_000))"
 HEAVY = ("torch", "pandas")
 IMPORT = f"""
 import json, sys, time
@@ -67,19 +76,52 @@ def measure_import(processes: int = 5) -> Iterator[dict]:
     yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", 0)
 
 
+def run_afresh(path: Path, profile: Profile) -> Run:
+    """Run a notebook with an empty derived cache."""
+    with tempfile.TemporaryDirectory(prefix="series-", ignore_cleanup_errors=True) as scratch:
+        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
+        return run_notebook(path, env=env)
+
+
 def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:
     """Seconds, peak MiB and failures of one notebook; keeps its receipt where asked to."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    with tempfile.TemporaryDirectory(prefix="series-", ignore_cleanup_errors=True) as scratch:
-        profile = get_profile("laptop", seed=0)
-        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
-        run = run_notebook(path, env=env)
+    started, profile = datetime.now(UTC).isoformat(timespec="seconds"), get_profile("laptop", seed=0)
+    run = run_afresh(path, profile)
     budget = BUDGETS.get(run.number)
     yield row(f"{run.name} time", run.seconds, "s", budget and budget * SLACK)
     yield row(f"{run.name} peak memory", run.peak, "MiB", PEAK)
     yield row(f"{run.name} failures", bool(run.error) + len(run.outside), "failures", 0)
     if store and run.ok:
         keep(run, receipts.receipt([run], profile, started=started, complete=True), path.parent)
+
+
+@contextmanager
+def busy_loops(n: int = LOOPS) -> Iterator[None]:
+    """Keep n processors busy, as other programs do; however the block ends, no loop is left."""
+    loops = []
+    try:
+        for _ in range(n):
+            loops.append(subprocess.Popen([sys.executable, "-c", LOOP, str(os.getpid())]))
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+        for loop in loops:
+            loop.wait()
+
+
+def measure_busy(path: Path) -> Iterator[dict]:
+    """How many times a notebook's quiet seconds it takes beside busy loops, and whether it still gives its results."""
+    profile = get_profile("laptop", seed=0)
+    quiet = run_afresh(path, profile)
+    yield row(f"{quiet.name} time", quiet.seconds, "s", None)
+    with busy_loops():
+        busy = run_afresh(path, profile)
+    beside = f"{busy.name} beside {LOOPS} busy loops"
+    yield row(f"{beside}: time", busy.seconds, "s", None)
+    yield row(f"{beside}: share of its quiet time", busy.seconds / quiet.seconds, "times", BUSY_BAR)
+    failures = sum(bool(run.error) + len(run.outside) for run in (quiet, busy))
+    yield row(f"{beside}: failures", failures, "failures", 0)
 
 
 def keep(run: Run, receipt: dict, folder: Path, readme: Path = README) -> None:
@@ -133,13 +175,20 @@ def main(argv: list[str], folder: Path = NOTEBOOKS) -> int:
     parser = argparse.ArgumentParser(description="Measure what the series costs.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--store", action="store_true", help="keep the receipts, and say in the README what they hold")
+    parser.add_argument("--busy", action="store_true", help="measure notebooks beside busy loops instead")
     parser.add_argument("notebooks", nargs="*", metavar="NN")
     args = parser.parse_args(argv)
+    if args.busy and args.store:
+        parser.error("--store keeps what a quiet machine takes; leave out --busy")
     ok = True
-    paths = find_notebooks(args.notebooks, folder)
+    paths = find_notebooks(args.notebooks or (list(BUSY) if args.busy else []), folder)
     if not paths:
         parser.error(f"there are no notebooks in {folder}")
-    for measured in (measure_import(), *(measure_notebook(path, args.store) for path in paths)):
+    if args.busy:
+        measurements = [measure_busy(path) for path in paths]
+    else:
+        measurements = [measure_import(), *(measure_notebook(path, args.store) for path in paths)]
+    for measured in measurements:
         for line in measured:
             ok &= line["ok"]
             print(json.dumps(line), flush=True)
