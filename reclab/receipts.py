@@ -87,9 +87,15 @@ def source_hashes() -> dict[str, str]:
     }
 
 
-def source_hash() -> str:
-    """One sha256 over the files that a notebook's numbers can come from."""
-    hashes = {name: value for name, value in source_hashes().items() if name not in TOOLING}
+def source_hash(sources: dict[str, str] | None = None) -> str:
+    """One sha256 over the files that a notebook's numbers can come from.
+
+    Parameters
+    ----------
+    sources : what `source_hashes` gave, here or in a receipt; None: those of this package.
+    """
+    sources = source_hashes() if sources is None else sources
+    hashes = {name: value for name, value in sources.items() if name not in TOOLING}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
@@ -312,9 +318,11 @@ def certificate(notebooks: list[str]) -> pd.DataFrame:
             "profile": get_profile().name,
             "versions": versions(),
             "notebooks": [{"name": path.stem, "code": code_hash(read_notebook(path))}],
-            "sources": source_hashes(),
+            "sources": {"the package": source_hash()},
             "results": [],
         }
+        if "sources" in theirs:  # as one, since a cell of the table has no place for the name of each file
+            theirs["sources"] = {"the package": source_hash(theirs["sources"])}
         differ = differences(here, theirs)
         verdicts = [result.verdict for result in results.read_ledger(number, results.ledger_folder()).values()]
         why = differ["likely why"].iloc[0] if len(differ) else "nothing that a receipt holds: run it again, then ask"
@@ -401,10 +409,10 @@ def _result_faults(row: dict, band: dict, twin: dict | None) -> list[str]:
         return [f"{key} = {value} is no finite number"]
     within = band["low"] <= value <= band["high"]
     place = f"{'within' if within else 'outside'} its published band [{band['low']:.6g}, {band['high']:.6g}]"
-    if not within:
-        found.append(f"{key} = {value:.6g} lies {place}")
     if row["verdict"] != (WITHIN if within else OUTSIDE):
-        found.append(f"{key} = {value:.6g}: the receipt says {row['verdict']!r}, but it lies {place}")
+        found.append(f"{key} = {value:.6g} lies {place}, but the receipt says {row['verdict']!r}")
+    elif not within:
+        found.append(f"{key} = {value:.6g} lies {place}")
     if row["interval"] is not None:
         low, high = (float(end) for end in row["interval"])
         rounding = TOLERANCE * abs(value)  # an interval of no width is a last digit away on another machine
@@ -455,15 +463,15 @@ def command(args: argparse.Namespace) -> int:
     rows = [row for row in mine["results"] if row["key"] in bands]
     stale = [r["key"] for r in rows if (r["low"], r["high"]) != (bands[r["key"]]["low"], bands[r["key"]]["high"])]
     if stale:
-        counted = f"{len(stale)} results show other bands than those published, by which they are judged"
-        _say(one_line(f"{counted}: {', '.join(stale)}"))
-    differ = differences(mine | {"results": []}, *theirs.values())
-    _say(f"What differs from the published run:\n{_table(differ)}")
+        _say(one_line(f"Judged by the published bands, not by the others in the receipt: {', '.join(stale)}"))
+    if theirs:
+        differ = differences(mine | {"results": []}, *theirs.values())
+        _say(f"What differs from the published run:\n{_table(differ)}")
     if other:
         _say(f"What differs from {args.other}:\n{_table(differences(mine, other))}")
         ours, others = ({row["key"] for row in each["results"]} for each in (mine, other))
         if alone := sorted(ours ^ others):
-            _say(one_line(f"{len(alone)} results are in one of the two only: {', '.join(alone)}"))
+            _say(one_line(f"In one of the two only: {', '.join(alone)}"))
     return int(bool(found))
 
 
@@ -472,7 +480,7 @@ def _in_words(mine: dict, found: list[str]) -> str:
         return f"{len(found)} fault{'s' * (len(found) > 1)}"
     count = len(mine["notebooks"])
     results = f"all {len(mine['results'])} results of {count} notebook{'s' * (count > 1)}"
-    return f"{results} are reproduced, each within its published band"
+    return f"{results} are reproduced, each within its published band and its own interval"
 
 
 def _table(differ: pd.DataFrame) -> str:

@@ -222,7 +222,11 @@ def test_two_receipts_are_compared_causes_first(tmp_path):
     between = shown.split("What differs from " + str(other))[1]
     keys = [row["key"] for row in composed("01")["results"]]
     assert status == 0 and "What differs from the published run:\nnothing" in shown
-    assert between.index("version of torch") < between.index(keys[1]) < between.index(f"of the two only: {keys[-1]}")
+    assert (
+        between.index("version of torch")
+        < between.index(keys[1])
+        < between.index(f"In one of the two only: {keys[-1]}")
+    )
 
 
 # What a receipt is worth
@@ -308,7 +312,7 @@ def test_a_band_that_was_measured_anew_is_said_and_the_published_one_judges(tmp_
         row_of(receipt, key).update(value=0.5, interval=[0.4, 0.6])
 
     status, shown = said(edited(wider), tmp_path / "receipt.json")
-    assert status == 0 and f"1 results show other bands than those published, by which they are judged: {key}" in shown
+    assert status == 0 and f"Judged by the published bands, not by the others in the receipt: {key}" in shown
     status, shown = said(edited(moved), tmp_path / "receipt.json")
     assert status == 1 and f"{key} = 0.5 lies outside its published band" in shown
 
