@@ -32,7 +32,7 @@ from .assets import ASSETS
 from .errors import ReclabError
 from .profiles import Profile, get_profile
 from .results import OUTSIDE, WITHIN
-from .series import find_notebooks, notebooks_folder, one_line, read_notebook
+from .series import one_line
 
 SCHEMA = 2
 LIBRARIES = (
@@ -272,69 +272,19 @@ def _causes(receipt: dict) -> dict[tuple[str, str], str]:
 def published(notebook: str, profile: str | None = None) -> dict:
     """What is published of the run of one notebook: its stored receipt, and its measured ``bands`` by key.
 
-    The receipt is ``receipts/NN.json`` beside the file of bands. For a profile without one, it is what the file of
-    bands says of the code and versions that it was measured with, and holds no result.
-
     Parameters
     ----------
     notebook : its number. profile : its name; None: the profile of this process.
 
     Raises
     ------
-    ReclabError : there is no file of bands for this profile, or the stored receipt is damaged.
+    ReclabError : no run of it is stored for this profile, or the stored receipt is damaged.
     """
     profile = profile or get_profile().name
-    meta, bands = results.meta(notebook, profile), results.bands(notebook, profile)
-    if not meta:
-        raise ReclabError(f"no bands are published for notebook {notebook} on profile {profile}")
     stored = results.expected_folder() / profile / "receipts" / f"{notebook}.json"
-    if stored.is_file():
-        return read_receipt(stored) | {"bands": bands}
-    start = "version_"
-    return {
-        "versions": {name[len(start) :]: value for name, value in meta.items() if name.startswith(start)},
-        "notebooks": [{"name": notebook, "code": meta["notebook"]}],
-        "results": [],
-        "bands": bands,
-    }
-
-
-def certificate(notebooks: list[str]) -> pd.DataFrame:
-    """A line for each notebook, by its number: how many results were reproduced here, and what differs.
-
-    Returns
-    -------
-    By notebook: ``published`` (results with a band), ``run`` (results found here), ``within``, ``outside``, ``differs``
-    and, where something lies outside, the ``likely why``.
-
-    Raises
-    ------
-    ReclabError : as `published`.
-    """
-    lines = {}
-    for number in notebooks:
-        theirs, (path,) = published(number), find_notebooks([number], notebooks_folder())
-        here = {
-            "profile": get_profile().name,
-            "versions": versions(),
-            "notebooks": [{"name": path.stem, "code": code_hash(read_notebook(path))}],
-            "sources": {"the package": source_hash()},
-            "results": [],
-        }
-        if "sources" in theirs:  # as one, since a cell of the table has no place for the name of each file
-            theirs["sources"] = {"the package": source_hash(theirs["sources"])}
-        differ = differences(here, theirs)
-        verdicts = [result.verdict for result in results.read_ledger(number, results.ledger_folder()).values()]
-        why = differ["likely why"].iloc[0] if len(differ) else "nothing that a receipt holds: run it again, then ask"
-        lines[number] = {
-            "published": len(theirs["bands"]),
-            "run": len(verdicts),
-            "within": verdicts.count(WITHIN),
-            "outside": verdicts.count(OUTSIDE),
-            "differs": ", ".join(differ["what"]) or "nothing",
-            "likely why": why if OUTSIDE in verdicts else "",
-        }
-    return pd.DataFrame.from_dict(lines, orient="index")
+    if not stored.is_file():
+        raise ReclabError(f"no run of notebook {notebook} is published for profile {profile}")
+    return read_receipt(stored) | {"bands": results.bands(notebook, profile)}
 
 
 def verify(mine: dict, published: Callable[[str, str], dict] = published) -> tuple[list[str], dict[str, dict]]:
@@ -354,12 +304,11 @@ def verify(mine: dict, published: Callable[[str, str], dict] = published) -> tup
     ------
     ReclabError : nothing is published for the receipt's profile, or what is published is damaged.
     """
-    files = [*results.expected_folder().glob("*/[0-9][0-9].toml")]
-    profiles = sorted({file.parent.name for file in files})
+    profiles = sorted({path.parts[-3] for path in results.expected_folder().glob("*/receipts/[0-9][0-9].json")})
     if mine["profile"] not in profiles:
         raise ReclabError(
             f"no results are published for profile {mine['profile'][:40]!r}, only for {', '.join(profiles) or 'none'}; "
-            "run the series on a published profile, or calibrate this one"
+            "run the series on a published profile"
         )
     names, found, theirs = [row["name"] for row in mine["notebooks"]], [], {}
     if not names or not mine["results"]:
@@ -375,10 +324,11 @@ def verify(mine: dict, published: Callable[[str, str], dict] = published) -> tup
             found.append(f"{row['name']} stopped: {row['error']}")
         elif not row["ok"]:
             found.append(f"{row['name']} is not ok, the receipt says itself")
-    numbers = {file.stem for file in files if file.parent.name == mine["profile"]}
+    stored = results.expected_folder() / mine["profile"] / "receipts"
+    numbers = {path.stem for path in stored.glob("[0-9][0-9].json")}
     for name in dict.fromkeys(names):
         known = published(name[:2], mine["profile"]) if name[:2] in numbers else None
-        if known and known["notebooks"][0]["name"] in (name, name[:2]):  # the number alone where no run is stored
+        if known and known["notebooks"][0]["name"] == name:
             theirs[name[:2]] = known
         else:
             found.append(f"{name} is no published notebook of profile {mine['profile']}")
@@ -396,7 +346,7 @@ def verify(mine: dict, published: Callable[[str, str], dict] = published) -> tup
         else:
             found.append(f"{row['key']} is extra: the receipt names no published notebook {row['key'][:2]}")
     # Among shares with few possible values an honest run of another seed may look like an exchange by chance.
-    same_seed = {number for number, known in theirs.items() if known.get("seed") == mine["seed"]}
+    same_seed = {number for number, known in theirs.items() if known["seed"] == mine["seed"]}
     pairs = {row["key"]: float(row["value"]) for row in mine["results"] if row["key"][:2] in same_seed}
     found += _exchanged({key: (value, float(twins[key]["value"])) for key, value in pairs.items() if key in twins})
     return [one_line(fault, 300) for fault in found], theirs

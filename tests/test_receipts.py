@@ -634,71 +634,33 @@ def test_the_folder_of_a_run_is_read_as_its_receipt(tmp_path):
     assert "the run did not end: the receipt is not complete" in shown, "a run that was killed is seen"
 
 
-# What is published, and the certificate
+# What is published
 
 
-def certificate(monkeypatch, tmp_path, value):
-    monkeypatch.setenv("RECLAB_LEDGER", str(tmp_path))
-    monkeypatch.setattr(results, "_ledger", {})
-    results.check("09.fisher_p_men", value)
-    kept = STORED["09"]
-    monkeypatch.setattr(receipts, "versions", lambda: kept["versions"])
-    monkeypatch.setattr(receipts, "source_hashes", lambda: kept["sources"])
-    monkeypatch.setattr(receipts, "code_hash", lambda node: kept["notebooks"][0]["code"])
-    return receipts.certificate(["09"]).loc["09"]
-
-
-def test_a_certificate_counts_what_was_reproduced(monkeypatch, tmp_path):
-    line = certificate(monkeypatch, tmp_path, 0.0392)
-    assert (line["run"], line["within"], line["outside"]) == (1, 1, 0)
-    assert line["published"] == len(results.bands("09"))
-    assert (line["differs"], line["likely why"]) == ("nothing", "")
-
-
-def test_a_certificate_says_why_a_result_lies_outside(monkeypatch, tmp_path):
-    line = certificate(monkeypatch, tmp_path, 0.9)
-    assert line["outside"] == 1 and "run it again, then ask" in line["likely why"]
-    monkeypatch.setattr(receipts, "code_hash", lambda node: "edited")
-    line = receipts.certificate(["09"]).loc["09"]
-    assert line["differs"] == "code of notebook 09" and "notebook's code was changed" in line["likely why"]
-
-
-def test_an_edited_notebook_differs_from_the_published_one(monkeypatch, tmp_path):
-    (path,) = find_notebooks(["09"], notebooks_folder())
-    node = nbformat.read(path, as_version=4)
-    next(cell for cell in node.cells if cell.cell_type == "code" and "norm" in cell.source).source += "\nx = 1"
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(node, tmp_path / "notebooks" / path.name)
-    monkeypatch.chdir(tmp_path)
-    assert "code of notebook 09" in receipts.certificate(["09"]).loc["09", "differs"]
-
-
-def test_a_notebook_without_bands_is_not_published(monkeypatch):
-    monkeypatch.setattr(results, "meta", lambda number, profile: {})
-    with pytest.raises(ReclabError, match="no bands are published for notebook 09 on profile laptop"):
-        receipts.published("09")
-
-
-@pytest.mark.parametrize("with_receipt", [True, False])
-def test_what_is_published_is_the_stored_run_or_else_the_runs_of_the_bands(monkeypatch, tmp_path, with_receipt):
+def test_what_is_published_is_the_stored_run_with_its_bands(monkeypatch, tmp_path):
     folder = tmp_path / "laptop"
-    meta = '[meta]\nnotebook = "of the bands"\nprofile = "laptop"\nversion_torch = "1.0"\n'
-    hand_in(folder, {"09.toml": f'{meta}[bands."09.x"]\nlow = 0.0\nhigh = 1.0\n'})
+    hand_in(folder, {"09.toml": '[meta]\n[bands."09.x"]\nlow = 0.0\nhigh = 1.0\n'})
+    monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
+    with pytest.raises(ReclabError, match="no run of notebook 09 is published for profile laptop"):
+        receipts.published("09")
     row = {"key": "09.x", "value": 0.5, "low": 0.0, "high": 1.0, "verdict": "within", "interval": None}
     stored = edited(lambda receipt: receipt.update(results=[row]), "09")
-    if with_receipt:
-        hand_in(folder, {"receipts/09.json": stored})
-    monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
-    found = receipts.published("09")
-    assert found["bands"] == {"09.x": {"low": 0.0, "high": 1.0}}
-    kept = stored["notebooks"][0]["code"], stored["versions"]["torch"]
-    assert (found["notebooks"][0]["code"], found["versions"]["torch"]) == (
-        kept if with_receipt else ("of the bands", "1.0")
-    )
-    assert receipts.verify(stored)[0] == [], "bands alone can judge"
+    hand_in(folder, {"receipts/09.json": stored})
+    assert receipts.published("09") == stored | {"bands": {"09.x": {"low": 0.0, "high": 1.0}}}
+    assert receipts.verify(stored)[0] == []
     hand_in(folder, {"receipts/09.json": '{"schema"'})
     with pytest.raises(ReclabError, match="is not whole JSON"):
         receipts.published("09")
+
+
+def test_an_edited_notebook_has_another_hash():
+    (path,) = find_notebooks(["09"], notebooks_folder())
+    node = nbformat.read(path, as_version=4)
+    before = receipts.code_hash(node)
+    node.cells[0].source += " More words."
+    assert receipts.code_hash(node) == before
+    next(cell for cell in node.cells if cell.cell_type == "code" and "norm" in cell.source).source += "\nx = 1"
+    assert receipts.code_hash(node) != before
 
 
 def test_the_command_line_does_not_load_tables_before_it_needs_them():
