@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from .errors import ReclabError, SchemaError
 from .tables import binary, fitting
@@ -66,10 +67,11 @@ class ALS:
         """For each row of X, the ridge regression of its entries on the vectors of the other side."""
         everywhere = fixed.T @ fixed + self.l2 * np.eye(self.factors)
         found = np.zeros((X.shape[0], self.factors))
-        for row in np.flatnonzero(np.diff(X.indptr)):
-            liked = fixed[X.indices[X.indptr[row] : X.indptr[row + 1]]]
-            lhs = everywhere + (self.weight - 1) * (liked.T @ liked)
-            found[row] = np.linalg.solve(lhs, self.weight * liked.sum(axis=0))
+        with threadpool_limits(1, user_api="blas"):  # for products so small, threads would mostly wait for each other
+            for row in np.flatnonzero(np.diff(X.indptr)):
+                liked = fixed[X.indices[X.indptr[row] : X.indptr[row + 1]]]
+                lhs = everywhere + (self.weight - 1) * (liked.T @ liked)
+                found[row] = np.linalg.solve(lhs, self.weight * liked.sum(axis=0))
         return found
 
 
