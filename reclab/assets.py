@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,8 +19,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +92,7 @@ def _read_list(path: Path) -> dict[str, Asset]:
 ASSETS: dict[str, Asset] = _read_list(Path(__file__).with_name("assets.toml"))
 
 _MISSING = "missing"
-_STAMPS = ".verified.json"
+_whole: set[tuple] = set()  # files that this process has found to be as pinned
 _NOT_FOUND = re.compile(rb"(404|403)\b[^0-9,;|\t]{0,3}(not found|forbidden|page|$)|not found")
 
 # The user's settings of where and how to connect are kept. The others (a constraint, another Python)
@@ -129,9 +127,16 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
     """
     asset, folder = _asset(name), assets_folder() / name
     if found := _faults(asset, folder):
-        _refuse_user_files(name, folder, found)
-        with _writing(folder):
+        damaged = [short for short, fault in found.items() if fault != _MISSING]
+        if damaged and os.environ.get("RECLAB_DATA"):
+            what = f"{folder / damaged[0]} is damaged: {found[damaged[0]]}"
+            raise AssetError(f"{what}; delete it and run `reclab data fetch {name}`")
+        try:
             _fill(asset, folder, verbose=verbose)
+        except OSError as error:
+            reason = f"cannot write to {folder} ({error.strerror or error})"
+            remedy = "free some space there, or set RECLAB_DATA to a folder that can be written"
+            raise AssetError(f"{reason}; {remedy}") from None
     elif verbose:
         print(f"{name}: already in {folder}")
     return {short: folder / short for short in asset.members}
@@ -273,20 +278,19 @@ def _chosen_folder(variable: str, default: str) -> Path:
 def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, str]:
     """What is wrong with an asset's files in ``folder``, by short name; empty when all are as pinned.
 
-    A file is hashed when it is new, and again when its size or time of change differ from the last check,
-    which is noted in the folder; with ``rehash`` always.
+    A process hashes a file once, and again when its size or time of change differ; with ``rehash`` always.
 
     Raises
     ------
     AssetError : a file cannot be read.
     """
-    stamps, found, checked = _read_stamps(folder), {}, {}
+    found = {}
     for short, member in asset.members.items():
         path = folder / short
         try:
             stat = path.stat()
-            stamp = [stat.st_size, stat.st_mtime_ns, member.sha256]
-            fault = _fault(path, member.sha256, member.size) if rehash or stamps.get(short) != stamp else ""
+            stamp = path, stat.st_size, stat.st_mtime_ns, member.sha256
+            fault = "" if stamp in _whole and not rehash else _fault(path, member.sha256, member.size)
         except (FileNotFoundError, NotADirectoryError):
             fault = _MISSING
         except OSError as error:
@@ -294,10 +298,7 @@ def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, st
         if fault:
             found[short] = fault
         else:
-            checked[short] = stamp
-    if checked != stamps and folder.is_dir():
-        with suppress(OSError):  # a folder that cannot be written is fine: its files are then hashed at each use
-            (folder / _STAMPS).write_text(json.dumps(checked, indent=1), "utf-8")
+            _whole.add(stamp)
     return found
 
 
@@ -326,14 +327,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_stamps(folder: Path) -> dict:
-    try:
-        stamps = json.loads((folder / _STAMPS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}  # none yet, or half written: the files are hashed
-    return stamps if isinstance(stamps, dict) else {}
-
-
 def _status(found: dict[str, str]) -> str:
     if not found:
         return "cached"
@@ -352,21 +345,6 @@ def _print_verified(rows: list[tuple[str, str, bool, str]]) -> int:
     return 1 if bad else 0
 
 
-def _refuse_user_files(name: str, folder: Path, found: dict[str, str]) -> None:
-    damaged = [short for short, fault in found.items() if fault != _MISSING]
-    if damaged and os.environ.get("RECLAB_DATA"):
-        path, fault = folder / damaged[0], found[damaged[0]]
-        raise AssetError(f"{path} is damaged: {fault}; delete it and run `reclab data fetch {name}`")
-
-
-def _announce(asset: Asset, found: dict[str, str]) -> None:
-    for short, fault in found.items():
-        if fault != _MISSING:
-            print(f"{asset.name}: {short} is damaged: {fault}; fetching it anew")
-    print(f"{asset.name}: {asset.title}\n  size:    {_megabytes(asset.size)}")
-    print(f"  licence: {asset.licence}\n  source:  {asset.source}", flush=True)
-
-
 def _megabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes else "size ?"
 
@@ -376,17 +354,6 @@ def _megabytes(n_bytes: int) -> str:
 
 class _Unavailable(Exception):
     """A source does not have the files; its text is the reason."""
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AssetError(
-            f"cannot write to {folder} ({error.strerror or error}); free some space there, "
-            "or set RECLAB_DATA to a folder that can be written"
-        ) from None
 
 
 def _fill(asset: Asset, folder: Path, *, verbose: bool) -> None:
@@ -400,7 +367,11 @@ def _fill(asset: Asset, folder: Path, *, verbose: bool) -> None:
         if not found:
             return
         if verbose:
-            _announce(asset, found)
+            for short, fault in found.items():
+                if fault != _MISSING:
+                    print(f"{asset.name}: {short} is damaged: {fault}; fetching it anew")
+            print(f"{asset.name}: {asset.title}\n  size:    {_megabytes(asset.size)}")
+            print(f"  licence: {asset.licence}\n  source:  {asset.source}", flush=True)
         shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
         partial.mkdir()
         try:
@@ -410,7 +381,6 @@ def _fill(asset: Asset, folder: Path, *, verbose: bool) -> None:
                 os.replace(partial / short, folder / short)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        _faults(asset, folder)  # hashes the new files where they now lie, and stamps them
 
 
 def _obtain(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import jinja2
@@ -52,12 +51,6 @@ _TEMPLATE = """
 # A widget's view needs a kernel, so it shows its text; scripts come last and are empty.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 SHOWN += ["application/vnd.jupyter.widget-view+json", "application/javascript"]
-_PLAIN = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
-th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; border-bottom: 1px solid #767676; }}
-.anchor-link {{ display: none; }}</style></head><body><main>{body}</main></body></html>
-"""
 _REMOTE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 _IMPORTED = re.compile(r"@import[^;]*;|url\(\s*['\"]?\s*(https?:)?//[^)]*\)", re.IGNORECASE)
 
@@ -219,13 +212,3 @@ def index(runs: list[Run], profile: Profile, *, planned: list[str], started: str
 
 def _number(value: float) -> str:
     return f"{value:.4g}" if value % 1 else f"{int(value):,}"
-
-
-def plain_page(title: str, body: str) -> str:
-    """A page of headings, text and tables that opens offline.
-
-    Parameters
-    ----------
-    title : plain text. body : HTML in which everything that needs it is escaped.
-    """
-    return _PLAIN.format(title=escape(title), body=body)

@@ -110,7 +110,7 @@ def test_files_come_out_of_the_wheel_in_silence_and_none_escapes(toy, folder, ca
     paths = assets.fetch("toy")
     assert {short: path.read_bytes() for short, path in paths.items()} == FILES
     assert paths["a.csv"] == folder / "a.csv" and paths["deep/b.bin"] == folder / "deep" / "b.bin"
-    assert left_in(folder) == {"a.csv", "deep", str(Path("deep/b.bin")), ".verified.json"}
+    assert left_in(folder) == {"a.csv", "deep", str(Path("deep/b.bin"))}
     assert not list(tmp_path.rglob("escaped.txt"))
     assert capfd.readouterr() == ("", "")
 
@@ -126,16 +126,17 @@ def test_the_command_line_says_licence_source_and_progress(toy, folder, capfd):
 def test_what_is_cached_needs_no_network_and_is_hashed_once(toy, folder, monkeypatch):
     assets.fetch("toy")
     cut_off(monkeypatch)
+    assets.fetch("toy")
     with monkeypatch.context() as patch:
         patch.setattr(hashlib, "file_digest", lambda *args: pytest.fail("hashed again without need"))
         assets.fetch("toy")
-    (folder / ".verified.json").write_text('{"a.csv": [1')
-    assert assets.fetch("toy")["a.csv"].read_bytes() == FILES["a.csv"]
+    (folder / "a.csv").write_bytes(FILES["a.csv"].replace(b"2", b"3"))
+    with pytest.raises(AssertionError, match="nothing may be fetched"):
+        assets.fetch("toy")  # a file that has changed is no longer taken for whole
 
 
 def test_a_complete_read_only_folder_works(toy, folder, monkeypatch):
     assets.fetch("toy")
-    (folder / ".verified.json").unlink()
     cut_off(monkeypatch)
 
     def read_only(*args, **kwargs):
@@ -145,7 +146,6 @@ def test_a_complete_read_only_folder_works(toy, folder, monkeypatch):
         monkeypatch.setattr(Path, name, read_only)
     monkeypatch.setattr(os, "replace", read_only)
     assert assets.fetch("toy")["a.csv"].is_file()
-    assert not (folder / ".verified.json").exists()
 
 
 def test_reclab_data_replaces_the_cache(toy, folder, monkeypatch, tmp_path):
@@ -378,7 +378,7 @@ def hub(toy, tmp_path, monkeypatch):
 def test_the_hub_is_fetched_in_silence(hub, folder, capfd):
     paths = assets.fetch("toy")
     assert {short: path.read_bytes() for short, path in paths.items()} == FILES
-    assert left_in(folder) == {"a.csv", "deep", str(Path("deep/b.bin")), ".verified.json"}
+    assert left_in(folder) == {"a.csv", "deep", str(Path("deep/b.bin"))}
     assert capfd.readouterr() == ("", "")
 
 
