@@ -1,4 +1,4 @@
-"""Measure the band of each checked number: run a notebook under many seeds and write what came out."""
+"""Measure the band of each number: run a notebook under many seeds, write what came out, try it on fresh seeds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from pathlib import Path
 from .errors import ReclabError
 from .profiles import Profile
 from .receipts import code_hash, source_hash, versions
-from .results import write_atomically
+from .results import Result, read_ledger, write_atomically
 
-CONFIDENCE = 0.999
-ROUNDING = 1e-3
-OWN = 0.05  # of half a number's own interval: what cannot be told from nothing
-DIGITS = 4
-PROOF = 0.97
-VERSIONS = ("reclab", "numpy", "torch", "transformers")
+PROOF = 0.97  # the share of fresh results that has to lie inside
+_CONFIDENCE = 0.999
+_ROUNDING = 1e-3  # of the mean: another processor moves what is exact here by less
+_OWN = 0.05  # of half a number's own interval: what cannot be told from nothing
+_VERSIONS = ("reclab", "numpy", "torch", "transformers")
 
 
-def band(values: list[float], own: float = 0.0) -> tuple[float, float, float, float]:
+def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) -> tuple[float, float, float, float]:
     """The band that one more run should fall into: the 99.9% t prediction interval.
 
     ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean either side, nor than
@@ -35,6 +34,7 @@ def band(values: list[float], own: float = 0.0) -> tuple[float, float, float, fl
     ----------
     values : the number under each of at least two seeds.
     own : half the width of its own 95% interval, 0 where it has none.
+    possible : the least and the greatest number that it can be; the band is cut there.
 
     Returns
     -------
@@ -61,14 +61,12 @@ def band(values: list[float], own: float = 0.0) -> tuple[float, float, float, fl
         mean = values[0]  # a mean of equal numbers can miss them by a rounding
         if mean == int(mean) and not own:
             return mean, 0.0, mean, mean
-    margin = t.ppf(1 - (1 - CONFIDENCE) / 2, n - 1) * sd * math.sqrt(1 + 1 / n)
-    margin = max(margin, ROUNDING * abs(mean), OWN * own, 1e-9)
-    return mean, sd, _outwards(mean - margin, ROUND_FLOOR), _outwards(mean + margin, ROUND_CEILING)
-
-
-def _outwards(value: float, rounding: str) -> float:
+    margin = t.ppf(1 - (1 - _CONFIDENCE) / 2, n - 1) * sd * math.sqrt(1 + 1 / n)
+    margin = max(margin, _ROUNDING * abs(mean), _OWN * own, 1e-9)
+    ends = [(mean - margin, ROUND_FLOOR), (mean + margin, ROUND_CEILING)]
     # Decimal rounds the digits that one sees: 0.001 stays 0.001 in both directions.
-    return float(Context(prec=DIGITS, rounding=rounding).create_decimal(repr(float(value))))
+    low, high = (float(Context(prec=4, rounding=way).create_decimal(repr(float(end)))) for end, way in ends)
+    return mean, sd, max(low, possible[0]), min(high, possible[1])
 
 
 @dataclass(frozen=True)
@@ -106,55 +104,48 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     kept = runs / profile.name / f"{number}-{hashlib.sha256(made_by).hexdigest()[:12]}"
     target = path.parent / "expected" / profile.name / f"{number}.toml"
     meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
-    meta |= {f"version_{name}": version for name, version in versions().items() if name in VERSIONS}
+    meta |= {f"version_{name}": version for name, version in versions().items() if name in _VERSIONS}
 
-    measured = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
+    measured = {seed: _measured(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
     bands = make_bands(path.stem, measured)
     write_atomically(target, toml(meta, bands))
     say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
     seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
-    fresh = {seed: _seed_values(path, replace(profile, seed=seed), kept, say) for seed in seeds}
-    proof = prove(bands, {seed: {key: value for key, (value, _) in rows.items()} for seed, rows in fresh.items()})
+    proof = prove(bands, {seed: _measured(path, replace(profile, seed=seed), kept, say) for seed in seeds})
     meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
     write_atomically(target, toml(meta, bands))
     return proof
 
 
-def _seed_values(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, list[float]]:
-    """What a notebook checks under one seed, by key: the number, and half its interval; kept from an earlier run."""
-    file = kept / f"{profile.seed}.json"
+def _measured(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, Result]:
+    """The results of a notebook under one seed, by key; kept from an earlier run."""
     head = f"{path.stem}, seed {profile.seed}"
-    if file.is_file():
+    if (kept / str(profile.seed)).is_dir():
         say(f"{head} ... kept from before")
-        return json.loads(file.read_text("utf-8"))
+        return read_ledger(path.stem[:2], kept / str(profile.seed))
     from .runner import kernel_environment, run_notebook
 
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept, prefix="seed-", ignore_cleanup_errors=True) as scratch:
-        env = kernel_environment(profile, derived=Path(scratch) / "derived", ledger=Path(scratch) / "ledger")
-        run = run_notebook(path, env=env)
-    if run.error:
-        raise ReclabError(f"{head}: {run.error}")
-    values = {key: [result.value, _half(result.interval)] for key, result in run.results.items()}
-    write_atomically(file, json.dumps(values, indent=1))
-    say(f"{head} ... {run.seconds:.0f} s, {len(values)} results")
-    return values
+        ledger = Path(scratch, "ledger")
+        run = run_notebook(path, env=kernel_environment(profile, derived=Path(scratch, "derived"), ledger=ledger))
+        if run.error:
+            raise ReclabError(f"{head}: {run.error}")
+        ledger.mkdir(exist_ok=True)  # a notebook may have no result
+        ledger.rename(kept / str(profile.seed))
+    say(f"{head} ... {run.seconds:.0f} s, {len(run.results)} results")
+    return run.results
 
 
-def _half(interval: tuple[float, float] | None) -> float:
-    half = (interval[1] - interval[0]) / 2 if interval else 0.0
-    return half if math.isfinite(half) else 0.0
-
-
-def make_bands(name: str, measured: dict[int, dict[str, list[float]]]) -> dict[str, tuple]:
-    """The band of each key.
+def make_bands(name: str, measured: dict[int, dict[str, Result]]) -> dict[str, tuple]:
+    """The band of each key: ``mean, sd, low, high, n``.
 
     Parameters
     ----------
     name : the notebook's, for messages.
-    measured : seed -> key -> value and half the width of its own interval (0: none).
+    measured : seed -> key -> result.
 
     Raises
     ------
@@ -162,29 +153,26 @@ def make_bands(name: str, measured: dict[int, dict[str, list[float]]]) -> dict[s
     """
     bands = {}
     for key in sorted(set().union(*measured.values())):
-        absent = [str(seed) for seed, values in measured.items() if key not in values]
+        absent = [str(seed) for seed, found in measured.items() if key not in found]
         if absent:
             raise ReclabError(f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always")
+        results = [found[key] for found in measured.values()]
+        halves = [(r.interval[1] - r.interval[0]) / 2 if r.interval else 0.0 for r in results]
+        own = statistics.fmean(half if math.isfinite(half) else 0.0 for half in halves)
+        possible = results[0].possible or (-math.inf, math.inf)
         try:
-            numbers, halves = zip(*(values[key] for values in measured.values()), strict=True)
-            bands[key] = (*band(list(numbers), statistics.fmean(halves)), len(measured))
+            bands[key] = (*band([r.value for r in results], own, possible), len(results))
         except ReclabError as error:
             raise ReclabError(f"{name}: {key}: {error}") from None
     return bands
 
 
-def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, float]]) -> Proof:
-    """Try bands on seeds that they were not made from.
-
-    Parameters
-    ----------
-    bands : key -> (mean, sd, low, high, n).
-    fresh : seed -> key -> value; a missing value counts as outside.
-    """
+def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, Result]]) -> Proof:
+    """Try bands on seeds that they were not made from; a missing result counts as outside."""
     missed = []
-    for seed, values in fresh.items():
+    for seed, found in fresh.items():
         for key, (_, _, low, high, _) in bands.items():
-            value = values.get(key, math.nan)
+            value = found[key].value if key in found else math.nan
             if not low <= value <= high:
                 missed.append(f"seed {seed}: {key} = {value:.6g} lies outside [{low:.6g}, {high:.6g}]")
     total = len(bands) * len(fresh)

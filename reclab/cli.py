@@ -1,4 +1,4 @@
-"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``, ``release``, ``grade``, ``guide``."""
+"""The command line: ``reclab run``, ``data``, ``calibrate``, ``verify``, ``release``, ``grade``."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
     grade.set_defaults(command=_command_of("classroom"))
 
-    guide = commands.add_parser("guide", help="write the teacher's guide: plan, rubric, what to skip")
-    guide.add_argument("file", type=Path, metavar="FILE", help="a .html or .md file")
-    guide.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
-    guide.set_defaults(command=_command_of("guide"))
-
-    verify = commands.add_parser("verify", help="say what differs between two runs, and the likely why")
+    verify = commands.add_parser(
+        "verify",
+        help="hold the receipt of a run to what is published",
+        description="Judge every value of a receipt by the published bands and its own interval, name each fault, and "
+        "say what differs. Exit status 0: all published results of its notebooks are there and within. A receipt is "
+        "text: one that was copied passes. Only a rerun proves.",
+    )
     verify.add_argument("receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of receipts")
-    verify.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="another one (default: what is published)")
-    verify.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page, too")
-    verify.set_defaults(command=_command_of("verify"))
+    verify.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="say what differs from this receipt, too")
+    verify.set_defaults(command=_command_of("receipts"))
     return top
 
 

@@ -1,4 +1,4 @@
-"""Thompson sampling on features: one linear model an arm, one for all arms, and a logistic one.
+"""Thompson sampling on features: a linear model for all arms, and a logistic one.
 
 All draws of vectors go through Cholesky's factor, which is unique. A singular value decomposition is not: its signs
 and the order within equal values differ between linear algebra libraries, and with them the same seed's draws.
@@ -10,10 +10,10 @@ ICLR 2018, arXiv 1802.09127 (neural-linear: a linear model on a network's last l
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import blas, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 
 _NEWTON = 50  # steps at most; a handful is enough
-HALVINGS = 30  # of a step that goes too far
+_HALVINGS = 30  # of a step that goes too far
 _CLOSE = 1e-10  # a step that gains no more than this is the last
 
 
@@ -117,7 +117,7 @@ class LogisticTS(LinearTS):
             p = _sigmoid(vectors @ theta)
             slope = self.precision @ (theta - self.mean) + vectors.T @ (p - clicks)
             step = np.linalg.solve(self.precision + (vectors.T * (p * (1 - p))) @ vectors, slope)
-            for _ in range(HALVINGS):
+            for _ in range(_HALVINGS):
                 if (further := self._loss(theta - step, vectors, clicks)) <= loss:
                     break
                 step = step / 2
@@ -129,71 +129,6 @@ class LogisticTS(LinearTS):
     def _loss(self, theta: np.ndarray, vectors: np.ndarray, clicks: np.ndarray) -> float:
         logits, off = vectors @ theta, theta - self.mean
         return np.logaddexp(0, logits).sum() - logits @ clicks + off @ self.precision @ off / 2
-
-
-class DisjointLinearTS:
-    """Thompson sampling with a theta of its own for each arm: reward = context . theta_k + noise.
-
-    For one context x the score x . theta_k is exactly normal, N(x . mean_k, noise^2 x^T A_k^-1 x), so one normal draw
-    an arm has the same law as a draw of theta_k. Of A_k half of the inverse is kept, which is symmetric, and updated by
-    Sherman and Morrison's formula.
-
-    Parameters
-    ----------
-    n_arms : K. width : d, numbers in a context.
-    ridge, noise, seed : as `LinearTS`.
-
-    Raises
-    ------
-    ValueError : ``ridge`` or ``noise`` is out of range.
-
-    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352.
-    """
-
-    def __init__(self, n_arms: int, width: int, *, ridge: float = 1.0, noise: float = 1.0, seed: int = 0):
-        if not ridge > 0 or not noise >= 0:
-            raise ValueError(f"ridge must be above 0 and noise at least 0, got {ridge} and {noise}")
-        self.noise, self.rng = noise, np.random.default_rng(seed)
-        self.mean, (i, j) = np.zeros((n_arms, width)), np.triu_indices(width)
-        self._flat, self._twice = i * width + j, np.where(i == j, 1, 2)  # where one half stands in (d, d)
-        self._packed = np.tile((np.eye(width) / ridge).take(self._flat), (n_arms, 1))  # (K, d (d + 1) / 2)
-
-    @property
-    def inverse(self) -> np.ndarray:
-        """The inverses of A_k, (K, d, d): the covariances of theta_k, but for the noise."""
-        width = self.mean.shape[1]
-        place = np.zeros((width, width), int)
-        place.flat[self._flat] = np.arange(len(self._flat))
-        return self._packed[:, np.maximum(place, place.T)]
-
-    def draw(self, context: np.ndarray) -> np.ndarray:
-        """A score for each arm in a context (d,), drawn from its posterior: (K,)."""
-        n_arms, width = self.mean.shape
-        context = np.asarray(context, float)
-        if context.shape != (width,):
-            raise ValueError(f"context must be {width} numbers, got shape {context.shape}")
-        squares = np.outer(context, context).take(self._flat) * self._twice
-        # One product of a matrix with a vector: as fast as half of the inverses can be read.
-        spread = np.sqrt(np.maximum(self._packed @ squares, 0))
-        return self.mean @ context + self.noise * spread * self.rng.standard_normal(n_arms)
-
-    def choose(self, context: np.ndarray) -> int:
-        """The arm with the largest drawn score in a context (d,)."""
-        return int(self.draw(context).argmax())
-
-    def update(self, arm: int, context: np.ndarray, reward: float) -> None:
-        """Learn the reward of one arm in a context (d,).
-
-        Raises: ValueError where there is no such arm, or the context does not fit.
-        """
-        if not 0 <= arm < len(self.mean):
-            raise ValueError(f"arm must be in 0..{len(self.mean) - 1}, got {arm}")
-        (context,), (reward,) = _rows([context], [reward], self.mean.shape[1])
-        # BLAS on half a matrix: what is the upper one by rows is the lower one by columns.
-        along = blas.dspmv(len(context), 1.0, self._packed[arm], context, lower=1)
-        grown = 1 + context @ along
-        self._packed[arm] = blas.dspr(len(context), -1 / grown, along, self._packed[arm], lower=1)
-        self.mean[arm] += along * (reward - self.mean[arm] @ context) / grown
 
 
 def _rows(vectors, rewards, width: int) -> tuple[np.ndarray, np.ndarray]:

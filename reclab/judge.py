@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from . import assets
-from .convert import model_folder
 from .errors import ReclabError
 from .results import expected_folder, write_atomically
 
@@ -178,7 +177,9 @@ def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: st
 
 def _load(model: str):
     """Tokenizer and model; nothing keeps the model, which is gone when the new prompts are judged."""
-    folder = Path(model) if Path(model).is_dir() else model_folder(model)  # may convert it: before torch takes memory
+    folder = (
+        Path(model) if Path(model).is_dir() else assets.model_folder(model)
+    )  # may convert it: before torch takes memory
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

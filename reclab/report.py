@@ -190,7 +190,7 @@ def write_index(
     note : one line on why the run ended early.
     """
     complete = [run.name for run in runs if run.error is None] == planned
-    record = receipt(runs, profile, started=started, complete=complete)
+    record = receipt(runs, profile, started=started, complete=complete, planned=planned)
     write_atomically(folder / "receipt.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / "index.html", index(runs, profile, planned=planned, started=started, note=note))
 

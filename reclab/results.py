@@ -1,30 +1,53 @@
-"""Numbers that a notebook stands for: each is checked against a measured band and kept in a ledger.
+"""Numbers that a notebook stands for: shown in words, held to measured bands, kept in a ledger; and stored tables.
 
-Bands are written by ``reclab calibrate`` over many seeds, never by hand.
+Bands are written by ``reclab calibrate`` over many seeds, never by hand. A table that takes too long for a notebook is
+two files in ``notebooks/expected/published``: ``NAME.csv``, and ``NAME.json``, which says how it was made.
 """
 
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import math
 import os
+import re
 import tomllib
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from .errors import ReclabError
 from .profiles import get_profile
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 WITHIN, OUTSIDE, RECORDED = "within", "OUTSIDE", "recorded"
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # what is possible for a share or a rate, and for a correlation
+_STORED_FIELDS = ("command", "seeds", "seconds", "device", "versions", "source", "sha256")
+_VERSIONS_SHOWN = ("reclab", "python", "torch", "transformers", "scikit-learn")
+_NO_VALUE = "–"
+_NUMBER = '<td class="number">{}</td>'  # what the notebooks' test masks
+_LEFT = '<th style="text-align: left">'
 
 
 @dataclass(frozen=True)
 class Result:
-    """One checked number: its key (``NN.name``), value, band, verdict, and its own interval where it has one."""
+    """One number of a notebook, with the verdict of its band.
+
+    Attributes
+    ----------
+    key : ``NN.name``, where NN is the notebook's number. label : the same in a reader's words; may be empty.
+    low, high : its band; None where none was measured for the profile.
+    interval : its own, at ``level``; None where it has none.
+    possible : the least and the greatest number that it can be, `SHARE` or `CORRELATION`; None: any.
+    """
 
     key: str
     value: float
@@ -32,61 +55,136 @@ class Result:
     high: float | None
     verdict: str
     interval: tuple[float, float] | None = None
+    label: str = ""
+    level: float = 0.95
+    possible: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        own = "" if self.interval is None else f" [{_number(self.interval[0])}, {_number(self.interval[1])}]"
-        head = f"{self.key} = {_number(self.value)}{own}  "
-        if self.verdict == RECORDED:
-            return head + f"recorded, no band for {get_profile().name}"
-        return head + f"{self.verdict} its band [{_number(self.low)}, {_number(self.high)}]"
+        own = f" {_ends(*self.interval)}" if self.interval else ""
+        mark = f"  OUTSIDE its band {_ends(self.low, self.high)}" if self.verdict == OUTSIDE else ""
+        return f"{self.key} = {_short(self.value)}{own}{mark}"
+
+
+@dataclass(frozen=True, repr=False)
+class _Shown:
+    """What a cell shows, as text and as HTML."""
+
+    text: str
+    html: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
 
 
 _ledger: dict[str, Result] = {}
 
 
-def check(key: str, value: float | tuple[float, float, float]) -> None:
-    """Print a number beside its band and note it in the ledger.
+def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
+    """Show the results that answer a question as a table in words, and note them in the ledger.
 
-    Never raises on a number outside its band: the line says ``OUTSIDE``, which the tests and ``reclab run`` catch.
+    A value outside its band is marked, and nothing is raised: the notebooks' tests and ``reclab run`` catch the mark.
 
     Parameters
     ----------
-    key : ``NN.name``, where NN is the notebook's number.
-    value : a number, or an estimate with its interval ``(value, low, high)``, whose value is held to the band. NaN
-        counts as outside any band.
+    question : the table's caption.
+    rows : ``(key, label, value)`` each, or ``(key, label, value, possible)`` with `SHARE` or `CORRELATION`. ``value``
+        is a number, or an estimate with its interval ``(value, low, high)``; only the value is held to its band.
+    level : of the intervals.
 
     Raises
     ------
-    ReclabError : the key does not start with a notebook's number.
+    ReclabError : no row, a row of another form, or a key that does not start with a notebook's number.
     """
-    notebook, _, name = key.partition(".")
+    from IPython.display import display
+
+    percent = f"{100 * level:g}%"
+    lines, body, intervals = [question if level == 0.95 else f"{question} ({percent} intervals)"], [], False
+    for row in rows:
+        if not isinstance(row, (tuple, list)) or len(row) not in (3, 4):
+            raise ReclabError(f"a row of results is (key, label, value) or (key, label, value, possible), got {row!r}")
+        key, label, value, *possible = row
+        result = _note(key, value, label=label, level=level, possible=possible[0] if possible else None)
+        number, interval = _rounded(result.value, *(result.interval or ()))
+        outside = result.verdict == OUTSIDE
+        lines.append(f"  {label} = {number}{interval and ' ' + interval}" + "  OUTSIDE its band" * outside)
+        mark = "<td><strong>OUTSIDE its band</strong></td>" if outside else ""
+        body.append((html.escape(label), _NUMBER.format(number), _NUMBER.format(interval), mark))
+        intervals = intervals or bool(interval)
+    if not body:
+        raise ReclabError(f"no result to show for {question!r}")
+    rows = [
+        f"<tr>{_LEFT}{label}</th>{number}{own if intervals else ''}{mark}</tr>" for label, number, own, mark in body
+    ]
+    heads = ["<th>value</th>", f"<th>{percent} interval</th>"] if intervals else ["<th>value</th>"]
+    caption = f'<caption style="text-align: left">{html.escape(question)}</caption>'
+    display(_Shown("\n".join(lines), _html(caption, [f"{_LEFT}result</th>", *heads], rows)))
+
+
+def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
+    """Print a number by its key, with its own interval where it has one, and note it in the ledger, as `show` does.
+
+    Raises
+    ------
+    ReclabError : as `show`.
+    """
+    print(_note(key, value, possible=possible))
+
+
+def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=None) -> Result:
+    notebook, _, name = str(key).partition(".")
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
         raise ReclabError(f"a result's key looks like '02.auc_finetuned', got {key!r}")
+    numbers = [float(number) for number in (value if isinstance(value, (tuple, list)) else (value,))]
+    if len(numbers) not in (1, 3):
+        raise ReclabError(f"{key}: a result is a number or (value, low, high), got {value!r}")
+    number, *own = numbers
+    if possible:
+        least, most = possible
+        own = [min(max(end, least), most) for end in own]
+        nearest = min(max(number, least), most)
+        number = nearest if abs(number - nearest) < 1e-9 else number  # a correlation of 1 may come out a bit above
     band = bands(notebook).get(key)
-    number, *interval = map(float, value if isinstance(value, tuple) else (value,))
-    own = tuple(interval) if interval else None
-    if band is None:
-        result = Result(key, number, None, None, RECORDED, own)
-    else:
-        low, high = float(band["low"]), float(band["high"])
-        result = Result(key, number, low, high, WITHIN if low <= number <= high else OUTSIDE, own)
-    _ledger[key] = result
-    _save(notebook)
-    print(result)
+    low, high = (float(band["low"]), float(band["high"])) if band else (None, None)
+    verdict = RECORDED if band is None else WITHIN if low <= number <= high else OUTSIDE
+    _ledger[key] = Result(key, number, low, high, verdict, tuple(own) or None, label, level, possible)
+    rows = [asdict(r) for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
+    write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
+    return _ledger[key]
 
 
 def ledger(notebook: str) -> None:
-    """Print how many results of a notebook were checked in this session, and which lie outside their bands."""
+    """Show how many results of a notebook were noted in this session, and, folded, each key with its band."""
+    from IPython.display import display
+
     mine = [r for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
-    outside = [r.key for r in mine if r.verdict == OUTSIDE]
-    unbanded = sum(r.verdict == RECORDED for r in mine)
-    inside = len(mine) - len(outside) - unbanded
-    print(
-        f"{notebook}: {len(mine)} results, {inside} within their bands, {len(outside)} outside, "
-        f"{unbanded} without a band"
+    count = {verdict: sum(r.verdict == verdict for r in mine) for verdict in (WITHIN, OUTSIDE, RECORDED)}
+    line = (
+        f"{notebook}: {len(mine)} results, {count[WITHIN]} within their bands, "
+        f"{count[OUTSIDE]} outside, {count[RECORDED]} without a band"
     )
-    for key in outside:
-        print(f"  OUTSIDE: {key}")
+    body = []
+    for r in mine:
+        own = r.interval and _ends(*r.interval) + ("" if r.level == 0.95 else f" at {100 * r.level:g}%")
+        numbers = _NUMBER.format(_short(r.value)) + _NUMBER.format(own or "")
+        band = "none" if r.low is None else _ends(r.low, r.high)
+        words = f'<td style="text-align: left">{html.escape(r.label)}</td>'
+        body.append(f"<tr>{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td></tr>")
+    heads = [f"{_LEFT}key</th>", *(f"<th>{name}</th>" for name in ("result", "value", "interval", "band", "verdict"))]
+    text = "\n".join([line, *(f"  OUTSIDE: {r.key}" for r in mine if r.verdict == OUTSIDE)])
+    display(_Shown(text, f"<details><summary>{line}</summary>{_html('', heads, body)}</details>"))
+
+
+def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
+    """The ledger that a notebook left in ``folder``, by key; empty where it left none."""
+    path = folder / f"{notebook}.json"
+    if not path.is_file():
+        return {}
+    rows = json.loads(path.read_text("utf-8"))
+    pairs = ("interval", "possible")
+    return {row["key"]: Result(**row | {pair: row[pair] and tuple(row[pair]) for pair in pairs}) for row in rows}
 
 
 def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
@@ -116,9 +214,8 @@ def _expected(notebook: str, profile: str | None) -> dict:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:  # not TOML, or not UTF-8
-        raise ReclabError(
-            f"{path} is not valid TOML ({error}); run `reclab calibrate {notebook}` to write it anew"
-        ) from None
+        remedy = f"run `reclab calibrate {notebook}` to write it anew"
+        raise ReclabError(f"{path} is not valid TOML ({error}); {remedy}") from None
 
 
 def expected_folder() -> Path:
@@ -132,20 +229,6 @@ def ledger_folder() -> Path:
     """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache."""
     chosen = os.environ.get("RECLAB_LEDGER")
     return Path(chosen) if chosen else platformdirs.user_cache_path("reclab") / "ledger" / get_profile().name
-
-
-def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
-    """The ledger that a notebook left in ``folder``, by key; empty where it left none."""
-    path = folder / f"{notebook}.json"
-    if not path.is_file():
-        return {}
-    rows = json.loads(path.read_text("utf-8"))
-    return {row["key"]: Result(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in rows}
-
-
-def _save(notebook: str) -> None:
-    rows = [asdict(r) for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
-    write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -168,7 +251,148 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink()
 
 
-def _number(value: float) -> str:
+@dataclass(frozen=True, repr=False)
+class StoredTable:
+    """A stored table: as the last line of a cell it shows itself with a caption that says how it was made.
+
+    Attributes
+    ----------
+    name : as given to `table`. frame : the numbers as they were stored, unrounded.
+    receipt : ``command, seeds, seconds, device, versions``, ``source``: the hash of the package's code, ``sha256``.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    receipt: dict
+
+    @property
+    def caption(self) -> str:
+        """One line: the command, its seeds and seconds, the device and the versions."""
+        device, found, seeds = self.receipt["device"], self.receipt["versions"], self.receipt["seeds"]
+        said = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
+        if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+            said = f"seeds {seeds[0]} to {seeds[-1]}"
+        threads = f"{device['threads']} thread{'s' * (device['threads'] != 1)}"
+        machine = device["gpu"] or f"{device['processor']}, {threads}"
+        versions = ", ".join(f"{name} {found[name]}" for name in _VERSIONS_SHOWN if name in found)
+        seconds = f"{self.receipt['seconds']:,.0f} s"
+        return f"Made by `{self.receipt['command']}` with {said} in {seconds} on {machine}; {versions}"
+
+    @property
+    def words(self) -> pd.DataFrame:
+        """The table as text, rounded; ``x``, ``x_low`` and ``x_high`` become one column ``0.93 [0.91, 0.95]``."""
+        import numpy as np
+        import pandas as pd
+
+        ends = {name: [f"{name}_low", f"{name}_high"] for name in self.frame}
+        ends = {name: pair for name, pair in ends.items() if set(pair) <= set(self.frame)}
+        within = {end for pair in ends.values() for end in pair}
+        columns = {}
+        for name, values in self.frame.items():
+            if name in ends:
+                rows = self.frame[[name, *ends[name]]].to_numpy(float)
+                # three decimals, where `_decimals` would give a small number more: a column reads as one
+                texts = [" ".join(_rounded(*row, digits=_decimals(max(0.05, *abs(row))))) for row in rows]
+                columns[name] = [t if np.isfinite(r).all() else _NO_VALUE for t, r in zip(texts, rows, strict=True)]
+            elif name not in within:
+                columns[name] = _cells(values)
+        return pd.DataFrame(columns, dtype=object)
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n\n{self.words.to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        first, words = self.frame.columns[0], self.words
+        rows = words.set_index(first).rename_axis(index=None, columns=first)  # the first column heads its rows
+        with pd.option_context("display.max_colwidth", None):
+            table = rows.to_html(border=0).replace("_", "_<wbr>")  # long names of columns may be broken there
+        head, mark, rest = table.partition(">")
+        return f"{head}{mark}\n  <caption>{html.escape(self.caption)}</caption>{rest}"
+
+
+def table(name: str) -> StoredTable:
+    """A stored table, checked against its receipt.
+
+    Parameters
+    ----------
+    name : such as ``02_methods``.
+
+    Raises
+    ------
+    ReclabError : there is no such table, or its file is not the one that its receipt describes; says which
+        command makes it.
+    """
+    import pandas as pd
+
+    csv, receipt_path = table_files(name)
+    makes_it = f"python tests/benchmarks/tables.py {name}"
+    if not csv.is_file() or not receipt_path.is_file():
+        missing = csv if receipt_path.is_file() else receipt_path
+        raise ReclabError(f"there is no stored table {name!r} ({missing.name} is missing); `{makes_it}` makes it")
+    try:
+        receipt = json.loads(receipt_path.read_text("utf-8"))
+        fields = {key: receipt[key] for key in _STORED_FIELDS}
+    except (ValueError, KeyError, TypeError):
+        raise ReclabError(f"{receipt_path} is damaged; `{makes_it}` makes the table and its receipt anew") from None
+    if hashlib.sha256(csv.read_bytes()).hexdigest() != fields["sha256"]:
+        remedy = f"`{fields['command']}` makes it anew"
+        raise ReclabError(f"{csv} is not the table that its receipt describes; {remedy}")
+    return StoredTable(name, pd.read_csv(csv, keep_default_na=False, na_values=[""]), fields)
+
+
+def table_files(name: str) -> tuple[Path, Path]:
+    """The csv of a stored table, and its receipt.
+
+    Raises
+    ------
+    ReclabError : the name has another form than ``02_methods``.
+    """
+    if not re.fullmatch(r"\d\d_\w+", name):
+        raise ReclabError(f"a stored table's name looks like '02_methods', got {name!r}")
+    folder = expected_folder() / "published"
+    return folder / f"{name}.csv", folder / f"{name}.json"
+
+
+def _rounded(value: float, *interval: float, digits: int | None = None) -> tuple[str, str]:
+    """A number and its interval (empty where it has none) as text, with as many decimals as the largest asks for."""
+    numbers = [value, *interval]
+    if not all(map(math.isfinite, numbers)):
+        return _short(value), _ends(*interval) if interval else ""
+    largest = max(map(abs, numbers))
+    if digits is None:
+        digits = 0 if all(number == int(number) for number in numbers) else _decimals(largest)
+    form = ".2g" if 0 < largest < 1e-3 else f",.{digits}f"
+    first, *ends = (format(number, form) for number in numbers)
+    return first, f"[{', '.join(ends)}]" if ends else ""
+
+
+def _decimals(number: float) -> int:
+    """Decimals that leave three digits, or two below a twentieth."""
+    if abs(number) >= 1 or number == 0:
+        return max(0, 3 - len(str(int(abs(number)))))
+    return max(3, 1 - math.floor(math.log10(abs(number))))
+
+
+def _cells(values: pd.Series) -> list[str]:
+    """A column as text: counts whole, other numbers rounded, all else as it is."""
+    if values.dtype.kind not in "iuf":
+        return [_NO_VALUE if value is None or value != value else str(value) for value in values]
+    whole = (values.dropna() % 1 == 0).all()
+    return [_NO_VALUE if math.isnan(v) else _rounded(v, digits=0 if whole else _decimals(v))[0] for v in values]
+
+
+def _html(caption: str, heads: Iterable[str], rows: list[str]) -> str:
+    return f"<table>{caption}<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _ends(low: float, high: float) -> str:
+    return f"[{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    """A number to four digits; whole ones whole."""
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return str(int(value))
     return f"{value:.4g}"

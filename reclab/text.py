@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from . import assets
-from .convert import model_folder
 from .profiles import get_profile, quick_products
 from .results import write_atomically
 
@@ -25,7 +24,7 @@ def load_tokenizer(name: str):
     quiet()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model_folder(name), local_files_only=True)
+    return AutoTokenizer.from_pretrained(assets.model_folder(name), local_files_only=True)
 
 
 def load_encoder(name: str, **config):
@@ -43,7 +42,7 @@ def load_encoder(name: str, **config):
     from transformers import AutoModel
 
     settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
-    encoder = AutoModel.from_pretrained(model_folder(name), **settings, **config)
+    encoder = AutoModel.from_pretrained(assets.model_folder(name), **settings, **config)
     encoder.config.use_cache = False  # keys and values kept for writing on would only cost memory
     return encoder
 

@@ -1,7 +1,7 @@
 """The verdict on each claim of the article that the series follows: a rule over checked results, not an opinion.
 
 Claims stand in ``verdicts.toml``, each with the results that decide it. The numbers are those of the committed files of
-bands, with the interval that the stored run printed; what ran on this machine takes their place.
+bands, with the interval of the stored run; what ran on this machine takes their place.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from scipy.stats import t
 
 from . import results
 from .errors import ReclabError
-from .series import find_notebooks, notebooks_folder
+from .profiles import get_profile
 
 FILE = Path(__file__).with_name("verdicts.toml")
 _OUTCOMES = ("yes", "in part", "no", "open")
 _SIGNS = {">": operator.gt, "<": operator.lt}
-# What `check` prints of an estimate with an interval.
-_LINE = re.compile(r"(?m)^(\d\d\.\S+) = (\S+) \[(\S+), (\S+)\]  ")
 
 
 @dataclass(frozen=True)
@@ -132,24 +130,23 @@ def claims(file: Path = FILE) -> list[Claim]:
 def committed(notebook: str) -> dict[str, Evidence]:
     """The published results of a notebook: the mean over seeds, with the wider of two intervals around it.
 
-    One is that of the mean over seeds; the other is what the stored run printed, over users or rows, where it did.
+    One is that of the mean over seeds; the other is that of the stored run, over users or rows, where it has one.
     """
-    printed, found = _printed(notebook), {}
+    stored, found = _stored(notebook), {}
     for key, band in results.bands(notebook).items():
         below = above = float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5)
-        if key in printed:
-            value, low, high = printed[key]
+        if key in stored:
+            value, low, high = stored[key]
             below, above = max(below, value - low), max(above, high - value)
         found[key] = Evidence(band["mean"], band["mean"] - below, band["mean"] + above)
     return found
 
 
-def _printed(notebook: str) -> dict[str, tuple[float, float, float]]:
-    """Estimates with their intervals in the stored outputs of a notebook."""
-    (path,) = find_notebooks([notebook], notebooks_folder())
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    text = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
-    return {key: tuple(map(float, numbers)) for key, *numbers in _LINE.findall(text)}
+def _stored(notebook: str) -> dict[str, tuple[float, float, float]]:
+    """Estimates with their intervals in the stored receipt of a notebook."""
+    path = results.expected_folder() / get_profile().name / "receipts" / f"{notebook}.json"
+    rows = json.loads(path.read_text("utf-8"))["results"] if path.is_file() else []
+    return {row["key"]: (row["value"], *row["interval"]) for row in rows if row["interval"]}
 
 
 def evidence(wanted: list[Claim]) -> dict[str, Evidence]:

@@ -233,13 +233,16 @@ def ends_with_the_ledger(page):
         yield f'the last code cell does not call results.ledger("{page.number}")'
 
 
+LEDGER_ROW = re.compile(r"<tr><th[^>]*>(\d\d\.\S+)</th>.*?<td>(within|OUTSIDE|recorded)</td></tr>")
+
+
 @rule
 def checks_and_bands_agree(page):
     literal, shown = set(), {}
     for _, cell in page.code():
         literal |= set(_literal_keys(cell["source"]))
     for n, text in page.printed():
-        for key, verdict in re.findall(r"(?m)^(\d\d\.\S+) = .*?  (within|OUTSIDE|recorded)\b", text):
+        for key, verdict in LEDGER_ROW.findall(text):
             shown[key] = verdict
             if verdict != "within":
                 yield f"cell {n}: {key} is stored as {verdict}"
@@ -256,10 +259,13 @@ def checks_and_bands_agree(page):
 
 def _literal_keys(source: str) -> Iterator[str]:
     tree = ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
-    for node in ast.walk(tree):
-        is_check = isinstance(node, ast.Call) and ast.unparse(node.func) in {"check", "results.check"}
-        if is_check and node.args and isinstance(node.args[0], ast.Constant):
-            yield node.args[0].value
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    if called & {"check", "results.check", "show", "results.show"}:
+        inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and node not in inside else None
+            if isinstance(text, str) and re.fullmatch(r"\d\d\.[^\d\s]\S*", text):
+                yield text
 
 
 @rule
@@ -308,7 +314,8 @@ def better_rests_on_a_pair(page):
     above, everything = "", "".join(cell["source"] for _, cell in page.code())
     for n, cell in enumerate(page.cells, 1):
         if cell["cell_type"] == "code":
-            above = cell["source"] if "check(" in cell["source"] and "nbgrader" not in cell["metadata"] else above
+            noted = re.search(r"\b(check|show)\(", cell["source"]) and "nbgrader" not in cell["metadata"]
+            above = cell["source"] if noted else above
             continue
         closing = "## What you should have seen" in cell["source"]
         for sentence in re.split(r"(?<=[.!?:;])\s|\n", prose(cell["source"])):

@@ -152,19 +152,35 @@ def refusal(run) -> str | None:
     return None
 
 
-def refresh(path: Path, url: str | None, tag: str) -> None:
-    """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
+def prepared(path: Path, pyproject: Path = ROOT / "pyproject.toml") -> nbformat.NotebookNode:
+    """A notebook as it is to be run: without outputs, with the set-up cell and the badges of every notebook."""
     node = load(path)
-    stamp(node, path.stem, url, tag)
+    stamp(node, path.stem, *repository(pyproject))
+    return node
+
+
+def store(path: Path, run) -> None:
+    """Write a run's outputs into the notebook's file.
+
+    Raises
+    ------
+    ReclabError : the run is not clean; the file stays as it is.
+    """
+    if reason := refusal(run):
+        raise ReclabError(f"{path.name} is not stored: {reason}")
+    clean(run.node)
+    nbformat.validate(run.node)
+    write_atomically(path, nbformat.writes(run.node).rstrip("\n") + "\n")
+
+
+def refresh(path: Path, pyproject: Path) -> None:
+    """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
+    node = prepared(path, pyproject)
     with tempfile.TemporaryDirectory(prefix="refresh-", ignore_cleanup_errors=True) as scratch:
         profile = get_profile("laptop", seed=0)
         env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
         run = run_notebook(path, env=env, node=node)
-    if reason := refusal(run):
-        raise ReclabError(f"{path.name} is not stored: {reason}")
-    clean(node)
-    nbformat.validate(node)
-    write_atomically(path, nbformat.writes(node).rstrip("\n") + "\n")
+    store(path, run)
     print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
 
 
@@ -173,7 +189,7 @@ def main(argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = R
     status = 0
     try:
         for path in find_notebooks(argv, folder):
-            refresh(path, *repository(pyproject))
+            refresh(path, pyproject)
     except ReclabError as error:
         print(error, file=sys.stderr)
         status = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reclab import cli, guide, masters, report, results, verify
+from reclab import cli, masters, report, results
 from reclab.profiles import get_profile
 from reclab.runner import Run
 from reclab.series import find_notebooks
@@ -17,7 +17,7 @@ GRAVE = {"serious", "critical"}
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Every kind of page: the report of a run with faults in it, a comparison of receipts, a guide, a feedback."""
+    """Every kind of page: the report of a run with faults in it, a feedback."""
     folder, runs = tmp_path_factory.mktemp("pages"), []
     for path in find_notebooks([], NOTEBOOKS):
         run = Run(path.stem[:2], path.stem, nbformat.read(path, as_version=4), seconds=1, peak=100)
@@ -29,10 +29,7 @@ def written(tmp_path_factory):
     runs[-1].error = "cell [3]: MemoryError"
     planned = [*(run.name for run in runs), "99_missing"]
     report.write_index(folder, runs, get_profile("laptop"), planned=planned, started="2026-01-01", note="stopped")
-    mine = verify.read_receipt(folder / "receipt.json")
-    (folder / "verify.html").write_text(verify.page("Receipt", {"What differs": verify.against(mine)}), "utf-8")
     (series,) = masters.read_masters(NOTEBOOKS, ["00"])
-    guide.write([series], folder / "guide.html")
     masters.release([series], folder / "in" / "ada")
     assert cli.main(["grade", str(folder / "in"), "--out", str(folder / "scores.csv"), "--kernels", "1"]) == 0
     shutil.copy(folder / "scores_feedback" / "ada.html", folder / "feedback.html")
@@ -72,7 +69,7 @@ def faults(page, path: Path) -> list[str]:
 
 def test_no_page_has_a_serious_fault(page, written):
     paths = sorted(written.glob("*.html"))
-    assert {"index.html", "verify.html", "guide.html", "feedback.html", "00.html"} <= {path.name for path in paths}
+    assert {"index.html", "feedback.html", "00.html"} <= {path.name for path in paths}
     assert not [fault for path in paths for fault in faults(page, path)]
 
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from reclab import contextual
-from reclab.contextual import DisjointLinearTS, LinearTS, LogisticTS
+from reclab.contextual import LinearTS, LogisticTS
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
@@ -48,14 +48,10 @@ def forbid_svd(monkeypatch):
 
 
 def models():
-    return [LinearTS(D, seed=3), LogisticTS(D, seed=3), DisjointLinearTS(3, D, seed=3)]
+    return [LinearTS(D, seed=3), LogisticTS(D, seed=3)]
 
 
 def learn(model):
-    if isinstance(model, DisjointLinearTS):
-        for row in range(30):
-            model.update(row % 3, X[row], CLICKS[row])
-        return np.concatenate([model.draw(x) for x in X[:5]])
     model.update(X, CLICKS)
     return model.draw(5).ravel()
 
@@ -208,50 +204,19 @@ def test_after_many_clicks_the_truth_is_inside():
     assert abs(errors).max() < 4
 
 
-# A theta for each arm
-
-
-def learnt():
-    model = DisjointLinearTS(3, D, ridge=1.5, noise=0.8, seed=4)
-    for row in range(40):
-        model.update(row % 2, X[row], REWARDS[row])  # the third arm is never played
-    return model
-
-
-def test_sherman_and_morrison_give_the_direct_inverse():
-    model = learnt()
-    for arm, rows in enumerate((X[:40:2], X[1:40:2], X[:0])):
-        np.testing.assert_allclose(model.inverse[arm], np.linalg.inv(1.5 * np.eye(D) + rows.T @ rows), atol=1e-12)
-    ridge = Ridge(alpha=1.5, fit_intercept=False).fit(X[:40:2], REWARDS[:40:2])
-    np.testing.assert_allclose(model.mean[0], ridge.coef_, atol=1e-10)
-    assert (model.mean[2] == 0).all()
-
-
-def test_one_normal_draw_has_the_law_of_a_draw_of_theta():
-    model, context = learnt(), X[50]
-    drawn = np.array([model.draw(context) for _ in range(20_000)])
-    for arm in range(3):
-        precision = np.linalg.inv(model.inverse[arm]) / 0.8**2
-        whole = draw(model.mean[arm], precision, 9 + arm, 20_000) @ context
-        assert stats.ks_2samp(drawn[:, arm], whole).pvalue > 1e-3
-    assert abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 4 / np.sqrt(20_000)
-    chosen = np.bincount([model.choose(context) for _ in range(20_000)], minlength=3) / 20_000
-    np.testing.assert_allclose(chosen, np.bincount(drawn.argmax(1), minlength=3) / 20_000, atol=0.02)
-
-
 # Bad input
 
 
 @pytest.mark.parametrize(("ridge", "noise"), [(0, 1), (-1, 1), (np.nan, 1), (1, -1), (1, np.nan)])
 def test_a_prior_out_of_range_is_refused(ridge, noise):
     message = f"^ridge must be above 0 and noise at least 0, got {ridge} and {noise}$"
-    for make in (LinearTS, LogisticTS, lambda d, **given: DisjointLinearTS(2, d, **given)):
+    for make in (LinearTS, LogisticTS):
         with pytest.raises(ValueError, match=message):
             make(D, ridge=ridge, noise=noise)
 
 
 def test_what_does_not_fit_is_refused():
-    model, disjoint = LinearTS(D), DisjointLinearTS(3, D)
+    model = LinearTS(D)
     cases = [
         (lambda: LinearTS(D, mean=[1.0]), r"mean must be 4 numbers, got shape \(1,\)"),
         (lambda: model.choose(np.ones((5, 3))), r"vectors must be \(K, 4\) or \(n, K, 4\), got \(5, 3\)"),
@@ -259,9 +224,6 @@ def test_what_does_not_fit_is_refused():
         (lambda: model.update(np.ones((2, 4)), [1]), r"vectors must be \(n, 4\) and rewards \(n,\), got .*"),
         (lambda: model.update(np.full((1, 4), np.nan), [1]), "vectors and rewards must be finite"),
         (lambda: LogisticTS(D).update(X[:1], [0.5]), "a logistic model learns from clicks: rewards must be 0 or 1"),
-        (lambda: disjoint.draw([1.0]), r"context must be 4 numbers, got shape \(1,\)"),
-        (lambda: disjoint.update(3, X[0], 1), r"arm must be in 0\.\.2, got 3"),
-        (lambda: disjoint.update(-1, X[0], 1), r"arm must be in 0\.\.2, got -1"),
     ]
     for wrong, message in cases:
         with pytest.raises(ValueError, match=f"^{message}$"):

@@ -9,6 +9,7 @@ from reclab import calibrate as cal
 from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
+from reclab.results import CORRELATION, SHARE, Result
 
 SEED = "import os, pathlib\nseed = int(os.environ['RECLAB_SEED'])\n" + CHECK
 # Notes each run in a file beside the notebook, with what the derived cache held.
@@ -84,6 +85,20 @@ def test_a_band_holds_the_share_that_it_promises():
     assert np.mean(inside) >= 0.996
 
 
+def result(value, **fields):
+    return Result("02.a", value, None, None, "recorded", **fields)
+
+
+def test_the_band_of_a_share_ends_where_shares_end_and_that_of_a_difference_does_not():
+    values = [0.9, 0.99, 0.95]
+    _, _, low, high = cal.band(values)
+    assert high > 1
+    assert cal.band(values, possible=SHARE)[2:] == (max(low, 0.0), 1.0)
+    assert cal.band([-0.99, 0.99], possible=CORRELATION)[2:] == (-1.0, 1.0)
+    measured = {seed: {"02.a": result(value, possible=SHARE)} for seed, value in enumerate(values, 1)}
+    assert cal.make_bands("02_a", measured)["02.a"][2:4] == (max(low, 0.0), 1.0)
+
+
 @pytest.fixture
 def profile():
     return get_profile("laptop", seed=0)
@@ -123,7 +138,7 @@ def test_calibrate_writes_bands_from_seeds_with_an_empty_cache_and_does_not_repe
     assert len((tmp_path / "runs.txt").read_text().splitlines()) == 3
     assert target.read_text("utf-8") == text
     left = {p.name for p in (tmp_path / "runs" / "calibrate" / "laptop").glob("02-*/*")}
-    assert left == {"1.json", "2.json", "3.json"}
+    assert left == {"1", "2", "3"}
 
 
 def test_new_code_is_measured_anew(tmp_path, profile):
@@ -146,9 +161,9 @@ def test_the_proof_runs_fresh_seeds_and_is_written_down(tmp_path, profile):
 
 def test_a_missing_result_counts_as_outside_in_the_proof():
     bands = {"02.a": (1.0, 0.0, 1.0, 1.0, 2)}
-    assert cal.prove(bands, {3: {"02.a": 1.0}}).inside == 1
+    assert cal.prove(bands, {3: {"02.a": result(1.0)}}).inside == 1
     assert cal.prove(bands, {3: {}}).inside == 0
-    assert cal.prove(bands, {3: {"02.a": math.nan}}).inside == 0
+    assert cal.prove(bands, {3: {"02.a": result(math.nan)}}).inside == 0
 
 
 def test_a_notebook_that_fails_stops_with_the_reason_and_writes_no_bands(tmp_path, profile):
@@ -157,16 +172,16 @@ def test_a_notebook_that_fails_stops_with_the_reason_and_writes_no_bands(tmp_pat
         calibrate(path, profile, tmp_path)
     assert not (tmp_path / "expected").exists()
     kept = list((tmp_path / "runs" / "calibrate" / "laptop").glob("02-*/*"))
-    assert [p.name for p in kept] == ["1.json"]  # what was measured stays, nothing half-done does
+    assert [p.name for p in kept] == ["1"]  # what was measured stays, nothing half-done does
 
 
 def test_a_result_that_one_seed_lacks_is_named():
-    one = [1.0, 0.0]
+    one = result(1.0)
     measured = {1: {"02.a": one, "02.b": one}, 2: {"02.a": one}, 3: {"02.a": one}}
     with pytest.raises(ReclabError, match=r"02_a: 02\.b was not checked under seed 2, 3"):
         cal.make_bands("02_a", measured)
     with pytest.raises(ReclabError, match=r"02_a: 02\.a: a band needs finite values"):
-        cal.make_bands("02_a", {1: {"02.a": one}, 2: {"02.a": [math.nan, 0.0]}})
+        cal.make_bands("02_a", {1: {"02.a": one}, 2: {"02.a": result(math.nan)}})
 
 
 def test_one_seed_is_too_few(tmp_path, profile):

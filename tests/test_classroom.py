@@ -51,7 +51,7 @@ def cell(node, name):
 
 
 def answered(source: str = RIGHT, name: str = "09-ex1") -> nbformat.NotebookNode:
-    """The student's notebook 07 with one answer in it."""
+    """The student's notebook 09 with one answer in it."""
     node = released()
     cell(node, name).source = source
     return node

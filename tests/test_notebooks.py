@@ -2,6 +2,8 @@
 
 import ast
 import copy
+import json
+import re
 import warnings
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import nbformat
 import pytest
 from house_rules import RULES, Page
 from refresh_notebooks import MARK, repository, setup_source
+
+from reclab import results
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -53,6 +57,59 @@ def test_notebook_is_valid_and_of_a_lessons_length(path):
         warnings.warn(f"{path.name} has {len(lesson)} cells; a lesson has 15 to 45, its exercises apart", stacklevel=1)
 
 
+# --- what one run tells and other seeds may turn
+
+# Results whose own interval excludes zero while their band over seeds holds it. A lesson that shows one says so in
+# words, or draws again what it generalises over; then its keys leave this list.
+UNSETTLED = """
+    03.fall_without_named_words 03.fall_without_random_words 03.fall_named_minus_random
+    04.freebase_minus_shuffled 04.year_over_placebo 04.warm_fixed_minus_concat 04.warm_weighted_minus_concat
+    04.warm_attention_minus_concat 04.warm_two_tower_minus_concat 04.cold_attention_minus_concat
+    04.cold_two_tower_minus_concat 04.cold_gated_dropout_minus_concat 04.cold_two_tower_dropout_minus_concat
+    04.cold_loss_taste_removed 04.dropout_gain_without_crowd 04.dropout_gain_without_graph
+    04.clothing_fused_minus_text_all_there
+    05.gain_cold_gated 05.warm_ease_minus_SASRec 05.equal_text_on_ease_all
+    07.factors_minus_like_rate_held_out 07.cold_100_thompson_minus_greedy_4000
+    07.warm_thompson_minus_warm_greedy_first_500 07.warm_thompson_minus_warm_greedy_all
+    07.cold_thompson_minus_cold_greedy_first_500 07.warm_thompson_minus_cold_thompson_first_500
+    07.warm_thompson_minus_cold_thompson_all 07.linear_thompson_minus_cold_thompson_first_500
+    10.ndcg_random 10.ease_minus_item_knn 10.temporal_ndcg_random
+    12.augmented_words_minus_plain_clean 12.user_gap_planted_0_tenths 12.exposure_gap_even_record
+    12.masking_minus_plain
+    16.films_forgetting_minus_never 16.ab_one_test
+"""
+
+
+def unsettled(bands: dict, rows: list[dict]) -> set[str]:
+    """Keys of results whose band holds zero while their own interval does not."""
+    found = set()
+    for row in rows:
+        band, own = bands[row["key"]], row["interval"]
+        if own and band["low"] <= 0 <= band["high"] and not own[0] <= 0 <= own[1]:
+            found.add(row["key"])
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_says_which_of_its_numbers_other_seeds_may_turn(path):
+    number = path.stem[:2]
+    receipt = json.loads((path.parent / "expected" / "laptop" / "receipts" / f"{number}.json").read_text("utf-8"))
+    found = unsettled(results.bands(number, "laptop"), receipt["results"])
+    listed = {key for key in UNSETTLED.split() if key.startswith(number)}
+    assert found <= listed, f"not listed: {sorted(found - listed)}; resample what it generalises over, or say it"
+    assert listed <= found, f"settled, so take it off the list: {sorted(listed - found)}"
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    assert not found or re.search(r"band\b[^.]*\bover seeds\b[^.]*\bholds zero", prose), "no words say so"
+
+
+def test_what_is_unsettled_is_told_from_what_is_settled():
+    bands = {"a": {"low": -1, "high": 1}, "b": {"low": 0.5, "high": 1}}
+    rows = [{"key": "a", "interval": [0.1, 0.2]}, {"key": "b", "interval": [0.1, 0.2]}]
+    assert unsettled(bands, rows) == {"a"}
+    assert unsettled(bands, [{"key": "a", "interval": own} for own in (None, [-0.1, 0.2], [-0.3, 0.0])]) == set()
+    assert unsettled(bands, [{"key": "a", "interval": [-0.2, -0.1]}]) == {"a"}
+
+
 # --- the rules can fail: one good page, and for each rule what spoils it
 
 
@@ -80,6 +137,9 @@ def nbgrader(**marks):
     return {"schema_version": 3, "locked": False, "solution": False, "grade": False, "task": False} | marks
 
 
+LEDGER_ROW = "<tr><th>{}</th><td></td><td>[2, 4]</td><td>{}</td></tr>"
+
+
 def good_page() -> Page:
     picture = display(image_png="iVBO", text_plain="Figure: a line that rises from left to right")
     picture["metadata"] = {"image/png": {"alt": "a line that rises from left to right"}}
@@ -87,7 +147,7 @@ def good_page() -> Page:
         markdown(f"# Title\n{MARK}\nYou will learn to count. Prerequisites: none.\n\n**Time and memory:** 1.6 GiB."),
         code(setup_source(*repository(ROOT / "pyproject.toml")), tags=["setup"]),
         markdown("## First look\n\nScores $x=0.5$ and `0.25`; a [link 1.5](https://a.b/2.5%); a 95% interval."),
-        code('check("03.count", 3)', stream("03.count = 3  within its band [2, 4]\n")),
+        code('check("03.count", 3)', stream("03.count = 3\n")),
         markdown("### Figure"),
         code("show(figure)", picture),
         markdown("### Table"),
@@ -101,7 +161,7 @@ def good_page() -> Page:
         markdown("More words."),
         code("2"),
         markdown("## Summary"),
-        code('results.ledger("03")', stream("03: 1 results, 1 within their bands\n")),
+        code('results.ledger("03")', display(text_html=LEDGER_ROW.format("03.count", "within"))),
     ]
     page = Page("03_semantic_understanding", cells, {"kernelspec": {"name": "python3"}}, {"03.count"})
     for n, cell in enumerate(cells):
@@ -170,11 +230,12 @@ SPOILERS = {
     ],
     "ends_with_the_ledger": [at(14, source="print()"), at(14, source='results.ledger("04")')],
     "checks_and_bands_agree": [
-        says("03.count = 9  OUTSIDE its band [2, 4]"),
-        says("03.count = 9  recorded, no band for laptop"),
-        says("04.other = 1  within its band [0, 2]"),
-        says("03.new = 1  within its band [0, 2]"),
-        at(3, outputs=[]),
+        says(LEDGER_ROW.format("03.count", "OUTSIDE")),
+        says(LEDGER_ROW.format("03.count", "recorded")),
+        says(LEDGER_ROW.format("04.other", "within")),
+        says(LEDGER_ROW.format("03.new", "within")),
+        at(14, outputs=[]),
+        at(3, source='show("How many?", [("03.another", "films", 3)])'),
         lambda page: page.bands.add("03.unused"),
         lambda page: page.bands.clear(),
     ],

@@ -116,12 +116,3 @@ def test_bad_calls(tmp_path):
     save(tmp_path / "a.jpg")
     with pytest.raises(SchemaError, match=r"item 'a' has two pictures, a\.jpg and a\.png"):
         data.load_pictures(tmp_path, ["a"])
-
-
-def test_addresses_of_amazon_pictures():
-    new = [{"thumb": "https://x/1_.jpg", "large": "https://x/1.jpg", "hi_res": None}, {"large": "https://x/2.jpg"}]
-    only = [{"thumb": "https://x/t.png", "large": None, "hi_res": None}]
-    found = data.picture_urls(["A1", "A2", "A3", "A4"], [new, [], ["https://x/old.jpeg"], only])
-    assert found == {"A1.jpg": "https://x/1.jpg", "A3.jpeg": "https://x/old.jpeg", "A4.png": "https://x/t.png"}
-    with pytest.raises(SchemaError, match="2 items but 1 lists of images"):
-        data.picture_urls(["A1", "A2"], [new])

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reclab.catalogue import ASSETS, OFFICIAL
+from reclab.assets import ASSETS
+from reclab.exercises import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -44,26 +45,18 @@ def test_own_data_snippet_runs(tmp_path, monkeypatch, capsys):
 
 def test_full_size_snippet_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RECLAB_DATA", str(tmp_path / "data"))
-    folder = tmp_path / "data" / "amazon-2023-All_Beauty"
-    folder.mkdir(parents=True)
     review = {"user_id": "u", "parent_asin": "i", "asin": "j", "title": "Good", "text": "Yes", "timestamp": 1.5e12}
     rows = [{**review, "rating": stars} for stars in (1.0, 5.0)]
-    (folder / "reviews.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
-    (folder / "items.gz").write_bytes(gzip.compress(b'{"parent_asin": "i", "title": "Soap"}\n'))
+    (tmp_path / "All_Beauty.jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    )
+    (tmp_path / "meta_All_Beauty.jsonl.gz").write_bytes(gzip.compress(b'{"parent_asin": "i", "title": "Soap"}\n'))
     section = README.split("### Your own and full-size data")[1]
     names = {}
     exec(compile(re.search(r"(?s)```python\n(.*?)```", section)[1], "README.md", "exec"), names)
     assert capsys.readouterr().out == "2 reviews, of which 1 were outdated\n"
     assert names["mine"].interactions["rating"].tolist() == [5.0]
     assert names["mine"].items["text"].tolist() == ["Soap"]
-
-
-def test_full_size_files_are_named():
-    section = README.split("### Your own and full-size data")[1].split("\n## ")[0]
-    for name in OFFICIAL:
-        short = name.removeprefix("movielens") if name.startswith("movielens") else re.sub(r"-[A-Z].*", "-", name)
-        assert short in section, f"{name} is not named in the README"
 
 
 def test_every_data_set_is_listed_and_offered_offline():
@@ -86,6 +79,36 @@ def test_notebooks_said_to_be_here_are_here(name):
 def test_notebooks_that_are_here_are_in_bold():
     bold = set(re.findall(r"(?m)^\| \*\*(\d\d_\w+)\*\*", README))
     assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} <= bold
+
+
+TEACHING = (ROOT / "notebooks" / "TEACHING.md").read_text("utf-8")
+NUMBERS = {path.stem[:2] for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def minutes(text: str) -> list[tuple[int, int, str]]:
+    """The rows of a plan: first minute, last minute, notebook."""
+    return [(int(a), int(b), n) for a, b, n in re.findall(r"(?m)^\| (\d+)-(\d+) \| (\d\d) \|", text)]
+
+
+@pytest.mark.parametrize(("plan", "total"), [("90 minutes", 90), ("3 hours", 180)])
+def test_a_plan_keeps_its_time_and_names_notebooks_that_exist(plan, total):
+    rows = minutes(TEACHING.split(f"## {plan}\n")[1].split("\n## ")[0])
+    assert [start for start, _, _ in rows] == [0, *(end for _, end, _ in rows[:-1])] and rows[-1][1] == total
+    assert {number for _, _, number in rows} <= NUMBERS
+    if total == 90:
+        assert minutes(README) == rows, "the README tells another plan than notebooks/TEACHING.md"
+
+
+def test_the_six_weeks_hold_every_notebook_once():
+    weeks = re.findall(r"(?m)^\| \d \| ((?:\d\d, )*\d\d) \|", TEACHING)
+    assert [number for week in weeks for number in week.split(", ")] == sorted(NUMBERS)
+
+
+def test_the_page_for_teachers_names_notebooks_and_exercises_that_exist():
+    named = set(re.findall(r"\b\d\d_[a-z]\w+", TEACHING))
+    assert named == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(re.findall(r"\b(?:notebook|of|after) (\d\d)\b(?! to)", TEACHING)) <= NUMBERS
+    assert set(re.findall(r"\b\d\d\.\d\b", TEACHING)) == set(registry()), "each exercise has its row"
 
 
 def test_links_within_the_page_lead_somewhere():

@@ -227,7 +227,7 @@ def test_the_receipt_holds_what_another_run_is_compared_with(runs, tmp_path):
     report.write_index(tmp_path, runs, profile, planned=PLANNED, started="2026-01-02T03:04:05")
     text = (tmp_path / "receipt.json").read_text("utf-8")
     kept = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert kept["schema"] == 1 and kept["complete"] is False
+    assert kept["schema"] == 2 and kept["complete"] is False and kept["planned"] == PLANNED
     assert (kept["profile"], kept["seed"], kept["started"]) == ("laptop", 3, "2026-01-02T03:04:05")
     package = Path(report.__file__).parent
     assert kept["sources"]["results.py"] == hashlib.sha256((package / "results.py").read_bytes()).hexdigest()
@@ -242,6 +242,9 @@ def test_the_receipt_holds_what_another_run_is_compared_with(runs, tmp_path):
         "high": None,
         "verdict": "recorded",
         "interval": None,
+        "label": "",
+        "level": 0.95,
+        "possible": None,
     }
     assert kept["results"][-1]["value"] == "nan" and kept["results"][-1]["interval"] == ["-inf", 1.0]
     assert kept["notebooks"][0]["seconds"] == 93.2 and kept["notebooks"][0]["peak_mib"] == 1310.4

@@ -8,11 +8,24 @@ import stat
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 from reclab import results
 from reclab.errors import ReclabError
 from reclab.intervals import Interval
-from reclab.results import OUTSIDE, RECORDED, WITHIN, Result, check, ledger, read_ledger, write_atomically
+from reclab.results import (
+    CORRELATION,
+    OUTSIDE,
+    RECORDED,
+    SHARE,
+    WITHIN,
+    Result,
+    check,
+    ledger,
+    read_ledger,
+    show,
+    write_atomically,
+)
 
 NAN, INF = float("nan"), float("inf")
 BANDS = """
@@ -39,41 +52,140 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def displayed(monkeypatch):
+    """What cells displayed."""
+    found = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    return found
+
+
 # The line and the verdict
 
 LINES = [
-    ("02.auc", 0.93, WITHIN, "02.auc = 0.93  within its band [0.9, 0.95]"),
-    ("02.auc", 0.9, WITHIN, "02.auc = 0.9  within its band [0.9, 0.95]"),
-    ("02.auc", 0.95, WITHIN, "02.auc = 0.95  within its band [0.9, 0.95]"),
+    ("02.auc", 0.93, WITHIN, "02.auc = 0.93"),
+    ("02.auc", 0.9, WITHIN, "02.auc = 0.9"),
+    ("02.auc", 0.95, WITHIN, "02.auc = 0.95"),
     ("02.auc", 0.950001, OUTSIDE, "02.auc = 0.95  OUTSIDE its band [0.9, 0.95]"),
     ("02.auc", 0.8, OUTSIDE, "02.auc = 0.8  OUTSIDE its band [0.9, 0.95]"),
     ("02.auc", NAN, OUTSIDE, "02.auc = nan  OUTSIDE its band [0.9, 0.95]"),
     ("02.auc", INF, OUTSIDE, "02.auc = inf  OUTSIDE its band [0.9, 0.95]"),
-    ("02.count", 3, WITHIN, "02.count = 3  within its band [3, 3]"),
+    ("02.count", 3, WITHIN, "02.count = 3"),
     ("02.count", 2.9999, OUTSIDE, "02.count = 3  OUTSIDE its band [3, 3]"),
-    ("02.gap", -0.31234, WITHIN, "02.gap = -0.3123  within its band [-0.5, -0.25]"),
-    ("02.auc", (0.931239, 0.92, 0.94), WITHIN, "02.auc = 0.9312 [0.92, 0.94]  within its band [0.9, 0.95]"),
+    ("02.gap", -0.31234, WITHIN, "02.gap = -0.3123"),
+    ("02.auc", (0.931239, 0.92, 0.94), WITHIN, "02.auc = 0.9312 [0.92, 0.94]"),
     ("02.auc", Interval(0.8, 0.7, 0.92), OUTSIDE, "02.auc = 0.8 [0.7, 0.92]  OUTSIDE its band [0.9, 0.95]"),
-    ("02.new", 0.5, RECORDED, "02.new = 0.5  recorded, no band for laptop"),
-    ("02.new", (12345.678, -1, 1e20), RECORDED, "02.new = 1.235e+04 [-1, 1e+20]  recorded, no band for laptop"),
-    ("02.new", 1682, RECORDED, "02.new = 1682  recorded, no band for laptop"),
-    ("02.new", -0.00001234, RECORDED, "02.new = -1.234e-05  recorded, no band for laptop"),
-    ("02.new", NAN, RECORDED, "02.new = nan  recorded, no band for laptop"),
-    ("03.auc", 0.93, RECORDED, "03.auc = 0.93  recorded, no band for laptop"),  # another notebook's
+    ("02.new", 0.5, RECORDED, "02.new = 0.5"),
+    ("02.new", (12345.678, -1, 1e20), RECORDED, "02.new = 1.235e+04 [-1, 1e+20]"),
+    ("02.new", 1682, RECORDED, "02.new = 1682"),
+    ("02.new", -0.00001234, RECORDED, "02.new = -1.234e-05"),
+    ("02.new", NAN, RECORDED, "02.new = nan"),
+    ("03.auc", 0.93, RECORDED, "03.auc = 0.93"),  # another notebook's
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "verdict", "line"), LINES)
-def test_check_prints_the_value_beside_its_band_and_never_raises(key, value, verdict, line, capsys, folder):
+def test_check_prints_the_value_and_its_own_interval_and_never_raises(key, value, verdict, line, capsys, folder):
     check(key, value)
     assert capsys.readouterr().out == line + "\n"
     assert read_ledger(key[:2], folder / "ledger")[key].verdict == verdict
 
 
-def test_another_profile_has_its_own_bands(monkeypatch, capsys):
+def test_another_profile_has_its_own_bands(monkeypatch, folder):
     monkeypatch.setenv("RECLAB_PROFILE", "gpu")
-    check("02.auc", 0.93)
-    assert capsys.readouterr().out == "02.auc = 0.93  recorded, no band for gpu\n"
+    check("02.auc", 0.5)
+    assert read_ledger("02", folder / "ledger")["02.auc"].verdict == RECORDED
+
+
+@pytest.mark.parametrize("value", [(1.0, 2.0), (1.0,) * 4, []])
+def test_a_value_of_another_form_is_refused(value):
+    with pytest.raises(ReclabError, match=r"^02\.auc: a result is a number or \(value, low, high\), got \W"):
+        check("02.auc", value)
+
+
+def test_the_interval_of_a_share_ends_where_shares_end_and_that_of_a_difference_does_not(folder):
+    check("02.auc", (0.98, 0.9, 1.02), SHARE)
+    check("02.count", (-0.99, -1.3, 0.2), CORRELATION)
+    check("02.gap", (-0.98, -1.3, 0.2))
+    found = read_ledger("02", folder / "ledger")
+    assert found["02.auc"].interval == (0.9, 1.0) and found["02.auc"].possible == SHARE
+    assert found["02.count"].interval == (-1.0, 0.2)
+    assert found["02.gap"].interval == (-1.3, 0.2) and found["02.gap"].possible is None
+    check("02.auc", 1 + 1e-15, SHARE)
+    check("02.count", 1.01, SHARE)
+    found = read_ledger("02", folder / "ledger")
+    assert found["02.auc"].value == 1.0 and found["02.count"].value == 1.01, "a rounding is cut, a fault is not"
+
+
+# The table of a question
+
+ROWS = [
+    ("02.auc", "AUC of <b> & co", (0.931239, 0.92, 0.94)),
+    ("02.count", "films", 1682),
+    ("02.new", "click rate", (0.0038, 0.00269, 0.005212), SHARE),
+    ("02.gap", "regret", (-56.98, -58.83, -55.16)),
+]
+
+
+def shown(capsys, rows, **options):
+    show("How <well>?", rows, **options)
+    return capsys.readouterr().out.splitlines()
+
+
+def table_of(html):
+    soup = BeautifulSoup(html, "html.parser")
+    return [[cell.text for cell in row(["th", "td"])] for row in soup("tr")], soup
+
+
+def test_a_table_reads_in_words_with_two_or_three_digits_and_marks_only_what_is_outside(capsys):
+    assert shown(capsys, ROWS) == [
+        "How <well>?",
+        "  AUC of <b> & co = 0.931 [0.920, 0.940]",
+        "  films = 1,682  OUTSIDE its band",
+        "  click rate = 0.0038 [0.0027, 0.0052]",
+        "  regret = -57.0 [-58.8, -55.2]  OUTSIDE its band",
+    ]
+
+
+def test_the_same_table_as_html(displayed):
+    show("How <well>?", ROWS)
+    rows, soup = table_of(displayed[0]._repr_html_())
+    assert soup.caption.text == "How <well>?" and not soup.b
+    assert rows == [
+        ["result", "value", "95% interval"],
+        ["AUC of <b> & co", "0.931", "[0.920, 0.940]"],
+        ["films", "1,682", "", "OUTSIDE its band"],
+        ["click rate", "0.0038", "[0.0027, 0.0052]"],
+        ["regret", "-57.0", "[-58.8, -55.2]", "OUTSIDE its band"],
+    ]
+
+
+def test_without_any_interval_there_is_no_column_of_intervals(displayed):
+    show("How many?", [ROWS[1]])
+    assert table_of(displayed[0]._repr_html_())[0][0] == ["result", "value"]
+
+
+def test_an_interval_of_another_level_says_so(displayed, folder):
+    show("How sure?", ROWS[:1], level=0.99)
+    assert repr(displayed[0]).splitlines()[0] == "How sure? (99% intervals)"
+    assert table_of(displayed[0]._repr_html_())[0][0][2] == "99% interval"
+    assert read_ledger("02", folder / "ledger")["02.auc"].level == 0.99
+    ledger("02")
+    assert "[0.92, 0.94] at 99%" in displayed[1]._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], r"no result to show for 'How <well>\?'"),
+        ([("02.auc", 0.9)], r"a row of results is \(key, label, value\) or .*, got \('02\.auc', 0\.9\)"),
+        (["02.auc"], "a row of results is"),
+        ([("auc", "AUC", 0.9)], "a result's key looks like '02.auc_finetuned', got 'auc'"),
+    ],
+)
+def test_rows_of_another_form_are_refused(rows, message):
+    with pytest.raises(ReclabError, match=message):
+        show("How <well>?", rows)
 
 
 @pytest.mark.parametrize("key", ["auc", "2.auc", "02.", "02", "x2.auc", "002.auc", ".auc", ""])
@@ -109,6 +221,21 @@ def test_a_result_checked_again_replaces_the_first(folder, capsys):
     ledger("02")
     assert capsys.readouterr().out == "02: 1 results, 1 within their bands, 0 outside, 0 without a band\n"
     assert read_ledger("02", folder / "ledger")["02.auc"].value == 0.93
+
+
+def test_the_ledger_folds_every_key_with_its_band(displayed):
+    show("How well?", ROWS)
+    check("02.gap", NAN)
+    ledger("02")
+    rows, soup = table_of(displayed[1]._repr_html_())
+    assert soup.details.summary.text == "02: 4 results, 1 within their bands, 2 outside, 1 without a band"
+    assert rows == [
+        ["key", "result", "value", "interval", "band", "verdict"],
+        ["02.auc", "AUC of <b> & co", "0.9312", "[0.92, 0.94]", "[0.9, 0.95]", "within"],
+        ["02.count", "films", "1682", "", "[3, 3]", "OUTSIDE"],
+        ["02.new", "click rate", "0.0038", "[0.00269, 0.005212]", "none", "recorded"],
+        ["02.gap", "", "nan", "", "[-0.5, -0.25]", "OUTSIDE"],
+    ]
 
 
 def test_ledger_counts_its_notebook_and_names_what_is_outside(capsys):
@@ -180,40 +307,46 @@ def mask():
     return apply
 
 
-FINITE = [(line, verdict) for _, _, verdict, line in LINES if "nan" not in line and "inf" not in line]
-
-
-@pytest.mark.parametrize(("line", "verdict"), FINITE)
-def test_mask_hides_the_value_and_its_interval_and_nothing_else(mask, line, verdict):
-    key, _, rest = line.partition(" = ")
-    tail = rest[rest.index("  ") :]
-    assert tail.startswith(f"  {verdict}")
-    assert mask(line) == f"{key} = VALUE{tail}"
-
-
-def test_mask_hides_every_finite_value_that_check_can_print(mask):
+def test_the_mask_hides_every_finite_value_and_its_interval(mask, capsys, displayed):
+    seen = set()
     for exponent in range(-12, 22):
         for sign in (1, -1):
             value = sign * 1.23456 * 10.0**exponent
-            for own in (None, (value - 1, value + 1)):
-                line = str(Result("02.auc", value, 0.9, 0.95, OUTSIDE, own))
-                assert mask(line) == "02.auc = VALUE  OUTSIDE its band [0.9, 0.95]"
+            for own in ((), (value - 1, value + 1)):
+                check("02.gap", (value, *own))
+                show("How?", [("02.gap", "a = b", (value, *own))])
+                ledger("02")
+                said = [capsys.readouterr().out, *map(repr, displayed[-2:]), *(d._repr_html_() for d in displayed[-2:])]
+                seen.add(tuple(map(mask, said)))
+    assert len(seen) == 2, "one with an interval, and one without"
+    for line, table, book, html, folded in seen:
+        own = " [INTERVAL]" in line
+        assert line.startswith("02.gap = VALUE") and table.splitlines()[1].startswith("  a = b = VALUE")
+        assert book.startswith("02: 1 results") and html.count(">VALUE<") == 1 + own == folded.count(">VALUE<")
 
 
-def test_mask_tells_verdicts_bands_keys_and_nan_apart(mask):
+def test_the_mask_tells_marks_keys_and_nan_apart(mask):
     lines = [
-        "02.auc = 0.93  within its band [0.9, 0.95]",
+        "02.auc = 0.93",
         "02.auc = 0.93  OUTSIDE its band [0.9, 0.95]",
-        "02.auc = 0.93  within its band [0.9, 0.96]",
-        "02.auc = 0.93  recorded, no band for laptop",
-        "02.auc = nan  within its band [0.9, 0.95]",
-        "02.map = 0.93  within its band [0.9, 0.95]",
+        "02.auc = nan",
+        "02.map = 0.93",
+        "  AUC = 0.93",
+        "  AUC = 0.93  OUTSIDE its band",
+        "  AUC = nan",
+        "  MAP = 0.93",
+        '<td class="number">0.93</td>',
+        '<td class="number">nan</td>',
+        '<td class="number">0.93</td><td><strong>OUTSIDE its band</strong></td>',
     ]
     assert len({mask(line) for line in lines}) == len(lines)
-    assert mask(lines[0]) == mask(lines[0].replace("0.93", "-1.5e-07 [0.1, 2]"))
+    for line in (lines[0], lines[4]):
+        own = line.replace("0.93", "0.93 [0.1, 2]")
+        assert mask(line) == mask(line.replace("0.93", "-1.5e-07")) != mask(own)
+        assert mask(own) == mask(line.replace("0.93", "-1,234.5 [-1,300.0, 2.0]"))
 
 
-@pytest.mark.parametrize("text", ["learning rate = 0.93", "a = 3  b = 4", "x = 1 within", "{'auc': 0.93}"])
+@pytest.mark.parametrize("text", ["learning rate = 0.93", "a = 3  b = 4", "<td>0.93</td>", "{'auc': 0.93}"])
 def test_mask_leaves_other_numbers_alone(mask, text):
     assert mask(text) == text
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from small_notebooks import CHECK, write
 
-from reclab import receipts, verify
+from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.runner import Run
@@ -27,7 +27,7 @@ PATHS = sorted(series.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 def kept(path: Path) -> dict:
     file = series.NOTEBOOKS / series.RECEIPTS / f"{path.stem[:2]}.json"
     assert file.is_file(), f"no receipt; run python tests/benchmarks/series.py --store {path.stem[:2]}"
-    return verify.read_receipt(file)
+    return receipts.read_receipt(file)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
@@ -78,7 +78,7 @@ def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
     readme.write_text(README, "utf-8")
     receipt = receipts.receipt([run], get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
     series.keep(run, receipt, tmp_path, readme)
-    assert verify.read_receipt(tmp_path / series.RECEIPTS / f"{run.number}.json") == json.loads(json.dumps(receipt))
+    assert receipts.read_receipt(tmp_path / series.RECEIPTS / f"{run.number}.json") == json.loads(json.dumps(receipt))
     (line,) = [line for line in readme.read_text("utf-8").splitlines() if path.stem in line]
     assert line.endswith("| 1 | 100 |")
 

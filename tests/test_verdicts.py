@@ -75,9 +75,9 @@ def test_a_rule_is_met_by_the_whole_interval_or_not(low, high, outcome):
 
 
 def test_committed_evidence_has_the_mean_over_seeds_and_the_wider_interval():
-    key = "03.fall_named_minus_random"  # its stored run prints an interval over reviews
+    key = "03.fall_named_minus_random"  # its stored run has an interval over reviews
     band, known = results.bands("03")[key], verdicts.committed("03")[key]
-    value, low, high = verdicts._printed("03")[key]
+    value, low, high = verdicts._stored("03")[key]
     assert known.value == band["mean"]
     assert known.high - known.value >= high - value > 0 and known.value - known.low >= value - low > 0
 

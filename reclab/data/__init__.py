@@ -5,7 +5,7 @@ from .chunks import gather, to_parquet
 from .clothing import clothing
 from .movies import join_on_title, movies
 from .own import load_csv, stream_csv
-from .pictures import load_pictures, picture_urls
+from .pictures import load_pictures
 from .schema import Card, Dataset
 from .shop import Shop, shop
 from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal

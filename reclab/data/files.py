@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..catalogue import stand_in
+from ..assets import stand_in
 from ..errors import AssetError, ReclabError, SchemaError
 from .schema import listed
 

@@ -1,7 +1,6 @@
 """MIND: news, and what people were shown and clicked, as a stream of tables of one schema.
 
-Its publisher asks you to accept terms: `reclab.assets.fetch("mind-small")` says where to get the files and where to put
-them, and checks the MD5 of those for which one is published.
+The files come from https://msnews.github.io/, which asks you to accept terms.
 Source: Wu et al. (2020), doi 10.18653/v1/2020.acl-main.331.
 """
 

@@ -1,6 +1,6 @@
 """MovieLens of every size, from the publisher's zip file or its folder, as a stream of tables of one schema.
 
-100K, 1M, 10M, 20M, 25M, 32M, latest and latest-small: `reclab.assets.fetch` knows them as ``movielens-25m`` and so on.
+100K, 1M, 10M, 20M, 25M, 32M, latest and latest-small; the files come from https://grouplens.org/datasets/movielens/.
 Source: Harper and Konstan (2015), doi 10.1145/2827872.
 """
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ..catalogue import impostor
+from ..assets import stand_in
 from ..errors import AssetError, SchemaError
 from . import files
 from .schema import Card, Dataset, require_columns
@@ -156,7 +156,9 @@ def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.Da
 
 
 def _refuse_stand_in(path: Path) -> None:
-    if found := impostor(path):
+    with path.open("rb") as file:
+        found = stand_in(file.read(512))
+    if found:
         raise AssetError(f"{path} is not the data: {found}; download the file itself")
 
 

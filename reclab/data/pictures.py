@@ -104,39 +104,6 @@ def load_pictures(
     return pictures, present
 
 
-def picture_urls(item_ids: Sequence[str], images: Sequence[list]) -> dict[str, str]:
-    """Which file to fetch for each item of an Amazon metadata file: file name, as `load_pictures` wants it -> address.
-
-    Parameters
-    ----------
-    item_ids : ``parent_asin`` (2023) or ``asin`` (2018).
-    images : its column ``images`` (2023: dicts with ``hi_res``, ``large``, ``thumb``) or ``imageURLHighRes`` (2018:
-        addresses), one list an item. The first picture of an item is taken, at 500 pixels where there is a choice;
-        items without one are left out.
-
-    Raises
-    ------
-    SchemaError : not one list for each item.
-
-    Source: Hou et al., Bridging Language and Items for Retrieval and Recommendation (2024), arXiv 2403.03952.
-    """
-    if len(item_ids) != len(images):
-        raise SchemaError(
-            f"{len(item_ids)} items but {len(images)} lists of images; give one list, maybe empty, an item"
-        )
-    chosen = {}
-    for item, entries in zip(item_ids, images, strict=True):
-        first = entries[0] if len(entries) else ""
-        url = (
-            first
-            if isinstance(first, str)
-            else next((first[k] for k in ("large", "hi_res", "thumb") if first.get(k)), "")
-        )
-        if url:
-            chosen[f"{item}{Path(url).suffix.lower() or '.jpg'}"] = url
-    return chosen
-
-
 def _files(folder: Path) -> dict[str, Path]:
     from PIL import Image
 

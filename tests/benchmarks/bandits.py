@@ -26,15 +26,14 @@ import numpy as np
 from measures import report, row, take_turns
 
 from reclab import bandits, data
-from reclab.contextual import DisjointLinearTS, LinearTS
+from reclab.contextual import LinearTS
 
 INSTALL = "python -m pip install --no-deps mabwiser==2.7.4"
 ROUNDS = 5
 FASTER = {10: 150, 80: 60}  # times as fast as MABWiser, by arms
-ABOVE_FLOOR, LINEAR_FASTER, BYTES = 1.5, 30, 64
+ABOVE_FLOOR, BYTES = 1.5, 64
 TEN_ARMS = np.array([0.5] + [0.4] * 9)
 FALLING = np.array([0.1] + [0.05] * 3 + [0.02] * 3 + [0.01] * 3)
-EACH = 8  # rows that each arm of the linear models has learnt from
 SHOP, WORTH = np.array([0.3, 0.2, 0.1, 0.05]), np.array([1.0, 2.0, 5.0, 1.0])
 
 
@@ -93,35 +92,6 @@ def speed(mab: ModuleType) -> Iterator[dict]:
         yield row(f"K = {n_arms}, over the Beta draws alone", ours / floor, "times", most=ABOVE_FLOOR)
 
 
-def linear_speed(mab: ModuleType) -> Iterator[dict]:
-    """Linear TS with disjoint arms: one choice and one update."""
-    for width in (32, 128):
-        for n_arms in (10, 1000):
-            rng = np.random.default_rng(0)
-            contexts = rng.standard_normal((20, width)) / np.sqrt(width)
-            model = DisjointLinearTS(n_arms, width)
-            peer = mab.MAB(list(range(n_arms)), mab.LearningPolicy.LinTS(alpha=1.0, l2_lambda=1.0))
-            known = rng.standard_normal((EACH * n_arms, width)) / np.sqrt(width)  # both have learnt from the same rows
-            arms, rewards = np.arange(len(known)) % n_arms, rng.standard_normal(len(known))
-            peer.fit(arms, rewards, known)
-            for arm, context, reward in zip(arms, known, rewards, strict=True):
-                model.update(int(arm), context, reward)
-
-            def ours(model=model, contexts=contexts):
-                for context in contexts:
-                    model.update(model.choose(context), context, 1.0)
-
-            def theirs(peer=peer, contexts=contexts):
-                peer.partial_fit([peer.predict([contexts[0]])], [1.0], [contexts[0]])
-
-            fast, slow = np.median(take_turns(ours, theirs, rounds=3), axis=0)
-            fast /= len(contexts)
-            name = f"linear TS, d = {width}, K = {n_arms}"
-            yield row(f"{name}, MABWiser", slow * 1e6, "CPU us a round")
-            yield row(f"{name}, ours", fast * 1e6, "CPU us a round")
-            yield row(f"{name}, times as fast as MABWiser", slow / fast, "times", least=LINEAR_FASTER)
-
-
 def bytes_a_cell(replications: int = 200, n_arms: int = 1_000) -> float:
     """Peak memory of a simulation, by replications times arms."""
     tracemalloc.start()
@@ -154,7 +124,7 @@ def exactness() -> Iterator[dict]:
     honest, most = bandits.thompson(), bandit_mutants.ALLOWED
     yield row("choices against the closed form", bandit_mutants.worst_z_closed_form(honest), "largest |z|", most=most)
     yield row("choices against quadrature", bandit_mutants.worst_z_quadrature(honest), "largest |z|", most=most)
-    found = bandit_mutants.worst_z_linear(DisjointLinearTS, bandit_mutants.DRAWS)
+    found = bandit_mutants.worst_z_linear(LinearTS, bandit_mutants.DRAWS)
     yield row("linear choices against the normal law", found, "|z|", most=most)
     for name, rates, known in (("ten arms", TEN_ARMS, 44.70), ("falling rates", FALLING, 17.45)):
         off = abs(bandits.lai_robbins(rates) - known)
@@ -229,7 +199,6 @@ def real_rates() -> Iterator[dict]:
 def measure(mab: ModuleType) -> Iterator[dict]:
     """Everything, the quick parts first."""
     yield from speed(mab)
-    yield from linear_speed(mab)
     yield from cost_by_arms()
     yield from exactness()
     yield from regret()

@@ -1,4 +1,4 @@
-"""Judge all prompts of notebooks 09 and 10 from none, and store the judgements or try the stored ones.
+"""Judge all prompts of notebooks 11 and 12 from none, and store the judgements or try the stored ones.
 
     python tests/benchmarks/judgements.py [--check]
 

@@ -1,18 +1,23 @@
-"""What the benchmarks share: rows of results, CPU seconds, and how fast this CPU multiplies matrices."""
+"""What the benchmarks share: rows of results, CPU seconds, how fast this CPU multiplies matrices, stored tables."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:  # loaded where it is used: workers of a cluster import the script that started them
     import torch
 
+from reclab import receipts, results
+from reclab.errors import ReclabError
 from reclab.profiles import quick_products
 
 
@@ -88,3 +93,38 @@ def operators(work: Callable[[], object], most: int = 12) -> str:
         work()
     table = found.key_averages().table(sort_by="self_cpu_time_total", row_limit=most, max_name_column_width=48)
     return "operators by their own CPU time\n" + table
+
+
+def store(name: str, frame: pd.DataFrame, *, command: str, seeds: Iterable[int], seconds: float) -> None:
+    """Store a table for `reclab.results.table`, with its receipt; the device is the machine that this runs on.
+
+    Parameters
+    ----------
+    name : such as ``02_methods``: the notebook's number first.
+    frame : at least one row; the first column names the rows. A named index becomes the first column.
+    command : what made it, as typed in the folder of the project.
+    seeds : every seed that it used.
+    seconds : wall time of making it.
+
+    Raises
+    ------
+    ReclabError : the name has another form, the table has no row, or a file cannot be written.
+    """
+    csv, receipt_path = results.table_files(name)
+    if frame.empty:
+        raise ReclabError(f"the table {name!r} has no row to store; see why `{command}` made none")
+    content = frame.to_csv(index=frame.index.name is not None, lineterminator="\n").encode("utf-8")
+    machine = receipts.machine()
+    # What of the machine matters to seconds and last digits; not the machine's own name or kernel.
+    device = {key: machine[key] for key in ("processor", "processors", "threads", "gpu")}
+    receipt = {
+        "command": command,
+        "seeds": [int(seed) for seed in seeds],
+        "seconds": round(float(seconds), 1),
+        "device": {"system": f"{platform.system()} {platform.machine()}"} | device,
+        "versions": receipts.versions(),
+        "source": receipts.source_hash(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    results.write_atomically(csv, content)  # the receipt last: cut off in between, the two do not match
+    results.write_atomically(receipt_path, json.dumps(receipt, indent=1) + "\n")

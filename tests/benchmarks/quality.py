@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from measures import row
 from scipy import stats
 
-from reclab import published, results
+from reclab import results
 
 LEAST = {2_000: 0.94, 4_000: 0.95}
 
@@ -35,7 +35,7 @@ def auc_rows(name: str, reviews: int, mean: float, low: float, high: float) -> I
 
 def auc_of(table: str, column: str, **where) -> tuple[float, float, float]:
     """An AUC of a stored table, and the ends of its interval."""
-    frame = published.table(table).frame
+    frame = results.table(table).frame
     ((key, value),) = where.items()
     found = frame[frame[key] == value].iloc[0]
     return tuple(float(found[name]) for name in (column, f"{column}_low", f"{column}_high"))

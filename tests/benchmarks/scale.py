@@ -26,7 +26,7 @@ import one_fit
 import pandas as pd
 from measures import cpu_seconds, report, row, take_turns
 
-from reclab import data, published, scale
+from reclab import data, results, scale
 
 FASTER, LOST = 2.0, -0.01  # throughput over the teacher's, and AUC less the teacher's
 CHOSEN = "3 layers, distilled, int8"  # the student of the bar; the others are the frontier
@@ -45,7 +45,7 @@ def measure_frontier() -> Iterator[dict]:
     from tables import reviews
 
     torch.set_num_threads(1)
-    stored = published.table("14_smaller").frame.set_index("system")
+    stored = results.table("14_smaller").frame.set_index("system")
     texts = list(reviews().train["text"])
     teacher = smaller.untrained()
     yield row("seeds behind each AUC (stored table)", int(stored["seeds"].min()), "seeds", least=3)

@@ -4,8 +4,8 @@
     python tests/benchmarks/series.py [--check] --busy [NN...]
 
 Each notebook runs on the laptop profile with an empty derived cache. Prints one JSON object a line; with
-``--check`` the exit status is 1 where a bar is missed. ``--store`` keeps the receipt of each run in
-``notebooks/expected/laptop/receipts/`` and writes its seconds and MiB into the README's table: use a quiet machine.
+``--check`` the exit status is 1 where a bar is missed. ``--store`` keeps the outputs of each run in its notebook, the
+receipt in ``notebooks/expected/laptop/receipts/``, and its seconds and MiB in the README's table: use a quiet machine.
 ``--busy`` runs notebooks, 02 and 05 where none is named, alone and then beside two busy loops, as on a server that a
 class shares: use a quiet machine with two processors here, too.
 """
@@ -24,6 +24,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import refresh_notebooks
 
 from reclab import receipts
 from reclab.errors import ReclabError
@@ -76,22 +80,23 @@ def measure_import(processes: int = 5) -> Iterator[dict]:
     yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", 0)
 
 
-def run_afresh(path: Path, profile: Profile) -> Run:
-    """Run a notebook with an empty derived cache."""
+def run_afresh(path: Path, profile: Profile, node=None) -> Run:
+    """Run a notebook, or ``node`` in its place, with an empty derived cache."""
     with tempfile.TemporaryDirectory(prefix="series-", ignore_cleanup_errors=True) as scratch:
         env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
-        return run_notebook(path, env=env)
+        return run_notebook(path, env=env, node=node)
 
 
 def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:
-    """Seconds, peak MiB and failures of one notebook; keeps its receipt where asked to."""
+    """Seconds, peak MiB and failures of one notebook; keeps its outputs and its receipt where asked to."""
     started, profile = datetime.now(UTC).isoformat(timespec="seconds"), get_profile("laptop", seed=0)
-    run = run_afresh(path, profile)
+    run = run_afresh(path, profile, refresh_notebooks.prepared(path) if store else None)
     budget = BUDGETS.get(run.number)
     yield row(f"{run.name} time", run.seconds, "s", budget and budget * SLACK)
     yield row(f"{run.name} peak memory", run.peak, "MiB", PEAK)
     yield row(f"{run.name} failures", bool(run.error) + len(run.outside), "failures", 0)
     if store and run.ok:
+        refresh_notebooks.store(path, run)
         keep(run, receipts.receipt([run], profile, started=started, complete=True), path.parent)
 
 
@@ -174,7 +179,7 @@ def main(argv: list[str], folder: Path = NOTEBOOKS) -> int:
     """Print the measurements; with ``--check``, return 1 where one misses its bar."""
     parser = argparse.ArgumentParser(description="Measure what the series costs.")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--store", action="store_true", help="keep the receipts, and say in the README what they hold")
+    parser.add_argument("--store", action="store_true", help="keep outputs and receipts, and say it in the README")
     parser.add_argument("--busy", action="store_true", help="measure notebooks beside busy loops instead")
     parser.add_argument("notebooks", nargs="*", metavar="NN")
     args = parser.parse_args(argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import fnmatch
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -106,9 +107,10 @@ def names_of(source: str, imported: frozenset[str] = frozenset()) -> Names:
             if isinstance(node, WHOLE):
                 found.wholly |= part.binds - part.changes - (part.uses - part.later)
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        found.called.add(name := getattr(call.func, "attr", getattr(call.func, "id", "")))
-        if name == "check" and isinstance(call.func, ast.Name):
-            found.keys.append(_pattern(call.args[0]))
+        found.called.add(getattr(call.func, "attr", getattr(call.func, "id", "")))
+    if any(ast.unparse(call.func) in SHOWN for call in ast.walk(tree) if isinstance(call, ast.Call)):
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
+        found.keys = [key for key in map(_pattern, texts) if re.match(r"\d\d\.[^\d\s]", key)]
     return found
 
 
@@ -127,9 +129,11 @@ def _in_order(statements: list[ast.stmt]):
 WHOLE = ast.Assign, ast.AnnAssign, ast.For, ast.With, ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom
 
 
-def _pattern(key: ast.expr) -> str:
-    """A key as the cell writes it; a star for what it fills in."""
-    if isinstance(key, ast.Constant):
-        return str(key.value)
-    parts = key.values if isinstance(key, ast.JoinedStr) else []
-    return "".join(part.value if isinstance(part, ast.Constant) else "*" for part in parts) or "*"
+SHOWN = {"check", "show", "results.check", "results.show"}  # what notes results in the ledger
+
+
+def _pattern(text: ast.Constant | ast.JoinedStr) -> str:
+    """A text as the cell writes it; a star for what it fills in."""
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    return "".join(part.value if isinstance(part, ast.Constant) else "*" for part in text.values)

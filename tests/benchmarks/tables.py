@@ -2,7 +2,7 @@
 
     python tests/benchmarks/tables.py NAME... [--seeds N]
 
-Each is written to notebooks/expected/published with a receipt, and shown by `reclab.published.table`. Set
+Each is written to notebooks/expected/published with a receipt, and shown by `reclab.results.table`. Set
 OMP_NUM_THREADS=1 where a table gives seconds: the receipt says how many threads there were.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import smaller
 from cross_encoder import cross_encoder
-from measures import peak_mib
+from measures import peak_mib, store
 from repairs import repairs
 from shop_shares import shop_shares
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -36,7 +36,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from reclab import clicks, data, get_profile, published
+from reclab import clicks, data, get_profile, results
 from reclab.assets import ASSETS
 from reclab.intervals import percentile_interval
 from reclab.profiles import cpu_has_bf16
@@ -491,7 +491,7 @@ def costs(seeds: range) -> pd.DataFrame:
     teacher's, measured in turns: the median, between the least and the most of the turns.
     """
     del seeds  # nothing is drawn
-    learned = published.table("14_smaller").frame.set_index("system")["share_read"]
+    learned = results.table("14_smaller").frame.set_index("system")["share_read"]
     names = [smaller.TEACHER, smaller.COMPILED, *learned.index.drop([smaller.TEACHER, smaller.CONTROL])]
     texts, rows = list(reviews().train["text"]), []
     for name in names:
@@ -527,8 +527,8 @@ def make(name: str, n_seeds: int | None) -> None:
     earlier_seconds.clear()
     frame = function(seeds)
     seconds = time.perf_counter() - start + sum(earlier_seconds)
-    published.write(name, frame, command=command, seeds=seeds, seconds=seconds)
-    print(f"{published.table(name)!r}\n", flush=True)
+    store(name, frame, command=command, seeds=seeds, seconds=seconds)
+    print(f"{results.table(name)!r}\n", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

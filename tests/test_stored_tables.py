@@ -1,6 +1,7 @@
 """Stored tables: written whole, checked against their receipts, and shown with what the receipts say."""
 
 import json
+import sys
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,11 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from reclab import published, receipts, results
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+import measures
+
+from reclab import receipts, results
 from reclab.errors import ReclabError
 
 COMMAND = "python tests/benchmarks/tables.py 02_toy"
@@ -36,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(**changes):
-    published.write("02_toy", **{"frame": FRAME, "command": COMMAND, "seeds": range(3), "seconds": 61.26} | changes)
+    measures.store("02_toy", **{"frame": FRAME, "command": COMMAND, "seeds": range(3), "seconds": 61.26} | changes)
 
 
 def refused(call, *words):
@@ -52,7 +57,7 @@ def refused(call, *words):
 def test_a_table_comes_back_as_it_was(folder):
     write()
     assert {path.name for path in folder.iterdir()} == {"02_toy.csv", "02_toy.json"}
-    pd.testing.assert_frame_equal(published.table("02_toy").frame, FRAME, rtol=1e-14)
+    pd.testing.assert_frame_equal(results.table("02_toy").frame, FRAME, rtol=1e-14)
 
 
 def test_writing_twice_gives_the_same_bytes(folder):
@@ -65,18 +70,18 @@ def test_writing_twice_gives_the_same_bytes(folder):
 
 def test_a_named_index_becomes_the_first_column():
     write(frame=FRAME.set_index("encoder"))
-    assert list(published.table("02_toy").frame) == list(FRAME)
+    assert list(results.table("02_toy").frame) == list(FRAME)
 
 
 def test_the_words_na_and_none_stay_words():
     write(frame=pd.DataFrame({"encoder": ["NA", "None", "none"], "auc": [0.5, np.nan, 0.7]}))
-    assert list(published.table("02_toy").frame["encoder"]) == ["NA", "None", "none"]
+    assert list(results.table("02_toy").frame["encoder"]) == ["NA", "None", "none"]
 
 
 def test_the_receipt_says_how_and_where(monkeypatch):
     monkeypatch.setattr(receipts, "machine", lambda: MACHINE)
     write(seeds=np.arange(3))
-    receipt = published.table("02_toy").receipt
+    receipt = results.table("02_toy").receipt
     assert (receipt["command"], receipt["seeds"], receipt["seconds"]) == (COMMAND, [0, 1, 2], 61.3)
     assert receipt["versions"] == receipts.versions() and receipt["source"] == receipts.source_hash()
     assert receipt["device"]["processor"] == "EPYC" and receipt["device"]["threads"] == 1
@@ -102,14 +107,14 @@ def test_a_failed_write_leaves_the_old_table_whole(folder, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     refused(lambda: write(frame=FRAME.head(1)), "No space left")
     assert {path.name for path in folder.iterdir()} == {"02_toy.csv", "02_toy.json"}
-    assert len(published.table("02_toy").frame) == 2
+    assert len(results.table("02_toy").frame) == 2
 
 
 def test_a_table_without_rows_or_with_another_name_is_refused(folder):
     refused(lambda: write(frame=FRAME.head(0)), "02_toy", COMMAND)
     for name in ("../02_toy", "toy", "02_toy.csv", "02"):
-        refused(lambda name=name: published.write(name, FRAME, command=COMMAND, seeds=[0], seconds=1), repr(name))
-        refused(lambda name=name: published.table(name), repr(name))
+        refused(lambda name=name: measures.store(name, FRAME, command=COMMAND, seeds=[0], seconds=1), repr(name))
+        refused(lambda name=name: results.table(name), repr(name))
     assert not folder.exists()
 
 
@@ -118,24 +123,24 @@ def test_a_table_without_rows_or_with_another_name_is_refused(folder):
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_a_missing_file_names_the_command(folder, suffix):
-    refused(lambda: published.table("02_toy"), "02_toy", f"`{COMMAND}`")
+    refused(lambda: results.table("02_toy"), "02_toy", f"`{COMMAND}`")
     write()
     (folder / f"02_toy.{suffix}").unlink()
-    refused(lambda: published.table("02_toy"), f"02_toy.{suffix} is missing", f"`{COMMAND}`")
+    refused(lambda: results.table("02_toy"), f"02_toy.{suffix} is missing", f"`{COMMAND}`")
 
 
 def test_a_table_edited_by_hand_is_refused_with_the_command_of_its_receipt(folder):
     write(command="python tests/benchmarks/other.py --seeds 3")
     path = folder / "02_toy.csv"
     path.write_bytes(path.read_bytes().replace(b"0.88", b"0.89"))
-    refused(lambda: published.table("02_toy"), str(path), "`python tests/benchmarks/other.py --seeds 3`")
+    refused(lambda: results.table("02_toy"), str(path), "`python tests/benchmarks/other.py --seeds 3`")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"sha256": "0"}'])
 def test_a_damaged_receipt_names_the_command(folder, content):
     write()
     (folder / "02_toy.json").write_text(content, "utf-8")
-    refused(lambda: published.table("02_toy"), "02_toy.json is damaged", f"`{COMMAND}`")
+    refused(lambda: results.table("02_toy"), "02_toy.json is damaged", f"`{COMMAND}`")
 
 
 # --- what is shown
@@ -145,7 +150,7 @@ def test_a_damaged_receipt_names_the_command(folder, content):
 def shown(monkeypatch):
     monkeypatch.setattr(receipts, "machine", lambda: MACHINE)
     write()
-    return published.table("02_toy")
+    return results.table("02_toy")
 
 
 def test_the_caption_says_command_seeds_time_device_and_versions(shown):
@@ -165,13 +170,13 @@ def test_a_missing_library_does_not_lose_a_receipt(monkeypatch):
 )
 def test_the_caption_counts_seeds(seeds, said):
     write(seeds=seeds)
-    assert said in published.table("02_toy").caption
+    assert said in results.table("02_toy").caption
 
 
 def test_the_caption_names_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(receipts, "machine", lambda: MACHINE | {"gpu": "A GPU"})
     write()
-    assert " on A GPU; " in published.table("02_toy").caption
+    assert " on A GPU; " in results.table("02_toy").caption
 
 
 def test_numbers_are_rounded_for_reading(shown):
@@ -188,12 +193,12 @@ def test_numbers_are_rounded_for_reading(shown):
 def test_an_interval_across_zero_keeps_its_signs_and_a_missing_one_is_a_dash():
     frame = pd.DataFrame({"what": ["a", "b"], "d": [-0.012, np.nan], "d_low": [-0.031, np.nan], "d_high": [0.004, 1.0]})
     write(frame=frame)
-    assert list(published.table("02_toy").words["d"]) == ["-0.012 [-0.031, 0.004]", "–"]
+    assert list(results.table("02_toy").words["d"]) == ["-0.012 [-0.031, 0.004]", "–"]
 
 
 def test_one_end_alone_is_a_column_of_its_own():
     write(frame=pd.DataFrame({"what": ["a"], "price": [1.5], "price_low": [0.5], "very_high": [2.25]}))
-    assert list(published.table("02_toy").words) == ["what", "price", "price_low", "very_high"]
+    assert list(results.table("02_toy").words) == ["what", "price", "price_low", "very_high"]
 
 
 def test_html_has_a_caption_row_heads_and_no_tag_of_the_data(shown):
@@ -201,7 +206,7 @@ def test_html_has_a_caption_row_heads_and_no_tag_of_the_data(shown):
     assert f"<caption>{shown.caption}</caption>" in said
     assert "<th>TF-IDF &lt;1,2&gt;</th>" in said and "<th>encoder</th>" in said
     assert FRAME["encoder"][1] in said, "a long text was cut"
-    assert " id=" not in said and said == published.table("02_toy")._repr_html_()
+    assert " id=" not in said and said == results.table("02_toy")._repr_html_()
 
 
 def test_text_has_the_caption_and_no_html(shown):
@@ -212,8 +217,8 @@ def test_text_has_the_caption_and_no_html(shown):
 
 def test_it_shows_itself_as_the_last_line_of_a_cell(shown, folder):
     code = (
-        "from pathlib import Path\nfrom reclab import published, results\n"
-        f"results.expected_folder = lambda: Path({str(folder.parent)!r})\npublished.table('02_toy')"
+        "from pathlib import Path\nfrom reclab import results\n"
+        f"results.expected_folder = lambda: Path({str(folder.parent)!r})\nresults.table('02_toy')"
     )
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(node, timeout=900, startup_timeout=900).execute()
@@ -228,7 +233,7 @@ def test_it_shows_itself_as_the_last_line_of_a_cell(shown, folder):
 def test_every_stored_file_belongs_to_a_whole_table(path, monkeypatch):
     monkeypatch.undo()
     assert path.suffix in {".csv", ".json"}
-    found = published.table(path.stem)
+    found = results.table(path.stem)
     assert found.receipt["command"].startswith("python tests/benchmarks/")
     script = found.receipt["command"].split()[1]
     assert (STORED.parents[2] / script).is_file(), f"{script} is not there"
@@ -236,7 +241,7 @@ def test_every_stored_file_belongs_to_a_whole_table(path, monkeypatch):
 
 def test_the_table_of_encoders_is_stored(monkeypatch):
     monkeypatch.undo()
-    assert published.table("02_encoders").frame["auc"].between(0.5, 1).all()
+    assert results.table("02_encoders").frame["auc"].between(0.5, 1).all()
 
 
 def test_an_installed_package_reads_the_tables_that_it_brings(folder, monkeypatch, tmp_path):
@@ -245,4 +250,4 @@ def test_an_installed_package_reads_the_tables_that_it_brings(folder, monkeypatc
     (tmp_path / "reclab").mkdir()
     folder.parent.rename(tmp_path / "reclab" / "expected")
     monkeypatch.setattr(results, "__file__", str(tmp_path / "reclab" / "results.py"))
-    assert len(published.table("02_toy").frame) == 2
+    assert len(results.table("02_toy").frame) == 2

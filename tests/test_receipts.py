@@ -1,0 +1,668 @@
+"""`reclab verify` takes nothing on a receipt's word, names each planted cause, and loses no student of a class."""
+
+import contextlib
+import copy
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, make_dataclass
+from functools import cache, partial
+from importlib import metadata
+
+import nbformat
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from reclab import cli, receipts, report, results
+from reclab.errors import ReclabError
+from reclab.profiles import get_profile
+from reclab.runner import Run
+from reclab.series import find_notebooks, notebooks_folder, read_notebook
+
+STORED = {
+    path.stem: receipts.read_receipt(path) for path in (results.expected_folder() / "laptop" / "receipts").glob("*")
+}
+BANDS = {key: band for number in STORED for key, band in results.bands(number, "laptop").items()}
+
+
+def composed(*numbers) -> dict:
+    """One receipt from the stored receipts of several notebooks."""
+    made = copy.deepcopy(STORED[numbers[0]])
+    for part in ("planned", "notebooks", "results"):
+        made[part] = [copy.deepcopy(row) for number in numbers for row in STORED[number][part]]
+    return made
+
+
+def said(content, path, *more) -> tuple[int, str]:
+    """Exit status and all output of `reclab verify` for a receipt written to a file."""
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return run(path, *more)
+
+
+def run(*words) -> tuple[int, str]:
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        status = cli.main(["verify", *map(str, words)])
+    return status, shown.getvalue()
+
+
+def edited(change, *numbers) -> dict:
+    made = composed(*(numbers or ("01", "09")))
+    change(made)
+    return made
+
+
+def row_of(receipt, key) -> dict:
+    return next(row for row in receipt["results"] if row["key"] == key)
+
+
+# What is written
+
+
+def test_a_receipt_is_what_its_schema_says():
+    runs = []
+    for path in find_notebooks(["09"], notebooks_folder()):
+        made = Run(path.stem[:2], path.stem, read_notebook(path))
+        for key, band in results.bands("09", "laptop").items():
+            made.results[key] = results.Result(key, band["mean"], band["low"], band["high"], results.WITHIN)
+        runs.append(made)
+    mine = receipts.receipt(runs, get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
+    Draft202012Validator.check_schema(receipts.schema())
+    assert not list(Draft202012Validator(receipts.schema()).iter_errors(mine))
+    properties = receipts.schema()["properties"]
+    assert set(properties) == set(mine), "each part of a receipt is documented"
+    assert set(properties["notebooks"]["items"]["properties"]) == set(mine["notebooks"][0])
+    assert set(properties["results"]["items"]["properties"]) >= set(mine["results"][0])
+    assert set(properties["machine"]["properties"]) == set(mine["machine"])
+    assert mine["planned"] == ["09_off_policy_evaluation"], "what ran, where nobody says what was asked for"
+
+
+def test_further_fields_of_a_result_flow_into_its_receipt():
+    longer = make_dataclass("Longer", [("level", float, 0.95)], bases=(results.Result,), frozen=True)
+    longer = longer("09.x", math.nan, None, None, results.RECORDED, (-math.inf, 1.0), level=0.9)
+    made = Run("09", "09_off_policy_evaluation", nbformat.v4.new_notebook(), results={"09.x": longer})
+    kept = receipts.receipt([made], get_profile("laptop"), started="", complete=True)["results"]
+    assert kept[0]["level"] == 0.9 and kept[0]["value"] == "nan" and kept[0]["interval"] == ["-inf", 1.0]
+
+
+def test_a_receipt_records_the_threads_the_torch_the_profile_and_the_code_that_ran(monkeypatch):
+    """Causes as they arise: in what surrounds the run, not in its receipt."""
+    (path,) = find_notebooks(["09"], notebooks_folder())
+    node, version = read_notebook(path), metadata.version
+    next(cell for cell in node.cells if cell.cell_type == "code" and "check(" in cell.source).source += "\nx = 1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more than the processor has would be cut to what it has
+    monkeypatch.setattr(receipts, "machine", receipts.machine.__wrapped__)  # it is asked once a process
+    monkeypatch.setattr(metadata, "version", lambda name: "2.6.0" if name == "torch" else version(name))
+    other = receipts.receipt([Run("09", path.stem, node)], get_profile("gpu"), started="", complete=True)
+    assert other["machine"]["threads"] == 1
+    mine = edited(lambda receipt: receipt["machine"].update(threads=16), "09")
+    named = set(receipts.differences(mine, other)["what"])
+    assert named >= {"threads", "version of torch", "profile", "code of notebook 09"}
+
+
+# What is read
+
+BAD = {
+    "not JSON": ('{"schema": 2, "versions": ', "is not whole JSON"),
+    "not even text": (b"\xff\xfe\xff", "is not whole JSON"),
+    "a list": ("[1, 2]", "is no receipt"),
+    "of something else": ('{"name": "x"}', "is no receipt"),
+    "another version": ('{"schema": 99}', "is a receipt of schema 99, this reclab reads 2"),
+    "no version": ('{"results": []}', "is a receipt of schema None, this reclab reads 2"),
+    "cut": ('{"schema": 2, "profile": "x"}', r"was changed or cut short, at \$: 'started' is a required property"),
+    "deep lists": ("[" * 100_000 + "]" * 100_000, "is nested too deeply|is not whole JSON"),
+    "deep parts": ('{"schema": 2, "planned": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply|changed or cut short"),
+    "a lone surrogate": ('{"schema": "\\ud800"}', "is a receipt of schema"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
+def test_what_is_no_receipt_is_refused(content, message, tmp_path):
+    path = tmp_path / "receipt.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    status, shown = run(path)
+    assert status == 1 and re.search(message, shown)
+
+
+@pytest.mark.parametrize("value", ["high", None, True, [1.0]])
+def test_a_word_for_a_number_is_named_by_place_and_key(value, tmp_path):
+    status, shown = said(edited(lambda receipt: receipt["results"][3].update(value=value)), tmp_path / "receipt.json")
+    assert status == 1 and rf"at $.results[3].value, which is {composed('01')['results'][3]['key']}" in shown
+
+
+def test_a_file_that_is_not_there_says_what_to_give(tmp_path):
+    with pytest.raises(ReclabError, match=r"cannot read .*give the receipt\.json in the folder of a run"):
+        receipts.read_receipt(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_receipt_saved_in_another_encoding_is_read(encoding, tmp_path):
+    path = tmp_path / "receipt.json"
+    path.write_bytes(json.dumps(composed("01")).encode(encoding))
+    assert run(path)[0] == 0
+
+
+# What differs
+
+
+def plain(**changes) -> dict:
+    made = {
+        "profile": "laptop",
+        "seed": 0,
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+        "machine": {"processor": "A", "cpu_capability": "AVX2", "threads": 2, "gpu": None, "platform": "x"},
+        "sources": {"rank.py": "aa", "cli.py": "bb"},
+        "assets": {"movielens-100k": {"ml-100k.inter": "cc"}},
+        "notebooks": [{"name": "05_click", "code": "dd", "seconds": 3.0}],
+        "results": [{"key": "05.auc", "value": 0.75}, {"key": "05.nan", "value": "nan"}],
+    }
+    return copy.deepcopy(made) | changes
+
+
+PLANTED = {
+    "threads": ({"machine": plain()["machine"] | {"threads": 8}}, "threads", "number of threads"),
+    "torch": ({"versions": plain()["versions"] | {"torch": "2.0"}}, "version of torch", "another version"),
+    "data": ({"assets": {"movielens-100k": {"ml-100k.inter": "zz"}}}, "movielens-100k/ml-100k.inter", "other data"),
+    "notebook": ({"notebooks": [{"name": "05_click", "code": "zz"}]}, "code of notebook 05", "notebook's code"),
+    "package": ({"sources": {"rank.py": "zz", "cli.py": "bb"}}, "code of rank.py", "package's code"),
+    "profile": ({"profile": "gpu"}, "profile", "another profile"),
+    "seed": ({"seed": 1}, "seed", "another seed"),
+}
+MOVED = [{"key": "05.auc", "value": 0.76}, {"key": "05.nan", "value": "nan"}]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_planted_cause_is_named(name):
+    changes, what, why = PLANTED[name]
+    found = receipts.differences(plain(), plain(**changes, results=MOVED))
+    assert list(found["what"]) == [what, "05.auc"]
+    assert found["likely why"].str.contains(why).all(), "the moved result is laid to the planted cause"
+
+
+def test_of_two_causes_the_likelier_one_explains_the_results():
+    both = PLANTED["torch"][0] | PLANTED["data"][0]
+    found = receipts.differences(plain(), plain(**both, results=MOVED))
+    assert "other data" in found["likely why"].iloc[0] and "other data" in found["likely why"].iloc[-1]
+
+
+def test_what_moves_no_number_is_no_difference():
+    slower = [{"name": "05_click", "code": "dd", "seconds": 99.0}]
+    tool = {"rank.py": "aa", "cli.py": "zz"}
+    other = plain(notebooks=slower, sources=tool, machine=plain()["machine"] | {"platform": "y"})
+    assert receipts.differences(plain(), plain()).empty and receipts.differences(plain(), other).empty
+    rounding = [{"key": "05.auc", "value": 0.75 * (1 + 1e-12)}]
+    assert receipts.differences(plain(), plain(results=rounding)).empty
+
+
+def test_results_that_differ_without_a_cause_say_so():
+    found = receipts.differences(plain(), plain(results=MOVED))
+    assert "nothing else differs" in found["likely why"].iloc[0]
+
+
+def test_of_several_receipts_each_difference_is_said_once_causes_first():
+    threads, torch = plain(**PLANTED["threads"][0]), plain(**PLANTED["torch"][0])
+    found = receipts.differences(plain(), threads, threads, torch)
+    assert list(found["what"]) == ["version of torch", "threads"]
+
+
+def test_two_receipts_are_compared_causes_first(tmp_path):
+    def change(receipt):
+        receipt["versions"]["torch"] = "2.6.0"
+        receipt["results"][1]["value"] *= 1 + 1e-6
+        receipt["results"].pop()
+
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(edited(change, "01")), "utf-8")
+    status, shown = said(composed("01"), tmp_path / "mine.json", other)
+    between = shown.split("What differs from " + str(other))[1]
+    keys = [row["key"] for row in composed("01")["results"]]
+    assert status == 0 and "What differs from the published run:\nnothing" in shown
+    assert (
+        between.index("version of torch")
+        < between.index(keys[1])
+        < between.index(f"In one of the two only: {keys[-1]}")
+    )
+
+
+# What a receipt is worth
+
+
+def test_every_published_value_lies_within_its_band_and_its_own_interval(tmp_path):
+    status, shown = said(composed(*sorted(STORED)), tmp_path / "receipt.json")
+    assert status == 0
+    assert f": all {len(BANDS)} results of {len(STORED)} notebooks are reproduced" in shown.splitlines()[0]
+
+
+def all_five_times(receipt):
+    for row in receipt["results"]:
+        row |= {"value": 5 * row["value"], "low": 4 * row["value"], "high": 6 * row["value"], "interval": None}
+
+
+def planned_more(receipt):
+    receipt["planned"].append("02_bert_finetuning")
+
+
+def named_twice(receipt):
+    receipt["notebooks"].append(receipt["notebooks"][0])
+
+
+def renamed(receipt):
+    receipt["notebooks"][0]["name"] = receipt["planned"][0] = "01_of_my_own"
+
+
+def ran_unplanned(receipt):
+    receipt["planned"].pop()
+
+
+def emptied(receipt):
+    receipt |= {"notebooks": [], "results": [], "planned": []}
+
+
+def without_results(receipt):
+    receipt["results"] = []
+
+
+def lost_interval(receipt):
+    row_of(receipt, "09.click_rate_all_bts")["interval"] = None
+
+
+def beyond_all_floats(receipt):
+    receipt["results"][0]["value"] = 10**400
+
+
+def other_profile(receipt):
+    receipt["profile"] = "../expected/laptop"
+
+
+FAULTS = {
+    all_five_times: [f"{key} = " for key in BANDS if key.startswith("09.click_rate")],
+    planned_more: ["02_bert_finetuning was planned and did not run"],
+    named_twice: ["01_dataset_construction is there 2 times"],
+    renamed: ["01_of_my_own is no published notebook of profile laptop", "the receipt names no published notebook 01"],
+    ran_unplanned: ["09_off_policy_evaluation ran and was not planned"],
+    emptied: ["the receipt is empty: no notebook is in it"],
+    without_results: ["the receipt is empty: no result is in it", "09.click_rate_all_bts is missing"],
+    lost_interval: ["09.click_rate_all_bts has no interval of its own"],
+    beyond_all_floats: [f"{composed('01')['results'][0]['key']} = inf is no finite number"],
+    other_profile: ["no results are published for profile '../expected/laptop', only for laptop"],
+}
+
+
+@pytest.mark.parametrize("change", FAULTS, ids=lambda change: change.__name__)
+def test_a_fault_is_named(change, tmp_path):
+    status, shown = said(edited(change), tmp_path / "receipt.json")
+    assert status == 1 and "are reproduced" not in shown
+    for line in FAULTS[change]:
+        assert line in shown
+
+
+def test_a_band_that_was_measured_anew_is_said_and_the_published_one_judges(tmp_path):
+    key = "09.click_rate_all_bts"
+
+    def wider(receipt):
+        row_of(receipt, key).update(low=0.0, high=1.0)
+
+    def moved(receipt):
+        wider(receipt)
+        row_of(receipt, key).update(value=0.5, interval=[0.4, 0.6])
+
+    status, shown = said(edited(wider), tmp_path / "receipt.json")
+    assert status == 0 and f"Judged by the published bands, not by the others in the receipt: {key}" in shown
+    status, shown = said(edited(moved), tmp_path / "receipt.json")
+    assert status == 1 and f"{key} = 0.5 lies outside its published band" in shown
+
+
+def test_last_digits_that_two_computations_of_a_number_trade_are_no_exchange():
+    pair = {"a": (0.1 + 0.2, 0.3), "b": (0.3, 0.1 + 0.2)}
+    assert receipts._exchanged(pair) == []
+    assert receipts._exchanged({"a": (0.31, 0.3), "b": (0.3, 0.31)}) == ["a and b look exchanged"]
+    assert receipts._exchanged({"a": (0.31, 0.3), "b": (0.31, 0.31)}) == []
+    assert receipts._exchanged({"a": (math.nan, 0.3), "b": (0.3, math.inf)}) == receipts._exchanged({}) == []
+
+
+def test_only_a_run_of_the_published_seed_is_searched_for_exchanges():
+    two = composed("09")
+    a, b = two["results"][0], two["results"][1]
+    a["value"], b["value"] = b["value"], a["value"]
+    line = f"{a['key']} and {b['key']} look exchanged"
+    assert line in receipts.verify(two)[0] and line not in receipts.verify(two | {"seed": 5})[0]
+
+
+def test_the_help_says_what_a_receipt_cannot_prove():
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        cli.main(["verify", "--help"])
+    assert "one that was copied passes. Only a rerun proves." in " ".join(shown.getvalue().split())
+
+
+def test_what_a_terminal_obeys_or_cannot_show_is_escaped(tmp_path, monkeypatch):
+    def change(receipt):
+        receipt["notebooks"][0]["error"] = "\x1b[2J\ud800\nall is reproduced \u202e雪"
+        receipt["versions"]["torch"] = "\ud800\n"
+
+    evil = edited(change)
+    (tmp_path / "receipt.json").write_text(json.dumps(evil), "utf-8")
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert cli.main(["verify", str(tmp_path / "receipt.json")]) == 1
+    narrow.flush()
+    shown = narrow.buffer.getvalue().decode("ascii")
+    assert r"stopped: \x1b[2J\ud800 all is reproduced \u202e\u96ea" in shown and "\x1b" not in shown
+
+
+# Whoever tampers is found; whoever ran it elsewhere is not accused
+
+
+@dataclass
+class Change:
+    """A rule that changes a receipt; returns what the output has to name."""
+
+    rule: object
+
+    def __call__(self, receipt, draw):
+        return self.rule(receipt, draw)
+
+    def __repr__(self):
+        return self.rule.__name__
+
+
+def some(draw, rows, fits=lambda row: True) -> dict:
+    """A drawn row of those that fit."""
+    fitting = [row for row in rows if fits(row)]
+    return fitting[draw(st.integers(0, len(fitting) - 1))]
+
+
+def scaled_out_of_its_band(receipt, draw):
+    row = some(draw, receipt["results"])
+    band, up = BANDS[row["key"]], draw(st.booleans())
+    width = max(band["high"] - band["low"], 1e-3) * draw(st.floats(0.01, 1e6))
+    row["value"] = band["high"] + width if up else band["low"] - width
+    row |= {"low": row["value"] - 1, "high": row["value"] + 1, "interval": [row["value"] - 1, row["value"] + 1]}
+    return row["key"]
+
+
+def beyond_its_own_interval(receipt, draw):
+    row = some(draw, receipt["results"], lambda row: row["interval"] is not None)
+    band = BANDS[row["key"]]
+    low = band["low"] + (band["high"] - band["low"]) * draw(st.floats(0.1, 0.9))
+    step = (band["high"] - band["low"]) * draw(st.floats(0.001, 0.09))
+    row |= {"value": low - step, "interval": [low, low + 10 * step]}
+    return row["key"]
+
+
+def no_number(receipt, draw):
+    row = some(draw, receipt["results"])
+    row["value"] = draw(st.sampled_from(["nan", "inf", "-inf", math.nan, math.inf, -math.inf, "0.5", None, 10**400]))
+    return row["key"]
+
+
+def a_result_dropped(receipt, draw):
+    row = some(draw, receipt["results"])
+    receipt["results"].remove(row)
+    return row["key"]
+
+
+def a_notebook_dropped(receipt, draw):
+    row = some(draw, receipt["notebooks"])
+    receipt["notebooks"].remove(row)
+    if draw(st.booleans()):
+        receipt["results"] = [result for result in receipt["results"] if result["key"][:2] != row["name"][:2]]
+    return row["name"]
+
+
+def a_result_added(receipt, draw):
+    row = copy.deepcopy(some(draw, receipt["results"]))
+    row["key"] = draw(st.sampled_from([row["key"] + "_too", "99.value", "06.value"]))
+    receipt["results"].insert(draw(st.integers(0, len(receipt["results"]))), row)
+    return row["key"]
+
+
+def one_there_twice(receipt, draw):
+    kind, name = draw(st.sampled_from([("results", "key"), ("notebooks", "name")]))
+    row = some(draw, receipt[kind])
+    receipt[kind].append(copy.deepcopy(row))
+    return row[name]
+
+
+def values_exchanged(receipt, draw):
+    one = some(draw, receipt["results"])
+    two = some(draw, receipt["results"], lambda row: not math.isclose(row["value"], one["value"]))
+    kept = draw(st.sampled_from([("value",), ("value", "interval"), ("value", "interval", "low", "high", "verdict")]))
+    for name in kept:
+        one[name], two[name] = two[name], one[name]
+    return one["key"], two["key"]
+
+
+def near_values_exchanged(receipt, draw):
+    """Where each value lies in the other's band and interval as well."""
+    rows = receipt["results"]
+
+    def fits(row, value):
+        band, (low, high) = BANDS[row["key"]], row["interval"] or (-math.inf, math.inf)
+        return band["low"] <= value <= band["high"] and low <= value <= high
+
+    pairs = [
+        (one, two)
+        for i, one in enumerate(rows)
+        for two in rows[:i]
+        if not math.isclose(one["value"], two["value"]) and fits(one, two["value"]) and fits(two, one["value"])
+    ]
+    one, two = pairs[draw(st.integers(0, len(pairs) - 1))]
+    one["value"], two["value"] = two["value"], one["value"]
+    return one["key"], two["key"]
+
+
+def verdict_flipped(receipt, draw):
+    row = some(draw, receipt["results"])
+    row["verdict"] = draw(st.sampled_from(["OUTSIDE", "recorded", "fine"]))
+    return row["key"]
+
+
+def another_profile(receipt, draw):
+    receipt["profile"] = draw(st.sampled_from(["gpu", "", ".", "laptop/", "Laptop", "../expected/laptop"]))
+    return "profile"
+
+
+def another_schema(receipt, draw):
+    receipt["schema"] = draw(st.sampled_from([1, 3, "2", None, [2]]))
+    return "schema"
+
+
+def notebook_stopped(receipt, draw):
+    row = some(draw, receipt["notebooks"])
+    row |= draw(st.sampled_from([{"ok": False}, {"error": "cell [3]: killed"}, {"ok": False, "error": "stopped"}]))
+    return row["name"]
+
+
+def not_complete(receipt, draw):
+    receipt["complete"] = False
+    return "not complete"
+
+
+def in_another_order(receipt, draw):
+    for kind in ("results", "notebooks", "planned"):
+        receipt[kind] = draw(st.permutations(receipt[kind]))
+
+
+def on_another_machine(receipt, draw):
+    receipt["versions"] |= {"torch": draw(st.sampled_from(["2.6.0", "2.9.1"])), "python": "3.13.1"}
+    receipt["machine"] |= {"threads": draw(st.integers(1, 64)), "gpu": "A GPU", "blas": None}
+    receipt["started"] = draw(st.sampled_from(["2027-02-03T04:05:06", ""]))
+    receipt["sources"]["rank.py"] = "0" * 64
+
+
+def moved_within_band_and_interval(receipt, draw):
+    row = some(draw, receipt["results"])
+    band, interval = BANDS[row["key"]], row["interval"] or [-math.inf, math.inf]
+    low, high = max(band["low"], interval[0]), min(band["high"], interval[1])
+    row["value"] = min(max(low + (high - low) * draw(st.floats(0, 1)), low), high)
+
+
+def rounded_otherwise(receipt, draw):
+    factor = 1 + draw(st.sampled_from([-1e-14, 1e-14]))
+    for row in receipt["results"]:
+        row["value"] = min(max(row["value"] * factor, BANDS[row["key"]]["low"]), BANDS[row["key"]]["high"])
+
+
+FOUND = [scaled_out_of_its_band, beyond_its_own_interval, no_number, a_result_dropped, a_notebook_dropped]
+FOUND += [a_result_added, one_there_twice, values_exchanged, near_values_exchanged, verdict_flipped]
+FOUND += [another_profile, another_schema, notebook_stopped, not_complete]
+PASSED = [in_another_order, on_another_machine, moved_within_band_and_interval, rounded_otherwise]
+# An example takes a tenth of a second, so to make a failing one smaller would take minutes.
+THOROUGH = settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Where all examples write their receipt; what is published is read once for all of them."""
+    monkeypatch.setattr(receipts, "verify", partial(receipts.verify, published=cache(receipts.published)))
+    return tmp_path / "receipt.json"
+
+
+@THOROUGH
+@given(st.sampled_from([Change(rule) for rule in FOUND]), st.data())
+def test_whoever_tampers_is_found(file, change, data):
+    numbers = data.draw(st.sampled_from([("01", "09"), ("03", "11"), ("00", "10", "16"), ("02", "05"), ("07", "12")]))
+    receipt = composed(*numbers)
+    named = change(receipt, data.draw)
+    status, shown = said(receipt, file)
+    assert status == 1
+    for name in [named] if isinstance(named, str) else named:
+        assert name in shown
+
+
+@THOROUGH
+@given(st.sampled_from([Change(rule) for rule in PASSED]), st.data())
+def test_whoever_ran_it_elsewhere_is_not_accused(file, change, data):
+    numbers = data.draw(st.sampled_from([("01", "09"), ("14",), ("00", "10")]))
+    receipt = composed(*numbers)
+    change(receipt, data.draw)
+    status, shown = said(receipt, file)
+    assert status == 0, shown
+    assert f"all {len(receipt['results'])} results of {len(numbers)} notebook" in shown
+
+
+# A class
+
+
+def hand_in(folder, files) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+
+
+def test_a_class_gets_a_line_for_each_receipt_and_what_is_passed_over_is_named(tmp_path):
+    good, whole = composed("01"), "21 results of 1 notebook are reproduced"
+    few = edited(lambda receipt: receipt.update(results=receipt["results"][:1]), "01")
+    run_folder = {"index.html": "", "01.html": "", "notebooks/01.ipynb": "{}", "ledger/01.json": "[]", "derived/x": ""}
+    hand_in(
+        tmp_path,
+        {
+            "ada.json": good,
+            "bob/receipt.json": good,
+            "eve/runs/2026-01-01/receipt.json": few,
+            **{f"eve/runs/2026-01-01/{name}": content for name, content in run_folder.items()},
+            "kim/receipt (1).json": good,
+            "雪/RECEIPT.JSON": good,
+            "lee.json": '{"schema": 2',
+            "max/deep.json": '{"schema":' * 100_000,
+            "ned/settings.json": '{"tabs": 4}',
+            "ned/essay.txt": "x",
+            "ned/ledger/01.json": "[]",
+        },
+    )
+    (tmp_path / "zoe").mkdir()
+    status, shown = run(tmp_path)
+    lines = dict(line.split(": ", 1) for line in shown.splitlines() if not line.startswith("passed over"))
+    assert status == 1
+    for name in ("ada.json", "bob/receipt.json", "kim/receipt (1).json", "雪/RECEIPT.JSON"):
+        assert whole in lines.pop(name)
+    assert re.match(
+        r"20 faults; .* is missing; .*; 17 more, see `reclab verify", lines.pop("eve/runs/2026-01-01/receipt.json")
+    )
+    assert "not whole JSON" in lines.pop("lee.json") and "cannot be judged" in lines.pop("max/deep.json")
+    assert not lines
+    assert [line for line in shown.splitlines() if line.startswith("passed over")] == [
+        "passed over: ned: a folder without a receipt",
+        "passed over: ned/essay.txt: no .json file",
+        "passed over: ned/ledger/01.json: JSON, but no receipt",
+        "passed over: ned/settings.json: JSON, but no receipt",
+        "passed over: zoe: a folder without a receipt",
+    ]
+
+
+def test_a_class_without_a_fault_is_fine_and_one_without_a_receipt_is_none(tmp_path):
+    hand_in(tmp_path, {"ada.json": composed("01"), "bob/notes.txt": "x"})
+    status, shown = run(tmp_path)
+    assert status == 0 and "passed over: bob/notes.txt" in shown
+    status, shown = run(tmp_path, tmp_path / "ada.json")
+    assert status == 1 and "is a folder of receipts; to compare two, give one of them" in shown
+    (tmp_path / "ada.json").unlink()
+    status, shown = run(tmp_path)
+    assert status == 1 and "no receipts in" in shown
+
+
+def test_what_is_published_is_read_once_for_a_class(tmp_path, monkeypatch):
+    asked, published = [], receipts.published
+    monkeypatch.setattr(receipts, "published", lambda *names: asked.append(names) or published(*names))
+    hand_in(tmp_path, {f"{name}.json": composed("01", "09") for name in "abc"})
+    assert run(tmp_path)[0] == 0
+    assert asked == [("01", "laptop"), ("09", "laptop")]
+
+
+def test_the_folder_of_a_run_is_read_as_its_receipt(tmp_path):
+    made = Run("01", "01_dataset_construction", nbformat.v4.new_notebook())
+    planned = [made.name, "02_bert_finetuning"]
+    report.write_index(tmp_path, [made], get_profile("laptop"), planned=planned, started="2026-01-01T00:00:00")
+    hand_in(tmp_path, {"ledger/01.json": "[]"})
+    assert run(tmp_path) == run(tmp_path / "receipt.json")
+    status, shown = run(tmp_path)
+    assert status == 1 and "02_bert_finetuning was planned and did not run" in shown
+    assert "the run did not end: the receipt is not complete" in shown, "a run that was killed is seen"
+
+
+# What is published
+
+
+def test_what_is_published_is_the_stored_run_with_its_bands(monkeypatch, tmp_path):
+    folder = tmp_path / "laptop"
+    hand_in(folder, {"09.toml": '[meta]\n[bands."09.x"]\nlow = 0.0\nhigh = 1.0\n'})
+    monkeypatch.setattr(results, "expected_folder", lambda: tmp_path)
+    with pytest.raises(ReclabError, match="no run of notebook 09 is published for profile laptop"):
+        receipts.published("09")
+    row = {"key": "09.x", "value": 0.5, "low": 0.0, "high": 1.0, "verdict": "within", "interval": None}
+    stored = edited(lambda receipt: receipt.update(results=[row]), "09")
+    hand_in(folder, {"receipts/09.json": stored})
+    assert receipts.published("09") == stored | {"bands": {"09.x": {"low": 0.0, "high": 1.0}}}
+    assert receipts.verify(stored)[0] == []
+    hand_in(folder, {"receipts/09.json": '{"schema"'})
+    with pytest.raises(ReclabError, match="is not whole JSON"):
+        receipts.published("09")
+
+
+def test_an_edited_notebook_has_another_hash():
+    (path,) = find_notebooks(["09"], notebooks_folder())
+    node = nbformat.read(path, as_version=4)
+    before = receipts.code_hash(node)
+    node.cells[0].source += " More words."
+    assert receipts.code_hash(node) == before
+    next(cell for cell in node.cells if cell.cell_type == "code" and "norm" in cell.source).source += "\nx = 1"
+    assert receipts.code_hash(node) != before
+
+
+def test_the_command_line_does_not_load_tables_before_it_needs_them():
+    code = "import sys, reclab.cli; sys.exit('pandas' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
