@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from . import __version__
 from .errors import ReclabError
 from .profiles import get_profile
 
@@ -194,25 +195,11 @@ def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
     ------
     ReclabError : the file of bands cannot be read as TOML.
     """
-    return _expected(notebook, profile).get("bands", {})
-
-
-def meta(notebook: str, profile: str | None = None) -> dict:
-    """Which code, versions and seeds a notebook's bands were measured with; empty where there are none.
-
-    Raises
-    ------
-    ReclabError : as `bands`.
-    """
-    return _expected(notebook, profile).get("meta", {})
-
-
-def _expected(notebook: str, profile: str | None) -> dict:
     path = expected_folder() / (profile or get_profile().name) / f"{notebook}.toml"
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8")).get("bands", {})
     except ValueError as error:  # not TOML, or not UTF-8
         remedy = f"run `reclab calibrate {notebook}` to write it anew"
         raise ReclabError(f"{path} is not valid TOML ({error}); {remedy}") from None
@@ -226,9 +213,11 @@ def expected_folder() -> Path:
 
 
 def ledger_folder() -> Path:
-    """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache."""
+    """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache, one a version and profile."""
     chosen = os.environ.get("RECLAB_LEDGER")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("reclab") / "ledger" / get_profile().name
+    # Another version may have other keys under a notebook's number.
+    kept = platformdirs.user_cache_path("reclab") / "ledger" / __version__ / get_profile().name
+    return Path(chosen) if chosen else kept
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

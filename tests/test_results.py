@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from reclab import results
+from reclab import __version__, results
 from reclab.errors import ReclabError
 from reclab.intervals import Interval
 from reclab.results import (
@@ -255,9 +255,9 @@ def test_ledger_counts_its_notebook_and_names_what_is_outside(capsys):
 def test_ledgers_of_profiles_lie_apart_in_the_cache_unless_a_folder_is_given(folder, monkeypatch):
     assert results.ledger_folder() == folder / "ledger"
     monkeypatch.delenv("RECLAB_LEDGER")
-    assert results.ledger_folder().parts[-3:] == ("reclab", "ledger", "laptop")
+    assert results.ledger_folder().parts[-4:] == ("reclab", "ledger", __version__, "laptop")
     monkeypatch.setenv("RECLAB_PROFILE", "gpu")
-    assert results.ledger_folder().parts[-3:] == ("reclab", "ledger", "gpu")
+    assert results.ledger_folder().parts[-4:] == ("reclab", "ledger", __version__, "gpu")
 
 
 # Bands
