@@ -1,6 +1,7 @@
-"""Bernoulli bandits whose arms have different worths, many replications at once.
+"""Bandits whose clicks have different worths: policies, their simulation in many replications, lists, and features.
 
-Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
+A policy is a plain function of what was counted so far: clicks (R, K), misses (R, K), weights (K,), a random generator.
+It returns the arm that each of the R replications plays, (R,) int.
 """
 
 from __future__ import annotations
@@ -10,20 +11,128 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.special import rel_entr
 
-from .policies import Policy as Policy
-from .policies import bernoulli_kl as bernoulli_kl
-from .policies import check_rates
-from .policies import epsilon_greedy as epsilon_greedy
-from .policies import greedy as greedy
-from .policies import kl_ucb as kl_ucb
-from .policies import lai_robbins as lai_robbins
-from .policies import thompson as thompson
-from .policies import ucb1 as ucb1
-from .policies import uniform as uniform
+Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+_NEVER = 1e-9  # showings of an arm that was never shown: its bound is as high as a bound can be
+_KL_HALVINGS = 20  # of the interval that KL-UCB searches: a millionth is left
+_NEWTON_STEPS = 50  # at most; a handful is enough
+_STEP_HALVINGS = 30  # of a Newton step that goes too far
+_CLOSE = 1e-10  # a Newton step that gains no more than this is the last
 
-# Click rates: (K,), or (R, K) where each replication has its own, or a function of the round that returns either.
-Rates = np.ndarray | Callable[[int], np.ndarray]
+
+def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
+    """Thompson sampling: draw a click rate for every arm from its posterior, play the largest weight times rate.
+
+    theta_k ~ Beta(alpha + clicks_k, beta + misses_k); the arm played is argmax_k w_k theta_k. The weight never enters
+    the counts: only clicks and misses update the posterior.
+
+    ``alpha, beta`` : prior, above 0: one number, or one per arm (K,), or (R, K).
+
+    Raises: ValueError where ``alpha`` or ``beta`` is not above 0.
+    Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
+    """
+    _check_prior(alpha, beta)
+
+    def choose(clicks, misses, weights, rng):
+        _check_prior_fits(alpha, beta, clicks)
+        return (weights * rng.beta(alpha + clicks, beta + misses)).argmax(1)
+
+    return choose
+
+
+def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
+    """Play the arm of the largest weight times posterior mean; ties by chance. It never explores on purpose.
+
+    Raises: ValueError where ``alpha`` or ``beta``, the prior, is not above 0.
+    """
+    _check_prior(alpha, beta)
+
+    def choose(clicks, misses, weights, rng):
+        _check_prior_fits(alpha, beta, clicks)
+        return _largest(weights * (alpha + clicks) / (alpha + beta + clicks + misses), rng)
+
+    return choose
+
+
+def epsilon_greedy(epsilon: float = 0.1) -> Policy:
+    """Greedy, but with probability ``epsilon`` any arm, all alike.
+
+    Raises: ValueError where ``epsilon`` is not in [0, 1].
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
+    exploit = greedy()
+
+    def choose(clicks, misses, weights, rng):
+        arms = exploit(clicks, misses, weights, rng)
+        explore = rng.random(len(arms)) < epsilon
+        return np.where(explore, rng.integers(clicks.shape[1], size=len(arms)), arms)
+
+    return choose
+
+
+def uniform() -> Policy:
+    """Any arm, all alike, whatever was learnt."""
+    return lambda clicks, misses, weights, rng: rng.integers(clicks.shape[1], size=len(clicks))
+
+
+def ucb1() -> Policy:
+    """Play the arm of the largest weight times (click rate + sqrt(2 ln t / n)), n being how often it was shown.
+
+    What was never shown is played first. Ties by chance.
+
+    Source: Auer, Cesa-Bianchi and Fischer, Machine Learning 2002, doi 10.1023/A:1013689704352.
+    """
+
+    def choose(clicks, misses, weights, rng):
+        shown, log_t = _shown(clicks, misses)
+        return _largest(weights * (clicks / shown + np.sqrt(2 * log_t / shown)), rng)
+
+    return choose
+
+
+def kl_ucb() -> Policy:
+    """Play the arm of the largest weight times q, the largest rate with n kl(click rate, q) <= ln t.
+
+    What was never shown has q = 1. Ties by chance. q is found by halving the interval from the click rate to 1.
+
+    Source: Garivier and Cappe, COLT 2011, arXiv 1102.2490, with c = 0.
+    """
+
+    def choose(clicks, misses, weights, rng):
+        shown, log_t = _shown(clicks, misses)
+        rate = clicks / shown
+        low, high = rate, np.ones(rate.shape)
+        for _ in range(_KL_HALVINGS):
+            middle = (low + high) / 2
+            inside = shown * bernoulli_kl(rate, middle) <= log_t
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        return _largest(weights * high, rng)
+
+    return choose
+
+
+def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of Bernoulli rates, in nats; 0 ln 0 is 0."""
+    return rel_entr(p, q) + rel_entr(1 - np.asarray(p), 1 - np.asarray(q))
+
+
+def lai_robbins(rates: np.ndarray) -> float:
+    """The least slope of regret over ln T that any consistent policy can have: sum of (p* - p_k) / kl(p_k, p*).
+
+    ``rates`` : (K,) click probabilities; arms as good as the best add nothing.
+
+    Raises: ValueError where ``rates`` are no click probabilities.
+    Source: Lai and Robbins (1985), doi 10.1016/0196-8858(85)90002-8.
+
+    >>> round(lai_robbins([0.5] + [0.4] * 9), 2)
+    44.7
+    """
+    rates = _click_rates(rates)
+    below = rates[rates < rates.max()]
+    return float(((rates.max() - below) / bernoulli_kl(below, rates.max())).sum())
 
 
 @dataclass(frozen=True)
@@ -47,7 +156,7 @@ class Simulation:
 
 def simulate(
     policy: Policy,
-    rates: Rates,
+    rates: np.ndarray | Callable[[int], np.ndarray],
     weights: np.ndarray | None = None,
     *,
     horizon: int,
@@ -66,149 +175,291 @@ def simulate(
 
     Parameters
     ----------
-    policy : see `Policy`.
+    policy : a function of clicks, misses, weights and a random generator, as `thompson` makes one.
     rates : click probabilities in [0, 1]: (K,), or (R, K), or a function of the round that returns either.
     weights : (K,) worth of a click, at least 0; all 1 where left out.
     horizon : rounds T. replications : R, at least 2.
-    delay, batch, discount, window : what the policy knows of its feedback; see `Memory`.
-    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees these alone. None:
-        all, always.
-
-    Raises
-    ------
-    ValueError : a rate, weight, horizon, number of replications or of memory is out of range; no arm is on offer; or
-        the policy plays no such arm.
-
-    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36.
-    """
-    if horizon < 1 or replications < 2:
-        raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
-    world = _World(rates, weights, on_offer, replications)
-    n_arms = len(world.weights)
-    memory = Memory(replications, n_arms, delay=delay, batch=batch, discount=discount, window=window)
-    rng, totals = np.random.default_rng(seed), np.zeros((2, replications, n_arms), np.int32)
-    regret, curve = np.zeros(replications), np.empty(horizon)
-    for t in range(horizon):
-        world.go_to(t)
-        arms = world.play(policy, *memory.arrive(t), rng)
-        clicked = rng.random(replications) < world.of(world.rates, arms)
-        totals.reshape(-1)[memory.add(arms, clicked)] += 1
-        regret += world.of(world.loss, arms)
-        curve[t] = regret.mean()
-    return Simulation(regret, curve, *totals)
-
-
-class Memory:
-    """What R replications of a bandit with K arms know: clicks (R, K) and misses (R, K).
-
-    Parameters
-    ----------
-    replications, n_arms : R and K.
     delay : rounds by which feedback is late; 0: it counts in the next round.
     batch : feedback is counted only before rounds 0, batch, 2 batch, ...; 1: before each round.
     discount : what one round of feedback leaves of all that was counted before, in (0, 1].
     window : how many rounds of feedback are kept; None: all.
+    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees these alone. None:
+        all, always.
 
-    Raises
-    ------
-    ValueError : one of them is out of range.
+    Raises: ValueError where a rate, weight, horizon, number of replications or of memory is out of range, no arm is on
+    offer, or the policy plays no such arm.
+    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; for discount and window Garivier and
+    Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems (2011).
+    """
+    _check_run(horizon, replications, delay, batch, discount, window)
+    now, loss, weights, there = _round(0, rates, weights, on_offer, replications)
+    rng, first = np.random.default_rng(seed), np.arange(replications) * len(weights)
+    known = np.zeros((2, replications, len(weights)))  # clicks and misses that the policy knows of
+    totals, counts = np.zeros(known.shape, np.int32), known.reshape(-1)
+    waiting, kept = deque(), deque()  # rounds of feedback, as indices of the flat tables
+    regret, curve = np.zeros(replications), np.empty(horizon)
+    for t in range(horizon):
+        while t % batch == 0 and len(waiting) > delay:
+            if discount < 1:
+                counts *= discount
+            counts[waiting[0]] += 1
+            if window is not None:
+                kept.append(waiting[0])
+                if len(kept) > window:
+                    counts[kept.popleft()] -= discount**window
+            waiting.popleft()
+        if t and (callable(rates) or on_offer is not None):
+            now, loss, weights, there = _round(t, rates, weights, on_offer, replications)
+        clicks, misses = known[0][:, there], known[1][:, there]
+        arms = np.asarray(policy(clicks, misses, weights[there], rng))
+        _check_arms(arms, clicks.shape)
+        if on_offer is not None:
+            arms = there[arms]
+        clicked = rng.random(replications) < _of(now, arms)
+        waiting.append(first + arms + np.where(clicked, 0, known[0].size))
+        totals.reshape(-1)[waiting[-1]] += 1
+        regret += _of(loss, arms)
+        curve[t] = regret.mean()
+    return Simulation(regret, curve, *totals)
 
-    Source: Garivier and Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems (2011).
+
+def simulate_slates(
+    rates, looked_at, weights=None, *, horizon: int, replications: int = 100, seed: int = 0, believed=None
+) -> Simulation:
+    """Let Thompson sampling show lists under the position-based click model, in R replications at once.
+
+    The item at position l is looked at with probability ``looked_at[l]``, its examination probability, and clicked with
+    probability ``rates[k]`` if it is. Only the click is seen. Each showing at position l counts ``believed[l]`` looks:
+    theta_k ~ Beta(1 + clicks_k, 1 + looks_k - clicks_k), where looks count no less than clicks, and the list shows the
+    largest w_k theta_k, best first. Regret is counted against the list of the largest weights times rates, in
+    expectation.
+
+    Parameters
+    ----------
+    rates : (K,) probability of a click on an item that is looked at, in [0, 1].
+    looked_at : (L,) probability of a look at each position, in [0, 1]; L <= K.
+    weights : (K,) worth of a click, at least 0; all 1 where left out.
+    horizon : rounds T. replications : R, at least 2.
+    believed : (L,) what the policy takes ``looked_at`` for, in [0, 1]; the truth where left out. All ones: it counts a
+        position that nobody looked at as a refusal.
+
+    Returns: Simulation, whose misses are showings without a click, looked at or not.
+    Raises: ValueError where a probability is outside [0, 1], a weight is negative, or positions are more than items.
+    Source: Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
+    """
+    rates, looked_at = _click_rates(rates), np.asarray(looked_at, float)
+    believed = looked_at if believed is None else np.asarray(believed, float)
+    for name, chances in (("looked_at", looked_at), ("believed", believed)):
+        if chances.shape != looked_at.shape or chances.ndim != 1 or not ((chances >= 0) & (chances <= 1)).all():
+            raise ValueError(f"{name} must be a chance in [0, 1] for each place, got {chances}")
+    length = len(looked_at)
+    if not 1 <= length <= len(rates):
+        raise ValueError(f"a list needs 1 to {len(rates)} places, as many as there are items, got {length}")
+    weights = _worths(weights, len(rates), "item")
+    _check_run(horizon, replications)
+    rng, row = np.random.default_rng(seed), np.arange(replications)[:, None]
+    clicks, shown, looks = np.zeros((3, replications, len(rates)))
+    regret, curve = np.zeros(replications), np.empty(horizon)
+    worth = weights * rates
+    best = np.sort(worth)[::-1][:length] @ np.sort(looked_at)[::-1]
+    for t in range(horizon):
+        drawn = weights * rng.beta(1 + clicks, 1 + np.maximum(looks - clicks, 0))
+        top = np.argpartition(-drawn, length - 1, axis=1)[:, :length]
+        slate = np.take_along_axis(top, np.argsort(-drawn[row, top], axis=1), axis=1)
+        clicks[row, slate] += rng.random(slate.shape) < looked_at * rates[slate]
+        shown[row, slate] += 1
+        looks[row, slate] += believed
+        regret += best - worth[slate] @ looked_at
+        curve[t] = regret.mean()
+    return Simulation(regret, curve, clicks, shown - clicks)
+
+
+class LinearTS:
+    """Thompson sampling with one theta for all arms: reward = vector of the arm . theta + noise.
+
+    Parameters
+    ----------
+    width : d, numbers in the vector of an arm (or of a user and an arm).
+    ridge : prior precision of theta, above 0, in units of the noise.
+    noise : standard deviation of the reward's noise, and so how widely theta is drawn; 0: greedy.
+    mean, precision : (d,) and (d, d), a prior in place of mean 0 and ``ridge`` times the identity: a warm start.
+    seed : of the draws. They go through Cholesky's factor, which is unique. A singular value decomposition is not: its
+        signs, and the order of equal values, differ between linear algebra libraries, and with them the draws.
+
+    Raises: ValueError where ``ridge`` or ``noise`` is out of range, or the prior does not fit.
+    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; on the last layer of a network (neural-linear): Riquelme,
+    Tucker and Snoek, ICLR 2018, arXiv 1802.09127.
     """
 
-    def __init__(
-        self,
-        replications: int,
-        n_arms: int,
-        *,
-        delay: int = 0,
-        batch: int = 1,
-        discount: float = 1.0,
-        window: int | None = None,
-    ):
-        if delay < 0 or batch < 1:
-            raise ValueError(f"delay must be >= 0 and batch >= 1, got {delay} and {batch}")
-        if not 0 < discount <= 1:
-            raise ValueError(f"discount must be in (0, 1], got {discount}")
-        if window is not None and window < 1:
-            raise ValueError(f"window must be >= 1 or None, got {window}")
-        self.delay, self.batch, self.discount, self.window = delay, batch, discount, window
-        self.counts = np.zeros((2, replications, n_arms))
-        self._first = np.arange(replications) * n_arms
-        self._waiting: deque[np.ndarray] = deque()
-        self._kept: deque[np.ndarray] = deque()
+    def __init__(self, width: int, *, ridge: float = 1.0, noise: float = 1.0, mean=None, precision=None, seed: int = 0):
+        if not ridge > 0 or not noise >= 0:
+            raise ValueError(f"ridge must be above 0 and noise at least 0, got {ridge} and {noise}")
+        self.noise, self.rng = noise, np.random.default_rng(seed)
+        self.precision = ridge * np.eye(width) if precision is None else np.array(precision, float)
+        self.mean = np.zeros(width) if mean is None else np.array(mean, float)
+        if self.mean.shape != (width,):
+            raise ValueError(f"mean must be {width} numbers, got shape {self.mean.shape}")
+        if self.precision.shape != (width, width):
+            raise ValueError(f"precision must be ({width}, {width}), got {self.precision.shape}")
+        try:
+            self._factor = np.linalg.cholesky(self.precision)
+        except np.linalg.LinAlgError:
+            raise ValueError("precision must be positive definite; is the ridge above 0?") from None
+        self._pull = self.precision @ self.mean
 
-    def arrive(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Count what has arrived before round t; returns clicks and misses, (R, K) each."""
-        if t % self.batch == 0:
-            while len(self._waiting) > self.delay:
-                self._count(self._waiting.popleft())
-        return self.counts[0], self.counts[1]
+    def draw(self, n: int = 1) -> np.ndarray:
+        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, precision = L L^T, z standard normal."""
+        z = self.rng.standard_normal((len(self.mean), n))
+        return self.mean + self.noise * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
 
-    def add(self, arms: np.ndarray, clicked: np.ndarray) -> np.ndarray:
-        """Take the feedback of a round, arms (R,) and clicked (R,) bool; returns its places in a (2, R, K) table."""
-        places = self._first + arms + np.where(clicked, 0, self.counts[0].size)
-        self._waiting.append(places)
-        return places
+    def choose(self, vectors: np.ndarray, n: int | None = None) -> np.ndarray:
+        """The arm with the largest score under a fresh theta each time, (n,) int.
 
-    def _count(self, places: np.ndarray) -> None:
-        flat = self.counts.reshape(-1)
-        if self.discount < 1:
-            flat *= self.discount
-        flat[places] += 1
-        if self.window is not None:
-            self._kept.append(places)
-            if len(self._kept) > self.window:
-                flat[self._kept.popleft()] -= self.discount**self.window
+        ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of their own each time.
+        Raises: ValueError where they do not fit.
+        """
+        vectors = np.asarray(vectors, float)
+        if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
+            raise ValueError(f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got {vectors.shape}")
+        if vectors.ndim == 2:
+            return (self.draw(n or 1) @ vectors.T).argmax(1)
+        return (vectors @ self.draw(len(vectors))[:, :, None])[:, :, 0].argmax(1)
 
+    def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
+        """Learn from vectors that were shown, (n, d), and their rewards, (n,).
 
-class _World:
-    """Rates and losses of the present round, (K,) or (R, K), and the arms on offer."""
+        Raises: ValueError where they do not fit, or are not finite.
+        """
+        vectors, rewards = self._rows(vectors, rewards)
+        self.precision += vectors.T @ vectors
+        self._pull += vectors.T @ rewards
+        self._factor = np.linalg.cholesky(self.precision)
+        self.mean = cho_solve((self._factor, True), self._pull, check_finite=False)
 
-    def __init__(self, rates: Rates, weights, on_offer, replications: int):
-        self.given, self.on_offer, self.row = rates, on_offer, np.arange(replications)
-        self.offered, self.weights = None, weights
-        self._set(rates(0) if callable(rates) else rates)
-
-    def _set(self, rates: np.ndarray) -> None:
-        rates = np.asarray(rates, float)
-        if rates.ndim == 2 and len(rates) == len(self.row):
-            check_rates(rates.reshape(-1))
-        else:
-            check_rates(rates)
-        n_arms = rates.shape[-1]
-        weights = np.ones(n_arms) if self.weights is None else np.asarray(self.weights, float)
-        if weights.shape != (n_arms,) or not ((weights >= 0) & np.isfinite(weights)).all():
-            raise ValueError(f"weights must be {n_arms} numbers of at least 0, one an arm, got {weights}")
-        worth = weights * rates
-        best = worth if self.offered is None else worth[..., self.offered]
-        self.rates, self.weights, self.loss = rates, weights, best.max(-1, keepdims=True) - worth
-
-    def go_to(self, t: int) -> None:
-        if self.on_offer is not None:
-            offered = np.asarray(self.on_offer(t))
-            if offered.shape != self.weights.shape or offered.dtype != bool or not offered.any():
-                raise ValueError(f"on_offer must say of {len(self.weights)} arms which there are, got {offered}")
-            self.offered = np.flatnonzero(offered)
-        if callable(self.given) or self.on_offer is not None:
-            self._set(self.given(t) if callable(self.given) else self.given)
-
-    def play(self, policy: Policy, clicks, misses, rng) -> np.ndarray:
-        if self.offered is None:
-            arms = np.asarray(policy(clicks, misses, self.weights, rng))
-            _check_arms(arms, len(self.row), len(self.weights))
-            return arms
-        there = self.offered
-        arms = np.asarray(policy(clicks[:, there], misses[:, there], self.weights[there], rng))
-        _check_arms(arms, len(self.row), len(there))
-        return there[arms]
-
-    def of(self, values: np.ndarray, arms: np.ndarray) -> np.ndarray:
-        return values[arms] if values.ndim == 1 else values[self.row, arms]
+    def _rows(self, vectors, rewards) -> tuple[np.ndarray, np.ndarray]:
+        vectors, rewards, width = np.asarray(vectors, float), np.asarray(rewards, float), len(self.mean)
+        if vectors.ndim != 2 or vectors.shape[1] != width or rewards.shape != (len(vectors),):
+            raise ValueError(f"vectors must be (n, {width}) and rewards (n,), got {vectors.shape} and {rewards.shape}")
+        if not (np.isfinite(vectors).all() and np.isfinite(rewards).all()):
+            raise ValueError("vectors and rewards must be finite")
+        return vectors, rewards
 
 
-def _check_arms(arms: np.ndarray, n: int, n_arms: int) -> None:
+class LogisticTS(LinearTS):
+    """Thompson sampling with P(click) = sigmoid(vector . theta), and a normal posterior by Laplace's approximation.
+
+    Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0: greedy) the draws.
+    Source: Chapelle and Li (2011), algorithm 3, with the full precision in place of its diagonal.
+    """
+
+    def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
+        """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and 1.
+
+        The posterior so far is the prior: theta moves to the most likely one, the precision gains the curvature there.
+        Raises: ValueError where they do not fit, or a reward is not 0 or 1.
+        """
+        vectors, clicks = self._rows(vectors, rewards)
+        if not np.isin(clicks, (0, 1)).all():
+            raise ValueError("a logistic model learns from clicks: rewards must be 0 or 1")
+        theta, loss = self.mean, self._loss(self.mean, vectors, clicks)
+        for _ in range(_NEWTON_STEPS):
+            p = _sigmoid(vectors @ theta)
+            slope = self.precision @ (theta - self.mean) + vectors.T @ (p - clicks)
+            step = np.linalg.solve(self._curvature(p, vectors), slope)
+            for _ in range(_STEP_HALVINGS):
+                if (further := self._loss(theta - step, vectors, clicks)) <= loss:
+                    break
+                step = step / 2
+            if loss - further < _CLOSE:
+                break
+            theta, loss = theta - step, further
+        self.precision = self._curvature(_sigmoid(vectors @ theta), vectors)
+        self.mean, self._factor = theta, np.linalg.cholesky(self.precision)
+
+    def _loss(self, theta: np.ndarray, vectors: np.ndarray, clicks: np.ndarray) -> float:
+        """Minus the log of the posterior, up to a constant."""
+        logits, off = vectors @ theta, theta - self.mean
+        return np.logaddexp(0, logits).sum() - logits @ clicks + off @ self.precision @ off / 2
+
+    def _curvature(self, p: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """The Hessian of the loss, (d, d), where the vectors are clicked with probabilities p."""
+        return self.precision + (vectors.T * (p * (1 - p))) @ vectors
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(logits / 2)) / 2
+
+
+def _round(t: int, rates, weights, on_offer, replications: int):
+    """Rates and losses of round t, (K,) or (R, K), weights (K,), and which columns are on offer."""
+    rates, there = _click_rates(rates(t) if callable(rates) else rates, replications), slice(None)
+    weights = _worths(weights, rates.shape[-1], "arm")
+    if on_offer is not None:
+        offered = np.asarray(on_offer(t))
+        if offered.shape != weights.shape or offered.dtype != bool or not offered.any():
+            raise ValueError(f"on_offer must say of {len(weights)} arms which there are, got {offered}")
+        there = np.flatnonzero(offered)
+    worth = weights * rates
+    return rates, worth[..., there].max(-1, keepdims=True) - worth, weights, there
+
+
+def _of(values: np.ndarray, arms: np.ndarray) -> np.ndarray:
+    """The value of each replication's arm, (R,), of values (K,) or (R, K)."""
+    return values[arms] if values.ndim == 1 else values[np.arange(len(arms)), arms]
+
+
+def _shown(clicks: np.ndarray, misses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often each arm was shown, a little above 0 where never, and the logarithm of the round that comes, (R, 1)."""
+    shown = clicks + misses
+    return np.maximum(shown, _NEVER), np.log1p(shown.sum(1, keepdims=True))
+
+
+def _largest(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The column of the largest score in each row, (R,); ties by chance."""
+    return np.where(scores == scores.max(1, keepdims=True), rng.random(scores.shape), -1).argmax(1)
+
+
+def _click_rates(rates, replications: int | None = None) -> np.ndarray:
+    """The same as an array of click probabilities, (K,), or (R, K) where there are R replications."""
+    rates = np.asarray(rates, float)
+    row = rates.reshape(-1) if rates.ndim == 2 and len(rates) == replications else rates
+    if row.ndim != 1 or not len(row) or not ((row >= 0) & (row <= 1)).all():
+        raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {row}")
+    return rates
+
+
+def _worths(weights, n: int, what: str) -> np.ndarray:
+    weights = np.ones(n) if weights is None else np.asarray(weights, float)
+    if weights.shape != (n,) or not ((weights >= 0) & np.isfinite(weights)).all():
+        raise ValueError(f"weights must be {n} numbers of at least 0, one an {what}, got {weights}")
+    return weights
+
+
+def _check_run(horizon: int, replications: int, delay: int = 0, batch: int = 1, discount=1.0, window=None) -> None:
+    if horizon < 1 or replications < 2:
+        raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
+    if delay < 0 or batch < 1:
+        raise ValueError(f"delay must be >= 0 and batch >= 1, got {delay} and {batch}")
+    if not 0 < discount <= 1:
+        raise ValueError(f"discount must be in (0, 1], got {discount}")
+    if window is not None and window < 1:
+        raise ValueError(f"window must be >= 1 or None, got {window}")
+
+
+def _check_arms(arms: np.ndarray, shape: tuple[int, int]) -> None:
+    n, n_arms = shape
     if arms.shape != (n,) or arms.dtype.kind not in "iu":
         raise ValueError(f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}")
     if arms.min() < 0 or arms.max() >= n_arms:
         raise ValueError(f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}")
+
+
+def _check_prior(alpha, beta) -> None:
+    if not (np.all(np.asarray(alpha) > 0) and np.all(np.asarray(beta) > 0)):
+        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
+
+
+def _check_prior_fits(alpha, beta, clicks: np.ndarray) -> None:
+    for prior in (alpha, beta):
+        if np.ndim(prior) and np.shape(prior)[-1:] != clicks.shape[-1:]:
+            raise ValueError(f"the prior is for arms of shape {np.shape(prior)}, but {clicks.shape[-1]} are on offer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .contextual import LogisticTS
+from .bandits import LogisticTS
 from .intervals import Interval
 from .loop import System, World
 
@@ -44,7 +44,7 @@ class Random:
 class Counts(Random):
     """Thompson sampling on the clicks of each item, the same for all users: worth times a drawn click rate.
 
-    A showing counts as many looks as its place gets; see `reclab.slates`.
+    A showing counts as many looks as its place gets; see `reclab.bandits.simulate_slates`.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Learner(Random):
     person : (n_users, p) what is known of each user. content : (n_items, q) of each item, a constant among it.
     keep : share of the certainty that is left each morning, the rest being the first prior again; 1: it never forgets.
     until : day from which on it learns no more.
-    noise : as `reclab.contextual.LogisticTS`.
+    noise : as `reclab.bandits.LogisticTS`.
     """
 
     def __init__(

@@ -1,10 +1,18 @@
-"""Bandits against closed forms, quadrature, a slow loop of plain Python, and published and measured regrets."""
+"""Policies and their simulation against closed forms, quadrature, slow loops of plain Python, and known regrets."""
 
+import math
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import optimize, stats
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+import bandits as benchmark
+from bandit_mutants import DRAWS, PAIRS, WEIGHTED, first_wins, frequencies, winners
 
 from reclab import bandits
 
@@ -15,171 +23,144 @@ POLICIES = {
     "greedy": bandits.greedy(),
     "epsilon-greedy": bandits.epsilon_greedy(0.1),
     "uniform": bandits.uniform(),
+    "UCB1": bandits.ucb1(),
+    "KL-UCB": bandits.kl_ucb(),
 }
-
-# Which arm is played after given clicks and misses
-
-N = 100_000
-TOLERANCE = 4 * 0.5 / np.sqrt(N)  # four standard errors of a frequency
-
-
-def frequencies(policy, clicks, misses, weights=None, seed=0):
-    """How often each arm is played after the same counts, in N draws."""
-    counts = [np.tile(np.asarray(part, float), (N, 1)) for part in (clicks, misses)]
-    weights = np.ones(len(clicks)) if weights is None else np.asarray(weights, float)
-    arms = policy(*counts, weights, np.random.default_rng(seed))
-    return np.bincount(arms, minlength=len(clicks)) / N
-
-
-def chance_of_first(a1, b1, a2, b2):
-    """P(theta_1 > theta_2) of Beta(a1, b1) and Beta(a2, b2), a1 whole: a finite sum of Beta functions."""
-    i = np.arange(a1)
-    logs = special.betaln(a2 + i, b1 + b2) - np.log(b1 + i) - special.betaln(1 + i, b1) - special.betaln(a2, b2)
-    return np.exp(logs).sum()
-
-
-def chances(clicks, misses, weights, alpha=1.0, beta=1.0):
-    """P(w_k theta_k is the largest) of every arm k, by quadrature over theta_k."""
-    a, b, w = np.asarray(clicks) + alpha, np.asarray(misses) + beta, np.asarray(weights, float)
-
-    def density(x, k):
-        others = [stats.beta.cdf(w[k] * x / w[j], a[j], b[j]) for j in range(len(w)) if j != k]
-        return stats.beta.pdf(x, a[k], b[k]) * np.prod(others)
-
-    return np.array([integrate.quad(density, 0, 1, args=(k,), limit=200, points=[0.05, 0.2])[0] for k in range(len(w))])
-
-
-CASES = [([0, 0], [0, 0]), ([3, 1], [2, 5]), ([1, 0], [0, 0]), ([100, 1], [0, 0]), ([30, 28], [70, 72])]
-
-
-@pytest.mark.parametrize(("clicks", "misses"), CASES)
-def test_thompson_plays_an_arm_as_often_as_it_is_the_best(clicks, misses):
-    exact = chance_of_first(clicks[0] + 1, misses[0] + 1, clicks[1] + 1, misses[1] + 1)
-    assert exact == pytest.approx(chances(clicks, misses, [1, 1])[0], abs=1e-6)
-    assert frequencies(bandits.thompson(), clicks, misses)[0] == pytest.approx(exact, abs=TOLERANCE)
-
-
-WEIGHTED = [
-    ([3, 1], [2, 5], [1, 2]),
-    ([0, 0], [0, 0], [1, 3]),
-    ([6, 5, 2, 1], [14, 20, 18, 19], [1, 2, 5, 1]),
-    ([2, 9, 4], [8, 31, 40], [3, 2.5, 4]),
-]
-
-
-@pytest.mark.parametrize(("clicks", "misses", "weights"), WEIGHTED)
-def test_thompson_with_weights_follows_the_quadrature(clicks, misses, weights):
-    exact = chances(clicks, misses, weights)
-    assert exact.sum() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(frequencies(bandits.thompson(), clicks, misses, weights), exact, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("alpha", [2.0, np.array([2.0, 0.5])])
-def test_thompson_starts_from_its_prior(alpha):
-    exact = chances([1, 2], [4, 3], [1, 1], alpha, beta=3.0)
-    np.testing.assert_allclose(frequencies(bandits.thompson(alpha, 3.0), [1, 2], [4, 3]), exact, atol=TOLERANCE)
-    assert abs(exact - chances([1, 2], [4, 3], [1, 1])).max() > 5 * TOLERANCE, "the prior must matter here"
-
-
-def forgets_weights(clicks, misses, weights, rng):
-    return bandits.thompson()(clicks, misses, np.ones(len(weights)), rng)
-
-
-def folds_weights_into_counts(clicks, misses, weights, rng):
-    return bandits.thompson()(clicks * weights, misses, np.ones(len(weights)), rng)
-
-
-def punishes_the_unseen(clicks, misses, weights, rng):
-    rounds = (clicks + misses).sum(1, keepdims=True)
-    return bandits.thompson()(clicks, rounds - clicks, weights, rng)
-
-
-def mixes_up_clicks_and_misses(clicks, misses, weights, rng):
-    return bandits.thompson()(misses, clicks, weights, rng)
-
-
-def draws_from_exponentials(clicks, misses, weights, rng):
-    logits = np.exp(rng.random(clicks.shape))
-    return (logits.cumsum(1) > rng.random((len(clicks), 1)) * logits.sum(1, keepdims=True)).argmax(1)
-
-
-IMPOSTORS = {
-    "greedy": bandits.greedy(),
-    "forgets weights": forgets_weights,
-    "folds weights into counts": folds_weights_into_counts,
-    "punishes the unseen": punishes_the_unseen,
-    "mixes up clicks and misses": mixes_up_clicks_and_misses,
-    "draws from exponentials": draws_from_exponentials,
-    "uniform": bandits.uniform(),
-}
-
-
-@pytest.mark.parametrize("name", IMPOSTORS)
-def test_the_quadrature_tells_impostors_from_thompson(name):
-    clicks, misses, weights = WEIGHTED[2]
-    apart = abs(frequencies(IMPOSTORS[name], clicks, misses, weights) - chances(clicks, misses, weights)).max()
-    assert apart > 5 * TOLERANCE
-
-
-def test_greedy_plays_the_largest_weight_times_posterior_mean():
-    # Posterior means 4/7, 2/8, 1/4; worth 4/7, 6/8, 2/4.
-    counts = [3, 1, 0], [2, 5, 2]
-    assert list(frequencies(bandits.greedy(), *counts)) == [1, 0, 0]
-    assert list(frequencies(bandits.greedy(), *counts, [1, 3, 2])) == [0, 1, 0]
-    # With a prior of Beta(1, 20) the means are 4/26, 2/27, 1/23; with alpha 50 for the last arm alone it leads.
-    assert list(frequencies(bandits.greedy(1, 20), *counts, [1, 3, 2])) == [0, 1, 0]
-    assert list(frequencies(bandits.greedy(np.array([1, 1, 50]), 20), *counts)) == [0, 0, 1]
-
-
-def test_greedy_breaks_ties_by_chance():
-    np.testing.assert_allclose(frequencies(bandits.greedy(), [0, 0, 0], [0, 0, 0]), 1 / 3, atol=TOLERANCE)
-    half = frequencies(bandits.greedy(), [1, 0, 1], [1, 3, 1])
-    np.testing.assert_allclose(half, [0.5, 0, 0.5], atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
-def test_epsilon_greedy_explores_all_arms_alike(epsilon):
-    expected = np.array([0, 1 - epsilon, 0, 0]) + epsilon / 4
-    got = frequencies(bandits.epsilon_greedy(epsilon), [1, 9, 1, 1], [9, 1, 9, 9])
-    np.testing.assert_allclose(got, expected, atol=TOLERANCE)
-
-
-def test_uniform_plays_all_arms_alike_whatever_was_learnt():
-    got = frequencies(bandits.uniform(), [90, 0, 0, 0, 0], [0, 9, 9, 9, 9], [9, 1, 1, 1, 1])
-    assert stats.chisquare(got * N).pvalue > 1e-3
-
-
-# The simulation
+TOLERANCE = 4 * 0.5 / np.sqrt(DRAWS)  # four standard errors of a frequency
 
 
 def always(arm):
     return lambda clicks, misses, weights, rng: np.full(len(clicks), arm)
 
 
+# Which arm is played after given clicks and misses
+
+
+@pytest.mark.parametrize(("clicks", "misses"), [*PAIRS, ([0, 0], [0, 0]), ([1, 0], [0, 0])])
+def test_thompson_plays_an_arm_as_often_as_it_is_the_best(clicks, misses):
+    found = frequencies(bandits.thompson(), clicks, misses, [1, 1])
+    assert found[0] == pytest.approx(first_wins(clicks, misses), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "misses", "weights"), [*WEIGHTED, ([3, 1], [2, 5], [1, 2]), ([0] * 2, [0] * 2, [1, 3])]
+)
+def test_thompson_with_weights_follows_the_quadrature(clicks, misses, weights):
+    found = frequencies(bandits.thompson(), clicks, misses, weights)
+    np.testing.assert_allclose(found, winners(clicks, misses, weights), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("alpha", [2.0, np.array([2.0, 0.5])])
+def test_thompson_starts_from_its_prior(alpha):
+    exact = winners(np.add(alpha, [0, 1]), [6, 5], [1, 1])  # less the prior of 1 that it adds
+    found = frequencies(bandits.thompson(alpha, 3.0), [1, 2], [4, 3], [1, 1])
+    np.testing.assert_allclose(found, exact, atol=TOLERANCE)
+    assert abs(exact - winners([1, 2], [4, 3], [1, 1])).max() > 5 * TOLERANCE, "the prior must matter here"
+
+
+def test_replications_may_have_priors_of_their_own():
+    prior = np.array([[900.0, 1.0], [1.0, 900.0]])
+    found = bandits.simulate(bandits.thompson(prior, 901.0 - prior), [0.5, 0.5], horizon=20, replications=2)
+    assert found.pulls.tolist() == [[20, 0], [0, 20]]
+
+
+@pytest.mark.parametrize(
+    ("policy", "weights", "arm"),
+    [
+        (bandits.greedy(), [1, 1, 1], 0),  # posterior means 4/7, 2/8, 1/4
+        (bandits.greedy(), [1, 3, 2], 1),  # worth 4/7, 6/8, 2/4
+        (bandits.greedy(1, 20), [1, 3, 2], 1),  # means 4/26, 2/27, 1/23
+        (bandits.greedy(np.array([1, 1, 50]), 20), [1, 1, 1], 2),
+    ],
+)
+def test_greedy_plays_the_largest_weight_times_posterior_mean(policy, weights, arm):
+    assert frequencies(policy, [3, 1, 0], [2, 5, 2], weights)[arm] == 1
+
+
+def test_greedy_breaks_ties_by_chance():
+    half = frequencies(bandits.greedy(), [1, 0, 1], [1, 3, 1], [1, 1, 1])
+    np.testing.assert_allclose(half, [0.5, 0, 0.5], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_epsilon_greedy_explores_all_arms_alike(epsilon):
+    found = frequencies(bandits.epsilon_greedy(epsilon), [1, 9, 1, 1], [9, 1, 9, 9], [1] * 4)
+    np.testing.assert_allclose(found, np.array([0, 1 - epsilon, 0, 0]) + epsilon / 4, atol=TOLERANCE)
+
+
+def test_uniform_plays_all_arms_alike_whatever_was_learnt():
+    found = frequencies(bandits.uniform(), [90, 0, 0, 0, 0], [0, 9, 9, 9, 9], [9, 1, 1, 1, 1])
+    assert stats.chisquare(found * DRAWS).pvalue > 1e-3
+
+
+# Bounds
+
+
+def kl(p, q):
+    """Relative entropy of two coins by the definition."""
+    return sum(a * math.log(a / b) for a, b in ((p, q), (1 - p, 1 - q)) if a > 0)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.5, 0.4), (0.0, 0.3), (1.0, 0.3), (0.01, 0.99), (0.2, 0.2)])
+def test_relative_entropy_is_the_textbooks(p, q):
+    assert bandits.bernoulli_kl(p, q) == pytest.approx(kl(p, q), abs=1e-12)
+
+
+@pytest.mark.parametrize(("rates", "constant"), [(TEN_ARMS, 44.70), (benchmark.FALLING, 17.45)])
+def test_lai_robbins_constants_are_the_known_ones(rates, constant):
+    assert round(bandits.lai_robbins(rates), 2) == constant
+    assert bandits.lai_robbins([*rates, max(rates)]) == pytest.approx(bandits.lai_robbins(rates))
+
+
+def one(policy, clicks, misses, weights, seed=0):
+    counts = (np.array([part], float) for part in (clicks, misses))
+    return policy(*counts, np.array(weights, float), np.random.default_rng(seed))[0]
+
+
+def ucb1_index(c, m, t):
+    return c / (c + m) + math.sqrt(2 * math.log(t) / (c + m))
+
+
+def kl_index(c, m, t):
+    """The root of n kl(rate, q) = ln t by Brent's method."""
+    n, rate = c + m, c / (c + m)
+    return optimize.brentq(lambda q: n * kl(rate, q) - math.log(t), rate + 1e-12, 1 - 1e-12)
+
+
+@pytest.mark.parametrize(("policy", "index"), [(bandits.ucb1(), ucb1_index), (bandits.kl_ucb(), kl_index)])
+def test_a_bound_is_the_one_of_a_slow_root_finder(policy, index):
+    rng = np.random.default_rng(5)
+    for _ in range(30):
+        clicks, misses, weights = rng.integers(0, 9, 5), rng.integers(1, 40, 5), rng.integers(1, 6, 5)
+        t = 1 + clicks.sum() + misses.sum()
+        bounds = [w * index(c, m, t) for c, m, w in zip(clicks, misses, weights, strict=True)]
+        assert one(policy, clicks, misses, weights) == np.argmax(bounds)
+
+
+@pytest.mark.parametrize("policy", [bandits.ucb1(), bandits.kl_ucb()])
+def test_what_was_never_shown_comes_first_and_what_is_worth_nothing_never(policy):
+    assert one(policy, [3, 0, 2], [4, 0, 9], [1, 1, 1]) == 1
+    assert one(policy, [3, 0, 2], [4, 0, 9], [1, 0, 1]) != 1
+    first = {one(policy, [0, 0, 0], [0, 0, 0], [1, 1, 1], seed) for seed in range(40)}
+    assert first == {0, 1, 2}, "ties are broken by chance"
+
+
+# The simulation
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_counts_add_up_and_regret_follows_from_the_pulls(name):
-    simulation = bandits.simulate(POLICIES[name], SHOP, WORTH, horizon=200, replications=50)
-    assert (simulation.pulls.sum(1) == 200).all()
-    assert (simulation.clicks >= 0).all()
-    assert (simulation.misses >= 0).all()
+    found = bandits.simulate(POLICIES[name], SHOP, WORTH, horizon=200, replications=50)
+    assert (found.pulls.sum(1) == 200).all()
+    assert min(found.clicks.min(), found.misses.min()) >= 0
     # Pseudo-regret: what the arms are worth on average, not what they happened to pay.
-    loss = 0.5 - np.array([0.3, 0.4, 0.5, 0.05])
-    np.testing.assert_allclose(simulation.regret, simulation.pulls @ loss, atol=1e-9)
-    assert simulation.curve.shape == (200,)
-    assert (np.diff(simulation.curve, prepend=0) >= -1e-12).all(), "pseudo-regret never falls"
-    assert simulation.curve[-1] == pytest.approx(simulation.regret.mean())
+    np.testing.assert_allclose(found.regret, found.pulls @ (0.5 - WORTH * SHOP), atol=1e-9)
+    assert found.curve.shape == (200,)
+    assert (np.diff(found.curve, prepend=0) >= -1e-12).all(), "pseudo-regret never falls"
+    assert found.curve[-1] == pytest.approx(found.regret.mean())
 
 
-def test_the_arm_that_is_asked_for_is_the_one_that_is_played():
-    rates = [0.0, 1.0, 0.5]
-    for arm in range(3):
-        simulation = bandits.simulate(always(arm), rates, horizon=50, replications=200)
-        assert (simulation.pulls == 50 * np.eye(3)[arm]).all()
-        rate = simulation.clicks[:, arm].mean() / 50
-        assert rate == rates[arm] if arm < 2 else rate == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(10_000))
-
-
-def test_a_policy_sees_the_counts_of_the_rounds_before():
+def test_a_policy_sees_the_counts_of_the_rounds_before_without_weights():
     seen = []
 
     def watch(clicks, misses, weights, rng):
@@ -190,17 +171,9 @@ def test_a_policy_sees_the_counts_of_the_rounds_before():
     assert seen == [(0, 0, [2, 3]), (4, 0, [2, 3]), (8, 0, [2, 3])]
 
 
-@pytest.mark.parametrize("weights", [None, WORTH])
-def test_the_posterior_mean_tends_to_the_click_rate_whatever_a_click_is_worth(weights):
-    simulation = bandits.simulate(bandits.uniform(), SHOP, weights, horizon=4_000, replications=20)
-    mean = (1 + simulation.clicks.sum(0)) / (2 + simulation.pulls.sum(0))
-    error = np.sqrt(SHOP * (1 - SHOP) / simulation.pulls.sum(0))
-    assert (abs(mean - SHOP) < 4 * error).all()
-
-
 def test_clicks_are_bernoulli_and_replications_independent():
-    simulation = bandits.simulate(always(0), [0.3], horizon=100, replications=4_000)
-    counts = np.histogram(simulation.clicks[:, 0], [-0.5, 22.5, 25.5, 28.5, 31.5, 34.5, 37.5, 100.5])[0]
+    found = bandits.simulate(always(0), [0.3], horizon=100, replications=4_000)
+    counts = np.histogram(found.clicks[:, 0], [-0.5, 22.5, 25.5, 28.5, 31.5, 34.5, 37.5, 100.5])[0]
     law = np.diff(stats.binom.cdf([-1, 22, 25, 28, 31, 34, 37, 100], 100, 0.3))
     assert stats.chisquare(counts, 4_000 * law).pvalue > 1e-3
     # If replications shared their draws, the mean over them would vary far more from seed to seed.
@@ -210,34 +183,23 @@ def test_clicks_are_bernoulli_and_replications_independent():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_replications_differ_and_a_seed_decides_them(name):
-    first, again, other = (
-        bandits.simulate(POLICIES[name], TEN_ARMS, horizon=100, replications=30, seed=seed) for seed in (1, 1, 2)
-    )
-    assert first.regret.std() > 0
+    runs = [bandits.simulate(POLICIES[name], TEN_ARMS, horizon=100, replications=30, seed=seed) for seed in (1, 1, 2)]
+    first, again, other = runs
     assert len(np.unique(first.pulls, axis=0)) > 20
     for part in ("regret", "curve", "clicks", "misses"):
         assert np.array_equal(getattr(first, part), getattr(again, part))
     assert not np.array_equal(first.clicks, other.clicks)
 
 
-def test_the_interval_is_normal_and_covers():
-    simulation = bandits.simulate(bandits.uniform(), TEN_ARMS, horizon=20, replications=40)
-    expected = stats.norm.interval(0.95, simulation.regret.mean(), stats.sem(simulation.regret))
-    assert simulation.interval()[0] == simulation.regret.mean()
-    assert simulation.interval()[1:] == pytest.approx(expected, abs=1e-4)
-    intervals = [
-        bandits.simulate(bandits.uniform(), TEN_ARMS, horizon=20, replications=40, seed=s).interval()
-        for s in range(400)
-    ]
-    covered = np.mean([low <= 20 * 0.09 <= high for _, low, high in intervals])
-    assert 0.90 < covered < 0.98
-
-
-# Regret
+def test_the_interval_is_the_normal_one():
+    found = bandits.simulate(bandits.uniform(), TEN_ARMS, horizon=20, replications=40)
+    mean, low, high = found.interval()
+    assert mean == found.regret.mean()
+    assert (low, high) == pytest.approx(stats.norm.interval(0.95, mean, stats.sem(found.regret)), abs=1e-4)
 
 
 def plain_thompson(rates, weights, horizon, rng):
-    """One replication in plain Python."""
+    """The regret of one replication in plain Python."""
     clicks, misses, regret = [0] * len(rates), [0] * len(rates), 0.0
     best = max(w * p for w, p in zip(weights, rates, strict=True))
     for _ in range(horizon):
@@ -256,63 +218,109 @@ def test_thompson_agrees_with_a_slow_loop(weights):
     rates, rng = [0.5, 0.3, 0.1], random.Random(0)
     slow = [plain_thompson(rates, weights, 100, rng) for _ in range(600)]
     fast = bandits.simulate(bandits.thompson(), rates, weights, horizon=100, replications=6_000).regret
-    error = np.hypot(stats.sem(slow), stats.sem(fast))
-    assert np.mean(slow) == pytest.approx(fast.mean(), abs=4 * error)
+    assert np.mean(slow) == pytest.approx(fast.mean(), abs=4 * np.hypot(stats.sem(slow), stats.sem(fast)))
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
 
 
-def final_regret(policy, rates, weights=None, horizon=2_000, replications=200):
-    return bandits.simulate(policy, rates, weights, horizon=horizon, replications=replications)
+@pytest.mark.parametrize(
+    ("name", "known", "error"),
+    [
+        ("uniform", 180, 0),  # 2,000 rounds that lose 0.1 in nine cases of ten
+        ("thompson", 100.4, 1.4),  # means of 500 replications of another implementation, with their errors
+        ("greedy", 128, 4),
+    ],
+)
+def test_regret_on_ten_arms_is_the_known_one(name, known, error):
+    regret = bandits.simulate(POLICIES[name], TEN_ARMS, horizon=2_000, replications=200).regret
+    assert regret.mean() == pytest.approx(known, abs=4 * np.hypot(stats.sem(regret), error))
 
 
-def assert_near(simulation, expected, error):
-    """Within four standard errors: of this mean and of the anchor's."""
-    assert simulation.regret.mean() == pytest.approx(expected, abs=4 * np.hypot(stats.sem(simulation.regret), error))
+def test_a_simulations_memory_is_bounded():
+    assert benchmark.bytes_a_cell(replications=200, n_arms=500) <= benchmark.BYTES
 
 
-def test_regret_on_ten_arms_is_the_known_one():
-    played = {name: final_regret(policy, TEN_ARMS) for name, policy in POLICIES.items()}
-    # 2,000 rounds that lose 0.1 in nine cases of ten; the pulls are multinomial.
-    assert_near(played["uniform"], 180, 0)
-    assert np.var(played["uniform"].regret) == pytest.approx(2_000 * 0.9 * 0.1 * 0.01, rel=0.4)
-    # Means of 500 replications of another implementation, with their errors.
-    assert_near(played["thompson"], 100.4, 1.4)
-    assert_near(played["greedy"], 128, 4)
-    means = {name: simulation.interval() for name, simulation in played.items()}
-    assert means["thompson"][2] < min(means["greedy"][1], means["uniform"][1])
+# What is remembered
 
 
-def test_epsilon_of_one_is_uniform_play():
-    ours, uniform = (
-        final_regret(p, TEN_ARMS, replications=500) for p in (bandits.epsilon_greedy(1), bandits.uniform())
-    )
-    assert_near(ours, 180, 0)
-    assert stats.ks_2samp(ours.regret, uniform.regret).pvalue > 1e-3
+def slow_counts(rounds, now, delay=0, batch=1, discount=1.0, window=None):
+    """Clicks and misses of two arms before round ``now``, from all rounds (arm, clicked), one replication."""
+    seen = now - now % batch  # the last time that anything was counted
+    counts = np.zeros((2, 2))
+    for age, (arm, clicked) in enumerate(reversed(rounds[: max(seen - delay, 0)])):
+        if window is None or age < window:
+            counts[0 if clicked else 1, arm] += discount**age
+    return counts
 
 
-WHERE_IT_HURTS = {
-    "forgets weights": (SHOP, WORTH),
-    "folds weights into counts": (SHOP, WORTH),
-    "punishes the unseen": (TEN_ARMS, None),
-    "mixes up clicks and misses": (TEN_ARMS, None),
-    "draws from exponentials": (TEN_ARMS, None),
-}
+SETTINGS = [
+    {},
+    {"delay": 3},
+    {"batch": 4},
+    {"delay": 2, "batch": 5},
+    {"discount": 0.9},
+    {"window": 4},
+    {"window": 1},
+    {"delay": 3, "discount": 0.5, "window": 6},
+]
 
 
-@pytest.mark.parametrize("name", WHERE_IT_HURTS)
-def test_impostors_lose_more_than_thompson(name):
-    impostor, honest = (final_regret(p, *WHERE_IT_HURTS[name]) for p in (IMPOSTORS[name], bandits.thompson()))
-    assert impostor.interval()[1] > honest.interval()[2]
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_what_is_remembered_is_what_a_slow_loop_remembers(settings):
+    rng = np.random.default_rng(1)
+    arms, clicked = rng.integers(0, 2, (30, 3)), rng.integers(0, 2, (30, 3))
+    known = []
+
+    def watch(clicks, misses, weights, _):
+        known.append((clicks.copy(), misses.copy()))
+        return arms[len(known) - 1]
+
+    rates = lambda t: np.tile(clicked[t][:, None], 2)  # noqa: E731  rates of 0 and 1 decide every click
+    found = bandits.simulate(watch, rates, horizon=30, replications=3, **settings)
+    for r in range(3):
+        rounds = list(zip(arms[:, r], clicked[:, r], strict=True))
+        for t, counts in enumerate(known):
+            np.testing.assert_allclose(np.array(counts)[:, r], slow_counts(rounds[:t], t, **settings), atol=1e-12)
+        assert np.array_equal([found.clicks[r], found.misses[r]], slow_counts(rounds, 30)), (
+            "nothing played is forgotten"
+        )
 
 
-def test_only_weights_lead_to_the_arm_that_pays_most():
-    late = [np.diff(final_regret(p, SHOP, WORTH).curve[-200:]).mean() for p in (bandits.thompson(), forgets_weights)]
-    # Without them the arm that is clicked most is played, which is worth 0.3 and not 0.5 a round.
-    assert late[0] < 0.05
-    assert late[1] == pytest.approx(0.2, abs=0.03)
+# Worlds that change
+
+
+def test_regret_is_counted_against_the_best_arm_of_the_round():
+    rates = lambda t: [0.9, 0.1] if t < 10 else [0.2, 0.6]  # noqa: E731
+    found = bandits.simulate(always(0), rates, horizon=25, replications=400)
+    np.testing.assert_allclose(found.regret, 15 * 0.4)
+    assert found.clicks[:, 0].mean() == pytest.approx(10 * 0.9 + 15 * 0.2, abs=4 * 2 / 20)
+
+
+def test_replications_may_have_rates_of_their_own():
+    found = bandits.simulate(always(0), [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], horizon=10, replications=3)
+    assert list(found.clicks[:2, 0]) == [10, 0]
+    assert list(found.regret) == [0, 10, 0]
+
+
+def test_only_arms_on_offer_are_seen_and_played():
+    offered = lambda t: np.array([t >= 5, True, t < 5])  # noqa: E731
+    seen = []
+
+    def last(clicks, misses, weights, rng):
+        seen.append((clicks.shape, weights.tolist()))
+        return np.full(len(clicks), clicks.shape[1] - 1)
+
+    found = bandits.simulate(last, [0.9, 0.2, 0.7], [1, 2, 3], horizon=8, replications=4, on_offer=offered)
+    assert seen == [((4, 2), [2, 3])] * 5 + [((4, 2), [1, 2])] * 3
+    assert found.pulls.tolist() == [[0, 3, 5]] * 4
+    np.testing.assert_allclose(found.regret, 3 * (0.9 - 0.4))
 
 
 # Bad input
+
+
+def refused(message, call, *args, **options):
+    with pytest.raises(ValueError, match=f"(?s)^{message}$"):
+        call(*args, **options)
 
 
 def simulate(**changes):
@@ -320,23 +328,44 @@ def simulate(**changes):
     return bandits.simulate(**(world | changes))
 
 
-@pytest.mark.parametrize("rates", [[], [0.5, 1.1], [-0.1, 0.5], [np.nan, 0.5], [[0.5, 0.4]], 0.5])
+NO_RATES = r"rates must be a list of click probabilities in \[0, 1\], got .*"
+TWO_D = [[[0.5, 0.4]], [[0.5, 0.4]] * 3, [[0.5, 2.0]] * 5]
+
+
+@pytest.mark.parametrize("rates", [[], [0.5, 1.1], [-0.1, 0.5], [np.nan, 0.5], 0.5, *TWO_D, lambda t: [0.5, 1.0 + t]])
 def test_rates_that_are_no_probabilities_are_refused(rates):
-    with pytest.raises(ValueError, match=r"^rates must be a list of click probabilities in \[0, 1\], got .*$"):
-        simulate(rates=rates)
+    refused(NO_RATES, simulate, rates=rates)
+
+
+def test_lai_robbins_refuses_what_is_no_probability():
+    refused(NO_RATES, bandits.lai_robbins, [0.5, 1.5])
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 1.0]], 1.0])
 def test_weights_that_do_not_fit_are_refused(weights):
-    with pytest.raises(ValueError, match=r"^weights must be 2 numbers of at least 0, one an arm, got .*$"):
-        simulate(weights=weights)
+    refused(r"weights must be 2 numbers of at least 0, one an arm, got .*", simulate, weights=weights)
 
 
-@pytest.mark.parametrize(("horizon", "replications"), [(0, 5), (-1, 5), (10, 1), (10, 0)])
-def test_a_world_without_rounds_or_replications_is_refused(horizon, replications):
-    message = rf"^horizon must be >= 1 and replications >= 2, got {horizon} and {replications}$"
-    with pytest.raises(ValueError, match=message):
-        simulate(horizon=horizon, replications=replications)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 0}, "horizon must be >= 1 and replications >= 2, got 0 and 5"),
+        ({"replications": 1}, "horizon must be >= 1 and replications >= 2, got 10 and 1"),
+        ({"delay": -1}, "delay must be >= 0 and batch >= 1, got -1 and 1"),
+        ({"batch": 0}, "delay must be >= 0 and batch >= 1, got 0 and 0"),
+        ({"discount": 0.0}, r"discount must be in \(0, 1\], got 0.0"),
+        ({"discount": 1.1}, r"discount must be in \(0, 1\], got 1.1"),
+        ({"discount": math.nan}, r"discount must be in \(0, 1\], got nan"),
+        ({"window": 0}, "window must be >= 1 or None, got 0"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(options, message):
+    refused(message, simulate, **options)
+
+
+@pytest.mark.parametrize("offered", [[True], [False, False], [1, 0]])
+def test_an_offer_that_is_none_is_refused(offered):
+    refused(r"on_offer must say of 2 arms which there are, got .*", simulate, on_offer=lambda t: offered)
 
 
 @pytest.mark.parametrize(
@@ -352,18 +381,23 @@ def test_a_world_without_rounds_or_replications_is_refused(horizon, replications
     ],
 )
 def test_a_policy_that_plays_no_such_arm_is_refused(arms, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        simulate(policy=lambda clicks, misses, weights, rng: arms)
+    refused(message, simulate, policy=lambda clicks, misses, weights, rng: arms)
+
+
+def test_an_arm_that_is_not_on_offer_is_refused():
+    message = r"the policy must play arms in 0\.\.0, got 1\.\.1"
+    refused(message, simulate, policy=always(1), on_offer=lambda t: np.array([True, False]))
 
 
 @pytest.mark.parametrize("make", [bandits.thompson, bandits.greedy])
-@pytest.mark.parametrize(("alpha", "beta"), [(0, 1), (1, -1), (np.nan, 1), (np.array([1.0, 0.0]), 1)])
-def test_a_prior_that_is_not_above_zero_is_refused(make, alpha, beta):
-    with pytest.raises(ValueError, match=r"^alpha and beta must be above 0, got .* and .*$"):
-        make(alpha, beta)
+def test_a_prior_that_is_not_above_zero_or_for_other_arms_is_refused(make):
+    for alpha, beta in ((0, 1), (1, -1), (np.nan, 1), (np.array([1.0, 0.0]), 1)):
+        refused("alpha and beta must be above 0, got .* and .*", make, alpha, beta)
+    message = r"the prior is for arms of shape \(3,\), but 2 are on offer"
+    refused(message, simulate, policy=make(np.ones(3), 1.0))
+    refused(message, simulate, policy=make(1.0, np.ones(3)))
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.1, np.nan])
 def test_an_epsilon_that_is_no_probability_is_refused(epsilon):
-    with pytest.raises(ValueError, match=rf"^epsilon must be in \[0, 1\], got {epsilon}$"):
-        bandits.epsilon_greedy(epsilon)
+    refused(rf"epsilon must be in \[0, 1\], got {epsilon}", bandits.epsilon_greedy, epsilon)

@@ -278,7 +278,7 @@ def test_learning_beats_chance_and_counting_finds_worth():
 
 
 def test_continual_learning_ends_where_training_on_everything_does():
-    from reclab.contextual import LogisticTS
+    from reclab.bandits import LogisticTS
 
     world = small_world(visits=200)
     log = loop.run(world, Random(world), days=5)

@@ -11,8 +11,7 @@ import numpy as np
 from scipy import integrate, special, stats
 
 from reclab import bandits
-from reclab.contextual import LinearTS
-from reclab.slates import simulate_slates
+from reclab.bandits import LinearTS, simulate_slates
 
 DRAWS, ALLOWED = 200_000, 4.0  # draws behind each frequency, and how many standard errors it may be off
 

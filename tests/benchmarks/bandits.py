@@ -26,7 +26,7 @@ import numpy as np
 from measures import report, row, take_turns
 
 from reclab import bandits, data
-from reclab.contextual import LinearTS
+from reclab.bandits import LinearTS
 
 INSTALL = "python -m pip install --no-deps mabwiser==2.7.4"
 ROUNDS = 5
