@@ -1,8 +1,11 @@
-"""How good click predictions are: AUC with bootstrap intervals, and calibration."""
+"""How good click predictions are: AUC with bootstrap intervals, calibration; and the labels that they learn from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 from scipy.stats import rankdata
 
 from .errors import ReclabError, SchemaError
@@ -74,6 +77,31 @@ def expected_calibration_error(labels: np.ndarray, p: np.ndarray, bins: int = 10
         raise SchemaError("p must hold probabilities from 0 to 1; pass a score through a sigmoid first")
     index = np.digitize(p, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     return float(np.abs(np.bincount(index, weights=p - labels)).sum() / len(p))
+
+
+def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.ndarray:
+    """Labels as (n,) int64.
+
+    Parameters
+    ----------
+    n : how many there must be.
+    both : whether each class has to occur.
+
+    Raises
+    ------
+    ValueError : not one label an example, a label that is missing or not 0 or 1, names its row; or only one class.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"labels must be one for each of {n} examples, got shape {labels.shape}")
+    bad = pd.isna(labels)
+    bad[~bad] = ~np.isin(labels[~bad], [0, 1])
+    if bad.any():
+        row = bad.argmax()
+        raise ValueError(f"labels must be 0 or 1, labels[{row}] is {labels.tolist()[row]!r}; drop or correct it")
+    if both and len(np.unique(labels)) < 2:
+        raise ValueError("labels holds only one class; a classifier needs examples of both")
+    return labels.astype(np.int64)
 
 
 def _labelled(labels, scores, both: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -10,16 +10,16 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
 from . import efficient, speed, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
+from .clicks import valid_labels
 from .errors import UnknownNameError
 from .profiles import Profile
 
-__all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer", "valid_labels"]
+__all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer"]
 
 _HEAD_LR, _WEIGHT_DECAY = 1e-3, 0.01
 LOOKS = 3  # how often a fit looks at its validation texts
@@ -107,31 +107,6 @@ def make_optimizer(module: TextClassifier, lr: float = efficient.METHODS["full"]
     body = [p for p in module.encoder.parameters() if p.requires_grad]
     groups = [{"params": body, "lr": lr}, {"params": list(module.head.parameters()), "lr": _HEAD_LR}]
     return torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY, fused=True)
-
-
-def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.ndarray:
-    """Labels as (n,) int64.
-
-    Parameters
-    ----------
-    n : how many there must be.
-    both : whether each class has to occur.
-
-    Raises
-    ------
-    ValueError : not one label an example, a label that is missing or not 0 or 1, names its row; or only one class.
-    """
-    labels = np.asarray(labels)
-    if labels.shape != (n,):
-        raise ValueError(f"labels must be one for each of {n} examples, got shape {labels.shape}")
-    bad = pd.isna(labels)
-    bad[~bad] = ~np.isin(labels[~bad], [0, 1])
-    if bad.any():
-        row = bad.argmax()
-        raise ValueError(f"labels must be 0 or 1, labels[{row}] is {labels.tolist()[row]!r}; drop or correct it")
-    if both and len(np.unique(labels)) < 2:
-        raise ValueError("labels holds only one class; a classifier needs examples of both")
-    return labels.astype(np.int64)
 
 
 def _inputs(module: TextClassifier, tokens, pad_id: int, profile: Profile, method: str):
