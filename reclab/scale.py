@@ -46,7 +46,7 @@ def workers(n: int = 2, address: str | None = None, **environment: str) -> Itera
     one = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a process a core: more threads would only queue
     with (
         _environment_put_back(),
-        LocalCluster(n, threads_per_worker=1, env=one | environment, **calm) as cluster,
+        LocalCluster(n_workers=n, threads_per_worker=1, env=one | environment, **calm) as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(n)
