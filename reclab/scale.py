@@ -43,6 +43,7 @@ def workers(n: int = 2, address: str | None = None, **environment: str) -> Itera
             yield client
         return
     calm = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "memory_limit": None}
+    calm["scheduler_kwargs"] = {"dashboard_address": ":0"}  # any free port: the usual one may be another user's
     one = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a process a core: more threads would only queue
     with (
         _environment_put_back(),
