@@ -43,10 +43,11 @@ def workers(n: int = 2, address: str | None = None, **environment: str) -> Itera
             yield client
         return
     calm = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "memory_limit": None}
+    calm["scheduler_kwargs"] = {"dashboard_address": ":0"}  # any free port: the usual one may be another user's
     one = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # a process a core: more threads would only queue
     with (
         _environment_put_back(),
-        LocalCluster(n, threads_per_worker=1, env=one | environment, **calm) as cluster,
+        LocalCluster(n_workers=n, threads_per_worker=1, env=one | environment, **calm) as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(n)

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +123,9 @@ def die_once(number, grave):
 
 def test_a_worker_that_dies_loses_nothing(tmp_path, capfd):
     before = dict(os.environ)
-    with scale.workers(2, WHO="me") as client:
+    with scale.workers(3, WHO="me") as client:  # however many processors there are
         grave = str(tmp_path / "grave")
-        assert len(set(client.run(os.getpid).values()) - {os.getpid()}) == 2
+        assert len(set(client.run(os.getpid).values()) - {os.getpid()}) == 3
         found = client.gather(client.map(die_once, range(5), grave=grave))
         assert os.path.exists(grave)
         assert found == [(n**2, "me") for n in range(5)]
@@ -133,6 +134,11 @@ def test_a_worker_that_dies_loses_nothing(tmp_path, capfd):
         assert client.submit(die_once, 4, grave).result() == (16, "me")  # the guest closed its own client only
     assert capfd.readouterr().err == ""
     assert dict(os.environ) == before  # else whatever is started later would have one thread, and another allocator
+
+
+def test_two_clusters_on_one_machine_do_not_warn_of_each_other():
+    with scale.workers(1) as one, warnings.catch_warnings(action="error"), scale.workers(1) as other:
+        assert one.submit(abs, -1).result() == other.submit(abs, -1).result() == 1
 
 
 def test_latency_is_the_length_of_the_queue():

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from small_notebooks import CHECK, write
+from waiting import CEILING
 
 from reclab import receipts
 from reclab.errors import ReclabError
@@ -116,7 +117,7 @@ def test_busy_loops_end_with_a_process_that_is_killed():
     assert done.returncode < 0 and len(started) == 2
     for pid in started:
         with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait(timeout=120)
+            psutil.Process(pid).wait(timeout=CEILING)
 
 
 def test_a_notebook_is_measured_alone_and_then_beside_the_loops(tmp_path, capsys):
