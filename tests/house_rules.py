@@ -6,7 +6,6 @@ Each rule takes a `Page` and yields what is wrong, with the cell; no message mea
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -136,13 +135,6 @@ def no_machine_paths(page):
 
 
 @rule
-def no_trailing_semicolon(page):
-    for n, cell in page.code():
-        if any(line.rstrip().endswith(";") for line in cell["source"].splitlines()):
-            yield f"cell {n}: a trailing `;` hides an output that nbval then misses; assign it to `_`"
-
-
-@rule
 def figures_have_alt_text(page):
     for n, output in page.outputs():
         if "image/png" not in output.get("data", {}):
@@ -152,19 +144,6 @@ def figures_have_alt_text(page):
             yield f"cell {n}: a figure without alt text; end the cell with plots.show(figure, alt)"
         if not "".join(output["data"].get("text/plain", "")).startswith("Figure: "):
             yield f"cell {n}: a figure whose text does not begin with 'Figure: '"
-
-
-@rule
-def headings_step_by_one(page):
-    levels = []
-    for n, cell in page.markdown():
-        text = re.sub(r"(?ms)^(```|~~~).*?^\1", "", cell["source"])
-        levels += [(n, len(marks)) for marks in re.findall(r"(?m)^(#{1,6})\s", text)]
-    if sum(level == 1 for _, level in levels) != 1 or levels[0][1] != 1:
-        yield "has to have one title (#), and it comes first"
-    for (_, before), (n, level) in itertools.pairwise(levels):
-        if level > before + 1:
-            yield f"cell {n}: heading jumps from level {before} to {level}"
 
 
 @rule
@@ -298,30 +277,11 @@ def no_numbers_typed_by_hand(page):
             yield f"cell {n}: the number {found.group().strip()} is typed by hand; let a cell print it"
 
 
-PAIRED = re.compile(r"paired|_minus_|difference|gain")
-
-
 @rule
 def no_boasting(page):
     for n, cell in page.markdown():
         if found := re.search(r"\bsignificantly\b|\boutperform\w*", prose(cell["source"]), re.IGNORECASE):
             yield f"cell {n}: says {found.group()!r}; say what the interval shows"
-
-
-@rule
-def better_rests_on_a_pair(page):
-    """Who says that one thing is better than another needs a paired check above, or at the end anywhere."""
-    above, everything = "", "".join(cell["source"] for _, cell in page.code())
-    for n, cell in enumerate(page.cells, 1):
-        if cell["cell_type"] == "code":
-            noted = re.search(r"\b(check|show)\(", cell["source"]) and "nbgrader" not in cell["metadata"]
-            above = cell["source"] if noted else above
-            continue
-        closing = "## What you should have seen" in cell["source"]
-        for sentence in re.split(r"(?<=[.!?:;])\s|\n", prose(cell["source"])):
-            claim = re.search(r"\bbetter (than|here|still)\b|\bis better\b", sentence, re.IGNORECASE)
-            if claim and not sentence.endswith("?") and not PAIRED.search(everything if closing else above):
-                yield f"cell {n}: says {claim.group()!r}, but no cell above checks a paired difference"
 
 
 @rule

@@ -1,6 +1,6 @@
-"""Measure the loaders of full-size files: speed, memory and growth on a million reviews, and mutated inputs.
+"""Measure the loaders of full-size files: speed, memory and growth on a million reviews.
 
-    python tests/benchmarks/loaders.py [--check] [--rows N] [--inputs N]
+    python tests/benchmarks/loaders.py [--check] [--rows N]
 
 The reviews are generated in the format of Amazon Reviews 2023. "Plain" is a loop over the lines of the gzip file with
 ``json.loads``. Seconds are CPU seconds of one process; memory is the peak of a process that does nothing else. Prints
@@ -26,8 +26,7 @@ from pathlib import Path
 import raw_files
 from measures import report, row
 
-HERE = Path(__file__).parent
-ROWS, INPUTS, TURNS = 1_000_000, 12_000, 3
+ROWS, TURNS = 1_000_000, 3
 SHARES = (0.25, 0.5, 1)
 PEAK, SPEED, GROWTH = 1024, 0.6, 1.2  # MiB, share of the plain parse, cost a row at the largest over the smallest
 
@@ -41,16 +40,12 @@ RATINGS = "rows = sum(map(len, movielens.ratings(sys.argv[1])))"
 OWN = "rows = sum(map(len, data.stream_csv(sys.argv[1])))"
 LOG = "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))"
 NEWS = "rows = sum(map(len, mind.impressions(sys.argv[1])))"
-FUZZ = "rows = dict(fuzz_loaders.fuzz(Path(sys.argv[1]) / 'fuzz', int(sys.argv[2])))"
 PROCESS = """
 import faulthandler, gzip, json, resource, sys, time
 from pathlib import Path
 faulthandler.enable()
 from reclab import data
 from reclab.data import amazon, mind, movielens
-if "fuzz_loaders" in {work!r}:
-    sys.path.append({here!r})
-    import fuzz_loaders
 start = time.process_time()
 {work}
 seconds = time.process_time() - start
@@ -64,7 +59,7 @@ print(json.dumps({{"rows": rows, "seconds": seconds, "peak": peak}}))
 
 def alone(work: str, *arguments: object) -> dict:
     """Rows, CPU seconds and peak MiB of a process that does only this."""
-    code = PROCESS.format(work=work, here=str(HERE))
+    code = PROCESS.format(work=work)
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
@@ -135,23 +130,9 @@ def measure_others(folder: Path, rows: int) -> Iterator[dict]:
         yield row(f"{name}: peak memory", run["peak"], "MiB", most=PEAK)
 
 
-def measure_fuzz(folder: Path, inputs: int, asked: int) -> Iterator[dict]:
-    """Mutated inputs that were read or refused; a crash, a hang, a stray write or another error ends the count."""
-    try:
-        results = alone(FUZZ, folder, inputs)["rows"]
-    except subprocess.CalledProcessError:
-        results = {}  # what it was stands on stderr
-    yield row(
-        "mutated inputs without another error, a hang or a stray write", sum(results.values()), "inputs", least=asked
-    )
-    for name in ("read", "refused"):
-        yield row(f"of them {name}", results.get(name, 0), "inputs")
-
-
-def measure(rows: int, inputs: int) -> Iterator[dict]:
+def measure(rows: int) -> Iterator[dict]:
     """Everything."""
     with tempfile.TemporaryDirectory(prefix="loaders-", ignore_cleanup_errors=True) as scratch:
-        yield from measure_fuzz(Path(scratch), inputs, min(inputs, 10_000))
         yield from measure_others(Path(scratch), rows)
         yield from measure_reviews(Path(scratch), rows)
 
@@ -161,9 +142,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure the loaders of full-size files.")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     parser.add_argument("--rows", type=int, default=ROWS, help="reviews that are generated")
-    parser.add_argument("--inputs", type=int, default=INPUTS, help="mutated inputs")
     args = parser.parse_args(argv)
-    return report(measure(args.rows, args.inputs), args.check)
+    return report(measure(args.rows), args.check)
 
 
 if __name__ == "__main__":

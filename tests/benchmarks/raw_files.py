@@ -182,7 +182,6 @@ OPEN_BANDIT = (
     b"0,2019-11-24 00:00:00.000018+00:00,1,3,0,0.0125," + _USER + b",0.0,1.5\n"
     b"1,2019-11-24 00:00:03.800821+09:00,0,1,1,0.0125," + _USER + b",2.0,0.0\n"
 )
-OWN = b'user_id,item_id,rating,timestamp,note\n007,1,5,881250949,"two\nlines"\n8,b,3,881250950,\n007,b,4,881250951,x\n'
 
 
 def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
@@ -191,15 +190,6 @@ def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
         for name, content in files.items():
             member = zipfile.ZipInfo(f"{folder}/{name}" if folder else name)  # of a fixed date
             archive.writestr(member, content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def own_parquet() -> bytes:
-    """Own interactions as Parquet."""
-    import pandas as pd
-
-    table = pd.DataFrame({"user_id": [7, 8], "item_id": ["a", "b"], "rating": [5.0, 2.5], "timestamp": [1, 2]})
-    table.to_parquet(buffer := io.BytesIO())
     return buffer.getvalue()
 
 
