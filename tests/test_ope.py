@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reclab import data, ope, overlap
+from reclab import data, ope
 from reclab.errors import ReclabError, SchemaError
 from reclab.intervals import Interval
-from reclab.logged import Case, Log, read_log
+from reclab.ope import Case, Log, read_log
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "golden" / "ope.json").read_text("utf-8"))
@@ -308,33 +308,33 @@ def test_the_same_seed_gives_the_same_interval_and_another_does_not():
 def test_click_rates_of_the_logs_have_their_exact_intervals(campaign, policy, clicks, low, high):
     log = data.open_bandit(campaign, policy).interactions
     assert (len(log), log["positive"].sum()) == (10_000, clicks)
-    found = overlap.clopper_pearson(clicks, 10_000)
+    found = ope.clopper_pearson(clicks, 10_000)
     assert [round(100 * bound, 2) for bound in found[1:]] == [low, high]
 
 
 @pytest.mark.parametrize(("clicks", "shown"), [(0, 10), (1, 10), (5, 10), (10, 10), (38, 10_000)])
 def test_clopper_pearson_inverts_the_binomial_tails(clicks, shown):
-    value, low, high = overlap.clopper_pearson(clicks, shown, level=0.9)
+    value, low, high = ope.clopper_pearson(clicks, shown, level=0.9)
     assert value == clicks / shown
     assert low == 0 if clicks == 0 else stats.binom.sf(clicks - 1, shown, low) == pytest.approx(0.05)
     assert high == 1 if clicks == shown else stats.binom.cdf(clicks, shown, high) == pytest.approx(0.05)
 
 
 def test_clopper_pearson_covers_at_any_click_rate():
-    intervals = [overlap.clopper_pearson(k, 40) for k in range(41)]
+    intervals = [ope.clopper_pearson(k, 40) for k in range(41)]
     for rate in np.linspace(0.002, 0.998, 250):
         covering = [k for k, (_, low, high) in enumerate(intervals) if low <= rate <= high]
         assert stats.binom.pmf(covering, 40, rate).sum() >= 0.95
 
 
 def test_effective_sample_size():
-    assert overlap.effective_sample_size(np.full(50, 0.3)) == pytest.approx(50)
-    assert overlap.effective_sample_size(np.eye(50)[7]) == 1
-    assert overlap.effective_sample_size([1, 1, 2]) == pytest.approx(16 / 6)
+    assert ope.effective_sample_size(np.full(50, 0.3)) == pytest.approx(50)
+    assert ope.effective_sample_size(np.eye(50)[7]) == 1
+    assert ope.effective_sample_size([1, 1, 2]) == pytest.approx(16 / 6)
 
 
 def test_propensities_of_an_even_log_add_up(random_log):
-    found = overlap.check_propensities(random_log)
+    found = ope.check_propensities(random_log)
     assert (found.smallest, found.largest) == (1 / 80, 1 / 80)
     assert found.mean_inverse[0] == pytest.approx(80) and found.sums == pytest.approx([1, 1, 1])
     assert found.alarms == []
@@ -342,29 +342,29 @@ def test_propensities_of_an_even_log_add_up(random_log):
 
 def test_the_one_tiny_propensity_is_reported():
     log = data.open_bandit("women", "bts")
-    found = overlap.check_propensities(read_log(log.interactions, log.items["item_id"]))
+    found = ope.check_propensities(read_log(log.interactions, log.items["item_id"]))
     assert found.smallest == 1e-6 and found.alarms == []
     assert found.mean_inverse.low < 46 < found.mean_inverse.high
 
 
 def test_wrong_propensities_raise_an_alarm():
     log = simulated(5_000, 0)
-    assert overlap.check_propensities(log).alarms == []
-    assert overlap.check_propensities(log).sums == pytest.approx([1], abs=0.01)
+    assert ope.check_propensities(log).alarms == []
+    assert ope.check_propensities(log).sums == pytest.approx([1], abs=0.01)
     spoilt = Log(log.arms, log.rewards, np.minimum(1, 1.2 * log.propensities), 5)
-    (alarm,) = overlap.check_propensities(spoilt).alarms
+    (alarm,) = ope.check_propensities(spoilt).alarms
     assert "not the number of arms, 5" in alarm
 
 
 def test_an_arm_whose_rows_are_gone_is_missing_from_the_sum():
     log = simulated(50_000, 0)
     rest = log.arms != 2
-    found = overlap.check_propensities(Log(log.arms[rest], log.rewards[rest], log.propensities[rest], 5))
+    found = ope.check_propensities(Log(log.arms[rest], log.rewards[rest], log.propensities[rest], 5))
     assert found.sums == pytest.approx([1 - LOGGING[2]]) and found.alarms
 
 
 def test_an_arm_that_cannot_be_shown_raises_an_alarm():
-    found = overlap.check_propensities(simulated(5_000, 0, np.array([0.5, 0.0, 0.3, 0.1, 0.1])))
+    found = ope.check_propensities(simulated(5_000, 0, np.array([0.5, 0.0, 0.3, 0.1, 0.1])))
     assert found.alarms and found.mean_inverse.value == pytest.approx(4, abs=0.3)
 
 
@@ -375,15 +375,15 @@ def test_what_the_policy_plays_and_the_log_never_shows_is_counted():
     cut = Log(*parts, 7, log.positions[keep])
     by_hand = np.where(cut.positions == 1, policy[0, 3, 1], 0).mean()
     assert by_hand > 0
-    assert overlap.check_overlap(Case(cut, policy[0])).unseen == pytest.approx(by_hand)
+    assert ope.check_overlap(Case(cut, policy[0])).unseen == pytest.approx(by_hand)
     rows = np.flatnonzero(keep)
     by_row = policy[rows, :, cut.positions]
     expected = np.where(cut.positions == 1, by_row[:, 3], 0).mean()
-    assert overlap.check_overlap(Case(cut, by_row)).unseen == pytest.approx(expected)
+    assert ope.check_overlap(Case(cut, by_row)).unseen == pytest.approx(expected)
 
 
 def test_overlap_of_a_sound_case_has_no_alarm(worlds):
-    found = overlap.check_overlap(worlds[0])
+    found = ope.check_overlap(worlds[0])
     assert found.alarms == [] and found.unseen == 0 and (found.rows, found.used) == (2_000, 2_000)
     assert found.effective == pytest.approx(2_000 / (VALUED**2 / LOGGING).sum(), rel=0.1)
     assert found.largest == 5 and "effective sample size" in str(found)
@@ -397,24 +397,24 @@ def test_overlap_sees_each_planted_fault():
         "say as much as": Case(simulated(50, 1), VALUED),
     }
     for words, case in cases.items():
-        assert any(words in alarm for alarm in overlap.check_overlap(case).alarms), words
+        assert any(words in alarm for alarm in ope.check_overlap(case).alarms), words
 
 
 def test_weights_upside_down_raise_an_alarm():
     log = simulated(2_000, 1)
     upside_down = Case(Log(log.arms, log.rewards, VALUED[log.arms], 5), LOGGING)
-    assert "the mean weight is" in overlap.check_overlap(upside_down).alarms[0]
+    assert "the mean weight is" in ope.check_overlap(upside_down).alarms[0]
 
 
 def test_impossible_estimates_raise_an_alarm():
     log = Log([0, 1, 1, 1], [0, 0, 0, 0], [0.1, 0.9, 0.9, 0.9], 2)
     negative = ope.dr(Case(log, [0.9, 0.1], [0.2, 0.1]))
-    found = overlap.impossible({"DR": negative.normal(), "sound": Interval(0.5, 0.1, 0.9)})
+    found = ope.impossible({"DR": negative.normal(), "sound": Interval(0.5, 0.1, 0.9)})
     assert negative.value < 0 and len(found) == 1 and found[0].startswith("DR: -0.")
     assert "is impossible" in found[0]
-    reaching = overlap.impossible({"a": Interval(0.1, -0.1, 0.3), "b": Interval(2, 1, 4)}, high=3)
+    reaching = ope.impossible({"a": Interval(0.1, -0.1, 0.3), "b": Interval(2, 1, 4)}, high=3)
     assert [alarm[0] for alarm in reaching] == ["a", "b"] and all("reaches out" in alarm for alarm in reaching)
-    assert overlap.impossible({"nan": Interval(float("nan"), 0, 1)})
+    assert ope.impossible({"nan": Interval(float("nan"), 0, 1)})
 
 
 # Bad input
@@ -504,10 +504,10 @@ def test_an_estimator_that_needs_a_model_says_so(estimator):
         (lambda case: ope.bootstrap({}), "needs estimates of one log, got 0"),
         (lambda case: ope.bootstrap({"a": ope.ips(case)}, 0), "n must be 1 resample or more"),
         (lambda case: ope.bootstrap({"a": ope.ips(case)}, level=2), "level must lie between 0 and 1"),
-        (lambda case: overlap.clopper_pearson(3, 2), "needs 0 <= clicks <= shown"),
-        (lambda case: overlap.clopper_pearson(0, 0), "needs 0 <= clicks <= shown"),
-        (lambda case: overlap.effective_sample_size([0.0, 0.0]), "not all of them 0"),
-        (lambda case: overlap.effective_sample_size([1.0, -1.0]), "at least 0"),
+        (lambda case: ope.clopper_pearson(3, 2), "needs 0 <= clicks <= shown"),
+        (lambda case: ope.clopper_pearson(0, 0), "needs 0 <= clicks <= shown"),
+        (lambda case: ope.effective_sample_size([0.0, 0.0]), "not all of them 0"),
+        (lambda case: ope.effective_sample_size([1.0, -1.0]), "at least 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, message):

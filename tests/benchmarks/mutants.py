@@ -209,7 +209,7 @@ MUTANTS = [
         "propensities are inverted",
         "09",
         ("09.snips_over_click_rate_women", "09.effective_rows_women"),
-        "logged.py",
+        "ope.py",
         "self.weights = self.policy_of_shown / log.propensities",
         "self.weights = self.policy_of_shown * log.propensities",
     ),

@@ -25,7 +25,7 @@ import numpy as np
 from measures import report, row, take_turns
 
 from reclab import ope
-from reclab.logged import Case, Log
+from reclab.ope import Case, Log
 
 ROWS, ARMS, POSITIONS, TAU, SHRINKAGE = 10_000, 80, 3, 10.0, 100.0
 ROUNDS, RESAMPLES = 7, 100
