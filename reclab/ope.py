@@ -5,7 +5,7 @@ everywhere, ``(n_arms, n_positions)`` has a column for each position, ``(n, n_ar
 A reward model, the reward that is expected of each arm, has one of the same shapes.
 
 Each estimator takes a `Case`, a log seen through the policy in question, and returns an `Estimate`; those that need a
-reward model raise a ReclabError where the case has none. The checks drop and mend nothing: what is wrong is counted and reported.
+reward model raise a ReclabError where the case has none. The checks drop and mend nothing: what is wrong is counted.
 """
 
 from __future__ import annotations
