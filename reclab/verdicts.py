@@ -52,35 +52,23 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: what the article says in our words, what was tested on which data, and what each outcome means.
-
-    ``rules`` are one or two, and none where it was not tested: ``untested`` is the reason. ``says`` : outcome -> the
-    verdict in words.
-    """
+    """One claim: what the article says in our words, what was tested on which data, and what each outcome means."""
 
     id: str
     claim: str
     test: str
     data: str
     notebook: str
-    rules: tuple[Rule, ...]
-    says: dict[str, str]
-    untested: str = ""
+    rules: tuple[Rule, ...]  # one or two; none where it was not tested
+    says: dict[str, str]  # outcome -> the verdict in words
+    untested: str = ""  # the reason
 
     def outcome(self, found: dict[str, Evidence]) -> str:
-        """All rules met: yes. Some met: in part. None met and one refuted: no. No rules: not tested. Else open.
-
-        Raises
-        ------
-        ReclabError : a result is missing.
-        """
+        """All rules met: yes. Some met: in part. None met and one refuted: no. No rules: not tested. Else open."""
         if not self.rules:
             return "not tested"
-        for rule in self.rules:
-            if rule.key not in found:
-                raise ReclabError(
-                    f"{self.id} needs the result {rule.key}, which no notebook has; run `reclab calibrate`"
-                )
+        if missing := [rule.key for rule in self.rules if rule.key not in found]:
+            raise ReclabError(f"{self.id} needs the result {missing[0]}, which no notebook has; run `reclab calibrate`")
         decided = {rule.decide(found[rule.key]) for rule in self.rules}
         if "yes" in decided:
             return "yes" if decided == {"yes"} else "in part"
@@ -93,12 +81,7 @@ class Claim:
 
 
 def claims(file: Path = _FILE) -> list[Claim]:
-    """The claims in their order.
-
-    Raises
-    ------
-    ReclabError : an entry has no rule and no reason, too many rules, or an outcome without words.
-    """
+    """The claims in their order; a ReclabError names an entry that cannot be judged."""
     found = []
     for name, entry in tomllib.loads(file.read_text("utf-8")).items():
         rules = tuple(_rule(text) for text in entry.pop("rules", []))
@@ -127,11 +110,9 @@ def committed(notebook: str) -> dict[str, Evidence]:
     stored = receipts.published(notebook)["results"] if bands else []
     intervals = {row["key"]: (row["value"], *row["interval"]) for row in stored if row["interval"]}
     for key, band in bands.items():
-        around = float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5)
+        mean, around = band["mean"], float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5)
         value, low, high = intervals.get(key, (0.0, 0.0, 0.0))
-        found[key] = Evidence(
-            band["mean"], band["mean"] - max(around, value - low), band["mean"] + max(around, high - value)
-        )
+        found[key] = Evidence(mean, mean - max(around, value - low), mean + max(around, high - value))
     return found
 
 
