@@ -6,11 +6,8 @@ import io
 import json
 import math
 import re
-import subprocess
 import sys
-from dataclasses import dataclass, make_dataclass
 from functools import cache, partial
-from importlib import metadata
 
 import nbformat
 import pytest
@@ -82,27 +79,9 @@ def test_a_receipt_is_what_its_schema_says():
     assert mine["planned"] == ["09_off_policy_evaluation"], "what ran, where nobody says what was asked for"
 
 
-def test_further_fields_of_a_result_flow_into_its_receipt():
-    longer = make_dataclass("Longer", [("level", float, 0.95)], bases=(results.Result,), frozen=True)
-    longer = longer("09.x", math.nan, None, None, results.RECORDED, (-math.inf, 1.0), level=0.9)
-    made = Run("09", "09_off_policy_evaluation", nbformat.v4.new_notebook(), results={"09.x": longer})
-    kept = receipts.receipt([made], get_profile("laptop"), started="", complete=True)["results"]
-    assert kept[0]["level"] == 0.9 and kept[0]["value"] == "nan" and kept[0]["interval"] == ["-inf", 1.0]
-
-
-def test_a_receipt_records_the_threads_the_torch_the_profile_and_the_code_that_ran(monkeypatch):
-    """Causes as they arise: in what surrounds the run, not in its receipt."""
-    (path,) = find_notebooks(["09"], notebooks_folder())
-    node, version = read_notebook(path), metadata.version
-    next(cell for cell in node.cells if cell.cell_type == "code" and "check(" in cell.source).source += "\nx = 1"
+def test_a_receipt_records_the_threads_of_a_run(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more than the processor has would be cut to what it has
-    monkeypatch.setattr(receipts, "machine", receipts.machine.__wrapped__)  # it is asked once a process
-    monkeypatch.setattr(metadata, "version", lambda name: "2.6.0" if name == "torch" else version(name))
-    other = receipts.receipt([Run("09", path.stem, node)], get_profile("gpu"), started="", complete=True)
-    assert other["machine"]["threads"] == 1
-    mine = edited(lambda receipt: receipt["machine"].update(threads=16), "09")
-    named = set(receipts.differences(mine, other)["what"])
-    assert named >= {"threads", "version of torch", "profile", "code of notebook 09"}
+    assert receipts.machine.__wrapped__()["threads"] == 1  # it is asked once a process
 
 
 # What is read
@@ -238,19 +217,6 @@ def test_every_published_value_lies_within_its_band_and_its_own_interval(tmp_pat
     assert f": all {len(BANDS)} results of {len(STORED)} notebooks are reproduced" in shown.splitlines()[0]
 
 
-def all_five_times(receipt):
-    for row in receipt["results"]:
-        row |= {"value": 5 * row["value"], "low": 4 * row["value"], "high": 6 * row["value"], "interval": None}
-
-
-def planned_more(receipt):
-    receipt["planned"].append("02_bert_finetuning")
-
-
-def named_twice(receipt):
-    receipt["notebooks"].append(receipt["notebooks"][0])
-
-
 def renamed(receipt):
     receipt["notebooks"][0]["name"] = receipt["planned"][0] = "01_of_my_own"
 
@@ -271,25 +237,12 @@ def lost_interval(receipt):
     row_of(receipt, "09.click_rate_all_bts")["interval"] = None
 
 
-def beyond_all_floats(receipt):
-    receipt["results"][0]["value"] = 10**400
-
-
-def other_profile(receipt):
-    receipt["profile"] = "../expected/laptop"
-
-
 FAULTS = {
-    all_five_times: [f"{key} = " for key in BANDS if key.startswith("09.click_rate")],
-    planned_more: ["02_bert_finetuning was planned and did not run"],
-    named_twice: ["01_dataset_construction is there 2 times"],
     renamed: ["01_of_my_own is no published notebook of profile laptop", "the receipt names no published notebook 01"],
     ran_unplanned: ["09_off_policy_evaluation ran and was not planned"],
     emptied: ["the receipt is empty: no notebook is in it"],
     without_results: ["the receipt is empty: no result is in it", "09.click_rate_all_bts is missing"],
     lost_interval: ["09.click_rate_all_bts has no interval of its own"],
-    beyond_all_floats: [f"{composed('01')['results'][0]['key']} = inf is no finite number"],
-    other_profile: ["no results are published for profile '../expected/laptop', only for laptop"],
 }
 
 
@@ -307,22 +260,13 @@ def test_a_band_that_was_measured_anew_is_said_and_the_published_one_judges(tmp_
     def wider(receipt):
         row_of(receipt, key).update(low=0.0, high=1.0)
 
-    def moved(receipt):
-        wider(receipt)
-        row_of(receipt, key).update(value=0.5, interval=[0.4, 0.6])
-
     status, shown = said(edited(wider), tmp_path / "receipt.json")
     assert status == 0 and f"Judged by the published bands, not by the others in the receipt: {key}" in shown
-    status, shown = said(edited(moved), tmp_path / "receipt.json")
-    assert status == 1 and f"{key} = 0.5 lies outside its published band" in shown
 
 
 def test_last_digits_that_two_computations_of_a_number_trade_are_no_exchange():
-    pair = {"a": (0.1 + 0.2, 0.3), "b": (0.3, 0.1 + 0.2)}
-    assert receipts._exchanged(pair) == []
-    assert receipts._exchanged({"a": (0.31, 0.3), "b": (0.3, 0.31)}) == ["a and b look exchanged"]
+    assert receipts._exchanged({"a": (0.1 + 0.2, 0.3), "b": (0.3, 0.1 + 0.2)}) == []
     assert receipts._exchanged({"a": (0.31, 0.3), "b": (0.31, 0.31)}) == []
-    assert receipts._exchanged({"a": (math.nan, 0.3), "b": (0.3, math.inf)}) == receipts._exchanged({}) == []
 
 
 def test_only_a_run_of_the_published_seed_is_searched_for_exchanges():
@@ -331,13 +275,6 @@ def test_only_a_run_of_the_published_seed_is_searched_for_exchanges():
     a["value"], b["value"] = b["value"], a["value"]
     line = f"{a['key']} and {b['key']} look exchanged"
     assert line in receipts.verify(two)[0] and line not in receipts.verify(two | {"seed": 5})[0]
-
-
-def test_the_help_says_what_a_receipt_cannot_prove():
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        cli.main(["verify", "--help"])
-    assert "one that was copied passes. Only a rerun proves." in " ".join(shown.getvalue().split())
 
 
 def test_what_a_terminal_obeys_or_cannot_show_is_escaped(tmp_path, monkeypatch):
@@ -358,19 +295,6 @@ def test_what_a_terminal_obeys_or_cannot_show_is_escaped(tmp_path, monkeypatch):
 # Whoever tampers is found; whoever ran it elsewhere is not accused
 
 
-@dataclass
-class Change:
-    """A rule that changes a receipt; returns what the output has to name."""
-
-    rule: object
-
-    def __call__(self, receipt, draw):
-        return self.rule(receipt, draw)
-
-    def __repr__(self):
-        return self.rule.__name__
-
-
 def some(draw, rows, fits=lambda row: True) -> dict:
     """A drawn row of those that fit."""
     fitting = [row for row in rows if fits(row)]
@@ -387,7 +311,8 @@ def scaled_out_of_its_band(receipt, draw):
 
 
 def beyond_its_own_interval(receipt, draw):
-    row = some(draw, receipt["results"], lambda row: row["interval"] is not None)
+    wide = {key for key, band in BANDS.items() if band["low"] < band["high"]}  # else there is no place in it
+    row = some(draw, receipt["results"], lambda row: row["interval"] is not None and row["key"] in wide)
     band = BANDS[row["key"]]
     low = band["low"] + (band["high"] - band["low"]) * draw(st.floats(0.1, 0.9))
     step = (band["high"] - band["low"]) * draw(st.floats(0.001, 0.09))
@@ -398,12 +323,6 @@ def beyond_its_own_interval(receipt, draw):
 def no_number(receipt, draw):
     row = some(draw, receipt["results"])
     row["value"] = draw(st.sampled_from(["nan", "inf", "-inf", math.nan, math.inf, -math.inf, "0.5", None, 10**400]))
-    return row["key"]
-
-
-def a_result_dropped(receipt, draw):
-    row = some(draw, receipt["results"])
-    receipt["results"].remove(row)
     return row["key"]
 
 
@@ -427,15 +346,6 @@ def one_there_twice(receipt, draw):
     row = some(draw, receipt[kind])
     receipt[kind].append(copy.deepcopy(row))
     return row[name]
-
-
-def values_exchanged(receipt, draw):
-    one = some(draw, receipt["results"])
-    two = some(draw, receipt["results"], lambda row: not math.isclose(row["value"], one["value"]))
-    kept = draw(st.sampled_from([("value",), ("value", "interval"), ("value", "interval", "low", "high", "verdict")]))
-    for name in kept:
-        one[name], two[name] = two[name], one[name]
-    return one["key"], two["key"]
 
 
 def near_values_exchanged(receipt, draw):
@@ -468,20 +378,10 @@ def another_profile(receipt, draw):
     return "profile"
 
 
-def another_schema(receipt, draw):
-    receipt["schema"] = draw(st.sampled_from([1, 3, "2", None, [2]]))
-    return "schema"
-
-
 def notebook_stopped(receipt, draw):
     row = some(draw, receipt["notebooks"])
     row |= draw(st.sampled_from([{"ok": False}, {"error": "cell [3]: killed"}, {"ok": False, "error": "stopped"}]))
     return row["name"]
-
-
-def not_complete(receipt, draw):
-    receipt["complete"] = False
-    return "not complete"
 
 
 def in_another_order(receipt, draw):
@@ -509,47 +409,48 @@ def rounded_otherwise(receipt, draw):
         row["value"] = min(max(row["value"] * factor, BANDS[row["key"]]["low"]), BANDS[row["key"]]["high"])
 
 
-FOUND = [scaled_out_of_its_band, beyond_its_own_interval, no_number, a_result_dropped, a_notebook_dropped]
-FOUND += [a_result_added, one_there_twice, values_exchanged, near_values_exchanged, verdict_flipped]
-FOUND += [another_profile, another_schema, notebook_stopped, not_complete]
+FOUND = [scaled_out_of_its_band, beyond_its_own_interval, no_number, a_notebook_dropped, a_result_added]
+FOUND += [one_there_twice, near_values_exchanged, verdict_flipped, another_profile, notebook_stopped]
 PASSED = [in_another_order, on_another_machine, moved_within_band_and_interval, rounded_otherwise]
 # An example takes a tenth of a second, so to make a failing one smaller would take minutes.
-THOROUGH = settings(
-    max_examples=200,
+settings.register_profile(
+    "thorough",
     derandomize=True,
     deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+PUBLISHED = partial(receipts.verify, published=cache(receipts.published))  # read once for all examples
 
 
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    """Where all examples write their receipt; what is published is read once for all of them."""
-    monkeypatch.setattr(receipts, "verify", partial(receipts.verify, published=cache(receipts.published)))
-    return tmp_path / "receipt.json"
+def name(rule):
+    return rule.__name__
 
 
-@THOROUGH
-@given(st.sampled_from([Change(rule) for rule in FOUND]), st.data())
-def test_whoever_tampers_is_found(file, change, data):
+@pytest.mark.parametrize("rule", FOUND, ids=name)
+@settings(settings.get_profile("thorough"), max_examples=15)
+@given(data=st.data())
+def test_whoever_tampers_is_found(tmp_path, monkeypatch, rule, data):
+    monkeypatch.setattr(receipts, "verify", PUBLISHED)
     numbers = data.draw(st.sampled_from([("01", "09"), ("03", "11"), ("00", "10", "16"), ("02", "05"), ("07", "12")]))
     receipt = composed(*numbers)
-    named = change(receipt, data.draw)
-    status, shown = said(receipt, file)
+    named = rule(receipt, data.draw)
+    status, shown = said(receipt, tmp_path / "receipt.json")
     assert status == 1
-    for name in [named] if isinstance(named, str) else named:
-        assert name in shown
+    for word in [named] if isinstance(named, str) else named:
+        assert word in shown
 
 
-@THOROUGH
-@given(st.sampled_from([Change(rule) for rule in PASSED]), st.data())
-def test_whoever_ran_it_elsewhere_is_not_accused(file, change, data):
+@pytest.mark.parametrize("rule", PASSED, ids=name)
+@settings(settings.get_profile("thorough"), max_examples=50)
+@given(data=st.data())
+def test_whoever_ran_it_elsewhere_is_not_accused(tmp_path, monkeypatch, rule, data):
+    monkeypatch.setattr(receipts, "verify", PUBLISHED)
     numbers = data.draw(st.sampled_from([("01", "09"), ("14",), ("00", "10")]))
     receipt = composed(*numbers)
-    change(receipt, data.draw)
-    status, shown = said(receipt, file)
+    rule(receipt, data.draw)
+    status, shown = said(receipt, tmp_path / "receipt.json")
     assert status == 0, shown
     assert f"all {len(receipt['results'])} results of {len(numbers)} notebook" in shown
 
@@ -615,14 +516,6 @@ def test_a_class_without_a_fault_is_fine_and_one_without_a_receipt_is_none(tmp_p
     assert status == 1 and "no receipts in" in shown
 
 
-def test_what_is_published_is_read_once_for_a_class(tmp_path, monkeypatch):
-    asked, published = [], receipts.published
-    monkeypatch.setattr(receipts, "published", lambda *names: asked.append(names) or published(*names))
-    hand_in(tmp_path, {f"{name}.json": composed("01", "09") for name in "abc"})
-    assert run(tmp_path)[0] == 0
-    assert asked == [("01", "laptop"), ("09", "laptop")]
-
-
 def test_the_folder_of_a_run_is_read_as_its_receipt(tmp_path):
     made = Run("01", "01_dataset_construction", nbformat.v4.new_notebook())
     planned = [made.name, "02_bert_finetuning"]
@@ -651,18 +544,3 @@ def test_what_is_published_is_the_stored_run_with_its_bands(monkeypatch, tmp_pat
     hand_in(folder, {"receipts/09.json": '{"schema"'})
     with pytest.raises(ReclabError, match="is not whole JSON"):
         receipts.published("09")
-
-
-def test_an_edited_notebook_has_another_hash():
-    (path,) = find_notebooks(["09"], notebooks_folder())
-    node = nbformat.read(path, as_version=4)
-    before = receipts.code_hash(node)
-    node.cells[0].source += " More words."
-    assert receipts.code_hash(node) == before
-    next(cell for cell in node.cells if cell.cell_type == "code" and "norm" in cell.source).source += "\nx = 1"
-    assert receipts.code_hash(node) != before
-
-
-def test_the_command_line_does_not_load_tables_before_it_needs_them():
-    code = "import sys, reclab.cli; sys.exit('pandas' in sys.modules or 'torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

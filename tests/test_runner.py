@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pytest
 import zmq
 from jupyter_client import AsyncKernelManager
 from small_notebooks import BANDS, CHECK, write
-from waiting import wait_for
 
 from reclab import runner
 from reclab.errors import ReclabError, UnknownNameError
 from reclab.profiles import get_profile
-from reclab.runner import Interrupted, kernel_environment, run_notebook
+from reclab.runner import kernel_environment, run_notebook
 from reclab.series import find_notebooks, notebooks_folder
 
 
@@ -178,29 +176,6 @@ def test_a_cell_that_takes_too_long_is_stopped(tmp_path, env):
     run = run_notebook(write(tmp_path, "02_a", "while True: pass", "open('reached', 'w')"), env=env, timeout=1)
     assert run.error == "cell [1]: took longer than 1 s"
     assert not kernels() and not (tmp_path / "reached").exists()
-
-
-def test_ctrl_c_keeps_what_was_done_and_leaves_no_kernel(tmp_path, env):
-    cells = [CHECK + "_ = check('02.a', 1)", "open('started', 'w').close()\nimport time; time.sleep(3600)"]
-    path = write(tmp_path, "02_a", *cells)
-    other = threading.Thread(target=_interrupt_when, args=[(tmp_path / "started").exists])
-    other.start()
-    with pytest.raises(Interrupted) as caught:
-        run_notebook(path, env=env)
-    other.join()
-    run = caught.value.run
-    assert run.error == "stopped by Ctrl-C"
-    assert list(run.results) == ["02.a"]
-    assert run.node.cells[0].outputs and run.peak > 0
-    assert not kernels()
-    assert isinstance(caught.value, KeyboardInterrupt)
-
-
-def _interrupt_when(ready):
-    import signal
-
-    wait_for("the cell to start", ready)
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_nothing_is_printed_and_no_widget_state_is_stored(tmp_path, env):
