@@ -429,7 +429,7 @@ def name(rule):
 
 
 @pytest.mark.parametrize("rule", FOUND, ids=name)
-@settings(settings.get_profile("thorough"), max_examples=15)
+@settings(settings.get_profile("thorough"), max_examples=20)
 @given(data=st.data())
 def test_whoever_tampers_is_found(tmp_path, monkeypatch, rule, data):
     monkeypatch.setattr(receipts, "verify", PUBLISHED)
@@ -443,7 +443,7 @@ def test_whoever_tampers_is_found(tmp_path, monkeypatch, rule, data):
 
 
 @pytest.mark.parametrize("rule", PASSED, ids=name)
-@settings(settings.get_profile("thorough"), max_examples=50)
+@settings(settings.get_profile("thorough"), max_examples=25)
 @given(data=st.data())
 def test_whoever_ran_it_elsewhere_is_not_accused(tmp_path, monkeypatch, rule, data):
     monkeypatch.setattr(receipts, "verify", PUBLISHED)
