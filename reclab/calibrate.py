@@ -36,13 +36,9 @@ def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) 
     own : half the width of its own 95% interval, 0 where it has none.
     possible : the least and the greatest number that it can be; the band is cut there.
 
-    Returns
-    -------
-    mean, sd, low, high : the bounds are rounded outwards to four significant digits, save for a count.
+    Returns: mean, sd, low, high : the bounds are rounded outwards to four significant digits, save for a count.
 
-    Raises
-    ------
-    ReclabError : fewer than two values, or one that is not finite.
+    Raises ReclabError: fewer than two values, or one that is not finite.
 
     Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
 
@@ -91,9 +87,7 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     runs : folder of what is kept between calls.
     say : called with each line of progress.
 
-    Raises
-    ------
-    ReclabError : the notebook failed under a seed, or a result was missing under one.
+    Raises ReclabError: the notebook failed under a seed, or a result was missing under one.
     """
     from .series import read_notebook
 
@@ -147,9 +141,7 @@ def make_bands(name: str, measured: dict[int, dict[str, Result]]) -> dict[str, t
     name : the notebook's, for messages.
     measured : seed -> key -> result.
 
-    Raises
-    ------
-    ReclabError : a key is missing under some seed, or a value is not finite.
+    Raises ReclabError: a key is missing under some seed, or a value is not finite.
     """
     bands = {}
     for key in sorted(set().union(*measured.values())):

@@ -56,9 +56,7 @@ class Scorecard:
     def save(self, path: str | Path) -> Path:
         """Write the tables of words to a ``.csv`` (the numbers instead), ``.tex`` (with booktabs) or ``.html`` file.
 
-        Raises
-        ------
-        ReclabError : the name has another ending.
+        Raises ReclabError: the name has another ending.
         """
         path = Path(path)
         write = {".csv": self._csv, ".tex": self._latex, ".html": self._repr_html_}.get(path.suffix)
@@ -95,9 +93,7 @@ def _words(rows: pd.DataFrame, columns: list[str], form: str) -> pd.DataFrame:
 def tradeoff(card: Scorecard, across: str, up: str) -> plots.Picture:
     """Every system by two metrics, with its intervals.
 
-    Raises
-    ------
-    UnknownNameError : a metric that is not on the card.
+    Raises UnknownNameError: a metric that is not on the card.
     """
     rows = {metric: card.values[card.values["metric"] == metric].set_index("system") for metric in (across, up)}
     for metric, found in rows.items():

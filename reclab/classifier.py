@@ -85,9 +85,7 @@ class Classifier:
 def load(folder: str | Path) -> Classifier:
     """Read a classifier that `Classifier.save` wrote.
 
-    Raises
-    ------
-    ReclabError : the folder does not hold one, or holds only a part of one.
+    Raises ReclabError: the folder does not hold one, or holds only a part of one.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 

@@ -91,9 +91,7 @@ def grade(
     kernels : students graded at the same time; one for each processor where None, at most four.
     say : told of each student who is done.
 
-    Raises
-    ------
-    ReclabError : there is nothing to grade, a master fails its own check, or no kernel starts.
+    Raises ReclabError: there is nothing to grade, a master fails its own check, or no kernel starts.
     """
     if timeout <= 0:
         raise ReclabError(f"the time for a cell has to be more than 0 seconds, got {timeout:g}")

@@ -15,9 +15,7 @@ from .intervals import CELLS, Interval, draw_counts, group_codes, percentile_int
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
 
-    Raises
-    ------
-    SchemaError : labels that are not 0 and 1 with both present, or scores that are NaN or too many or few.
+    Raises SchemaError: labels that are not 0 and 1 with both present, or scores that are NaN or too many or few.
 
     Source: Hanley and McNeil, Radiology 1982, doi 10.1148/radiology.143.1.7063747.
     """
@@ -36,9 +34,7 @@ def auc_interval(labels, scores, groups=None, n: int = 1000, seed: int = 0, leve
     groups : ``(n_rows,)`` the user or item of each row; whole groups are resampled. None: rows are.
     n, seed, level : as `bootstrap_interval`.
 
-    Raises
-    ------
-    SchemaError : as `auc`; or fewer than two groups.
+    Raises SchemaError: as `auc`; or fewer than two groups.
     """
     samples = resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
     return percentile_interval(auc(labels, scores), samples, level)
@@ -64,9 +60,7 @@ def expected_calibration_error(labels: np.ndarray, p: np.ndarray, bins: int = 10
     p : ``(n_rows,)`` predicted probabilities; bin m holds ``((m - 1) / bins, m / bins]``, the first also 0.
     bins : number of bins; the value depends on it.
 
-    Raises
-    ------
-    SchemaError : labels that are not 0 or 1, or probabilities outside 0..1.
+    Raises SchemaError: labels that are not 0 or 1, or probabilities outside 0..1.
 
     Source: Guo et al., ICML 2017, arXiv 1706.04599, equation 3.
     """
@@ -87,9 +81,8 @@ def valid_labels(labels: Sequence[bool], n: int, *, both: bool = True) -> np.nda
     n : how many there must be.
     both : whether each class has to occur.
 
-    Raises
-    ------
-    ValueError : not one label an example, a label that is missing or not 0 or 1, names its row; or only one class.
+    Raises ValueError: not one label an example, a label that is missing or not 0 or 1, names its row; or only one
+        class.
     """
     labels = np.asarray(labels)
     if labels.shape != (n,):
@@ -127,9 +120,7 @@ def resampled_aucs(labels, scores: list, groups=None, n: int = 1000, seed: int =
     scores : a list of ``(n_rows,)`` scores.
     labels, groups, n, seed : as `auc_interval`.
 
-    Raises
-    ------
-    SchemaError : as `auc_interval`.
+    Raises SchemaError: as `auc_interval`.
     """
     labels, _ = _labelled(labels, scores[0])
     codes = np.arange(len(labels)) if groups is None else group_codes(groups, len(labels))

@@ -36,9 +36,7 @@ class Evidence:
     profile : name -> ``(n_users,)`` group of each user, None or NaN = unknown: for fairness to users.
     texts : ``(n_items,)`` what is known of each item: for explanations.
 
-    Raises
-    ------
-    SchemaError : a table without ids, unknown ids, or arrays that do not fit the users and items.
+    Raises SchemaError: a table without ids, unknown ids, or arrays that do not fit the users and items.
     """
 
     relevant: sparse.csr_array | pd.DataFrame

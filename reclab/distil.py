@@ -24,9 +24,7 @@ def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
     ----------
     layers : their numbers from 0, such as ``(0, 5)``.
 
-    Raises
-    ------
-    ValueError : no layer is named, or one that the encoder does not have.
+    Raises ValueError: no layer is named, or one that the encoder does not have.
 
     Source: Sanh et al., DistilBERT (2019), arXiv 1910.01108, section 3.
     """
@@ -46,9 +44,7 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature:
     ----------
     student, teacher : logits (n, 2). temperature : above 1, so that sure answers still differ.
 
-    Raises
-    ------
-    ValueError : the temperature is not above 0.
+    Raises ValueError: the temperature is not above 0.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531, section 2.
     """
@@ -80,10 +76,8 @@ def distil(
     lr : learning rate of the layers.
     training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
 
-    Raises
-    ------
-    ValueError : no text, a text or an answer is missing, or a layer that the teacher does not have.
-    ReclabError : the checkpoint is damaged or of another run.
+    Raises ValueError: no text, a text or an answer is missing, or a layer that the teacher does not have.
+    Raises ReclabError: the checkpoint is damaged or of another run.
 
     Source: Hinton et al. (2015), arXiv 1503.02531; Sanh et al. (2019), arXiv 1910.01108.
     """

@@ -81,9 +81,7 @@ def add_lora(encoder: nn.Module, steps: int = 0) -> nn.Module:
 def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
     """Freeze an encoder and add LoRA matrices whose ranks are cut, during training, where they matter least.
 
-    Raises
-    ------
-    ValueError : there is only one step.
+    Raises ValueError: there is only one step.
 
     Source: Zhang et al., AdaLoRA: Adaptive Budget Allocation (2023), arXiv 2303.10512.
     """

@@ -32,10 +32,8 @@ def check(exercise: str, function: Callable) -> None:
     exercise : ``NN.n``, as the notebook names it.
     function : the answer; it gets numbers and numpy arrays and returns a number, a text, or a list or array of them.
 
-    Raises
-    ------
-    NotYet : the answer is blank, fails, or is wrong; says which hint applies.
-    UnknownNameError : no such exercise.
+    Raises NotYet: the answer is blank, fails, or is wrong; says which hint applies.
+    Raises UnknownNameError: no such exercise.
     """
     known = registry()
     if exercise not in known:
@@ -56,9 +54,7 @@ def registry() -> dict[str, dict]:
 def fingerprint(exercise: str, function: Callable, probes: list[list]) -> str:
     """Hash of what a function returns on the inputs, numbers rounded to six significant digits.
 
-    Raises
-    ------
-    NotYet : the function raised, or returned nothing.
+    Raises NotYet: the function raised, or returned nothing.
     """
     outputs = []
     for probe in probes:

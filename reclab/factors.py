@@ -39,9 +39,7 @@ class ALS:
     def fit(self, X: sparse.csr_array) -> ALS:
         """Solve for the users and the items by turns; time grows with the likes and the square of ``factors``.
 
-        Raises
-        ------
-        ReclabError : a setting out of range.
+        Raises ReclabError: a setting out of range.
         """
         _refuse_settings(self, l2=self.l2, weight=self.weight)
         X = binary(X)
@@ -108,9 +106,7 @@ class BPR:
     def fit(self, X: sparse.csr_array) -> BPR:
         """Learn the vectors.
 
-        Raises
-        ------
-        ReclabError : a setting out of range, or no user with both a like and an item that is not liked.
+        Raises ReclabError: a setting out of range, or no user with both a like and an item that is not liked.
         """
         import torch
 
@@ -153,9 +149,7 @@ class BPR:
 
         A user without history has zeros only: such a list is all ties, so show popular items instead.
 
-        Raises
-        ------
-        SchemaError : other users or likes: no vector has been learned for them.
+        Raises SchemaError: other users or likes: no vector has been learned for them.
         """
         X = fitting(X, self, "items_", axis=0)
         if X.shape != self.X_.shape or (X != self.X_).nnz:
@@ -171,9 +165,7 @@ def unliked(X: sparse.csr_array, users: np.ndarray, rng: np.random.Generator) ->
     X : ``(n_users, n_items)``, its indices sorted within rows, as `reclab.tables.binary` returns it.
     users : ``(n,)`` rows of X; none of them may have an entry for every item.
 
-    Returns
-    -------
-    ``(n,)`` item indices.
+    Returns: ``(n,)`` item indices.
     """
     starts, n_items = X.indptr[:-1].astype(np.int64), X.shape[1]
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))

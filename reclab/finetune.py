@@ -52,11 +52,9 @@ def fit(
         ``validation_auc`` join the history. They must not be the test texts.
     training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
 
-    Raises
-    ------
-    ValueError : lengths differ, a text or label is missing, or there is only one class.
-    UnknownNameError : no such method.
-    ReclabError : the checkpoint is damaged or of another run.
+    Raises ValueError: lengths differ, a text or label is missing, or there is only one class.
+    Raises UnknownNameError: no such method.
+    Raises ReclabError: the checkpoint is damaged or of another run.
 
     Source: Devlin et al. (2019), arXiv 1810.04805.
     """

@@ -49,9 +49,7 @@ class FusedClassifier:
         each tower: 2, or 1, which makes the score a sum of products of one number of the user's and one of the item's,
         as in a factorisation machine: less to learn where such products are the truth.
 
-    Raises
-    ------
-    ValueError : an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of another kind.
+    Raises ValueError: an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of another kind.
     """
 
     hidden: int = 32
@@ -88,10 +86,8 @@ class FusedClassifier:
         labels : (n,) of 0 and 1.
         present : modality name -> (n,) bool; a modality not named is always present, but for rows -1 of a `Lookup`.
 
-        Raises
-        ------
-        ValueError : a modality's rows, type or values do not fit, names it; a label is not 0 or 1; or ``weights``,
-            ``user`` or ``layers`` do not fit.
+        Raises ValueError: a modality's rows, type or values do not fit, names it; a label is not 0 or 1; or
+            ``weights``, ``user`` or ``layers`` do not fit.
         """
         targets = torch.from_numpy(valid_labels(labels, len(labels), both=False)).float()
         parts = _checked(inputs, present, len(targets))
@@ -122,18 +118,14 @@ class FusedClassifier:
         the other kinds share its gate out over the modalities present. How much is lost is learned only with
         ``modality_dropout``.
 
-        Raises
-        ------
-        ValueError : as in `fit`; or the modalities or their widths are not those of `fit`; or there was no `fit`.
+        Raises ValueError: as in `fit`; or the modalities or their widths are not those of `fit`; or there was no `fit`.
         """
         return self._infer(inputs, present)[0].squeeze(1).sigmoid().numpy().astype(float)
 
     def gates(self, inputs: Inputs, present: Masks = None) -> dict[str, np.ndarray]:
         """How much each modality counts in each example: name -> (n,), summing to 1 over those present.
 
-        Raises
-        ------
-        ValueError : as in `predict`; or the kind has no gates.
+        Raises ValueError: as in `predict`; or the kind has no gates.
         """
         gates = self._infer(inputs, present)[1]
         if gates is None:

@@ -209,9 +209,7 @@ async def score(kernel: Kernel, task: Task, answers: Answers, *, whole: bool = F
 async def needs_whole(kernel: Kernel, task: Task) -> bool:
     """Whether an exercise runs only in its whole lesson, tried with the teacher's own answer.
 
-    Raises
-    ------
-    ReclabError : the teacher's answer does not earn its points either way.
+    Raises ReclabError: the teacher's answer does not earn its points either way.
     """
     own = Answers({name: cell.source for name, cell in task.master.solutions.items()})
     for whole in (False, True):

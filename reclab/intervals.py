@@ -33,10 +33,8 @@ def bootstrap_interval(values: np.ndarray, n: int = 1000, seed: int = 0, level: 
     seed : of the resampling.
     level : of the interval, between 0 and 1.
 
-    Raises
-    ------
-    SchemaError : fewer than two users have a value.
-    ReclabError : ``n`` or ``level`` out of range.
+    Raises SchemaError: fewer than two users have a value.
+    Raises ReclabError: ``n`` or ``level`` out of range.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -78,9 +76,7 @@ def bootstrap_table(values: np.ndarray, n: int = 1000, seed: int = 0, level: flo
 def t_interval(values, level: float = 0.95) -> Interval:
     """The mean of a few independent values, such as one a seed, with its interval by Student's t.
 
-    Raises
-    ------
-    ReclabError : fewer than two values, or one that is not finite.
+    Raises ReclabError: fewer than two values, or one that is not finite.
     """
     from scipy import stats
 
@@ -104,9 +100,7 @@ def interval_over(
         values, whose mean is taken.
     n, seed : resamples and their seed.
 
-    Raises
-    ------
-    SchemaError : fewer than two groups, or a row without one.
+    Raises SchemaError: fewer than two groups, or a row without one.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
     """
@@ -131,9 +125,7 @@ def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -
     a, b : ``(n_users,)`` values of two systems for the same users in the same order.
     n, seed, level : as `bootstrap_interval`.
 
-    Raises
-    ------
-    SchemaError : different lengths, or fewer than two users with both values.
+    Raises SchemaError: different lengths, or fewer than two users with both values.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
@@ -156,9 +148,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def group_codes(groups, n_rows: int) -> np.ndarray:
     """The number of each row's group, ``(n_rows,)``, counted from 0 in the order in which groups appear.
 
-    Raises
-    ------
-    SchemaError : not one group for each row, a row without one, or fewer than two groups.
+    Raises SchemaError: not one group for each row, a row without one, or fewer than two groups.
     """
     import pandas as pd
 
@@ -171,9 +161,7 @@ def group_codes(groups, n_rows: int) -> np.ndarray:
 def resamples(size: int, n: int, seed: int) -> Iterator[np.ndarray]:
     """Bootstrap draws of indices below size: n rows in all, in chunks ``(rows, size)`` of bounded memory.
 
-    Raises
-    ------
-    ReclabError : n is below 1.
+    Raises ReclabError: n is below 1.
     """
     if n < 1:
         raise ReclabError(f"n must be 1 resample or more, got {n}")
@@ -193,9 +181,7 @@ def draw_counts(draws: np.ndarray) -> np.ndarray:
 def percentile_interval(value: float, samples: np.ndarray, level: float = 0.95) -> Interval:
     """An estimate with the middle ``level`` of its resampled values; NaN samples are left out.
 
-    Raises
-    ------
-    ReclabError : level is not between 0 and 1.
+    Raises ReclabError: level is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ReclabError(f"level must lie between 0 and 1, got {level}")

@@ -91,11 +91,9 @@ def ask(
     chat : whether to wrap each prompt as a user's message in the model's chat template; else it is text to go on with.
     system : the message that goes before it in a chat.
 
-    Raises
-    ------
-    ValueError : an empty prompt, a prompt longer than the model reads, fewer than two answers, or answers that begin
-        with the same token.
-    ReclabError : the model has no chat template, or the store that comes with the notebooks is damaged.
+    Raises ValueError: an empty prompt, a prompt longer than the model reads, fewer than two answers, or answers that
+        begin with the same token.
+    Raises ReclabError: the model has no chat template, or the store that comes with the notebooks is damaged.
 
     Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685. Taught in: 11_llm_as_judge.
     """

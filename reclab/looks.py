@@ -53,9 +53,7 @@ class PictureNamer:
         pictures : ``(n, side, side, 3)`` uint8, with a side that is a multiple of 8.
         names : trait -> the name of its value in each picture, ``(n,)``; a table with a column a trait will do.
 
-        Raises
-        ------
-        ValueError : the pictures have another form, or a trait has not one name for each picture.
+        Raises ValueError: the pictures have another form, or a trait has not one name for each picture.
         """
         pixels = _pixels(pictures)
         wrong = {trait: len(given) for trait, given in names.items() if len(given) != len(pixels)}
@@ -83,9 +81,7 @@ class PictureNamer:
     def describe(self, pictures: np.ndarray) -> np.ndarray:
         """Probability of every value of every trait, the traits side by side: ``(n, n_values)``.
 
-        Raises
-        ------
-        ValueError : the pictures have another form than those of `fit`, or there was no `fit`.
+        Raises ValueError: the pictures have another form than those of `fit`, or there was no `fit`.
         """
         if not hasattr(self, "network_"):
             raise ValueError("call fit before describe")

@@ -36,9 +36,7 @@ class World:
     budget : (n_items,) most that an item pays in all; infinite where it has no budget.
     visits : visits in a batch. batches : batches in a day; a system learns after each.
 
-    Raises
-    ------
-    ReclabError : shapes that do not fit, chances outside [0, 1], or nothing to begin with.
+    Raises ReclabError: shapes that do not fit, chances outside [0, 1], or nothing to begin with.
     """
 
     chances: dict[int, np.ndarray]
@@ -96,14 +94,10 @@ def run(
     folder : where each finished day is kept. Days that are there already are learned from, not lived again.
     evaluate : called with the day at the end of each, once the system is re-trained.
 
-    Returns
-    -------
-    The log, one row a place: ``day, batch, visit`` (within the batch), ``user, item`` (indices), ``place`` (from 0),
-    ``clicked, reward``.
+    Returns: The log, one row a place: ``day, batch, visit`` (within the batch), ``user, item`` (indices), ``place``
+        (from 0), ``clicked, reward``.
 
-    Raises
-    ------
-    ReclabError : ``days`` is below 1, the folder holds another loop or a damaged day, or a list does not fit.
+    Raises ReclabError: ``days`` is below 1, the folder holds another loop or a damaged day, or a list does not fit.
     """
     if days < 1:
         raise ReclabError(f"days must be 1 or more, got {days}")
@@ -170,9 +164,7 @@ def _checked(items, offered: np.ndarray, shape: tuple[int, int], day: int) -> np
 def audit(world: World, log: pd.DataFrame) -> None:
     """Check the books of a loop: as many rows as pages have places, and every reward what the click was worth.
 
-    Raises
-    ------
-    ReclabError : they do not add up; names the day.
+    Raises ReclabError: they do not add up; names the day.
     """
     rows = log.groupby("day").size()
     expected = world.visits * world.batches * len(world.looks)

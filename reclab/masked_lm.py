@@ -74,13 +74,10 @@ def mask_tokens(
     share : of the ordinary tokens, above 0 and at most 1.
     generator : of the draws; None takes torch's own, which `reclab.training.train` seeds.
 
-    Returns
-    -------
-    Inputs and targets, both (n, length); a target is the token that was there, -100 where none is to be guessed.
+    Returns: Inputs and targets, both (n, length); a target is the token that was there, -100 where none is to be
+        guessed.
 
-    Raises
-    ------
-    ValueError : ``share`` is outside its range.
+    Raises ValueError: ``share`` is outside its range.
 
     Source: Devlin et al. (2019), appendix A.1.
     """
@@ -174,9 +171,7 @@ def pretrain(
 
     Returns the history of `reclab.training.train`, one row a step; ``loss`` in nats a hidden token.
 
-    Raises
-    ------
-    ValueError : there is no text, one is missing, or ``share`` is outside its range.
+    Raises ValueError: there is no text, one is missing, or ``share`` is outside its range.
     """
     tokens = text.tokenise(_checked(texts), tokenizer, profile.max_length)
     batches = text.epochs_of_batches([len(t) for t in tokens], profile.batch_size, epochs, profile.seed)

@@ -111,9 +111,7 @@ class Master:
 def read_masters(folder: Path, names: list[str] | None = None) -> list[Master]:
     """The masters of a folder, or those named.
 
-    Raises
-    ------
-    ReclabError : a notebook has a check without an answer; two cells share a name.
+    Raises ReclabError: a notebook has a check without an answer; two cells share a name.
     """
     found = [Master(path.stem, read_notebook(path)) for path in find_notebooks(names or [], folder)]
     for master in found:
@@ -129,9 +127,7 @@ def read_masters(folder: Path, names: list[str] | None = None) -> list[Master]:
 def release(masters: list[Master], folder: Path) -> list[Path]:
     """Write the student's series into a new or empty folder, cell for cell as nbgrader's release does.
 
-    Raises
-    ------
-    ReclabError : the folder is not empty, or a mark is opened and not closed.
+    Raises ReclabError: the folder is not empty, or a mark is opened and not closed.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -152,9 +148,7 @@ def command(args: argparse.Namespace) -> int:
 def student_copy(master: Master) -> nbformat.NotebookNode:
     """A master without its solutions and hidden tests.
 
-    Raises
-    ------
-    ReclabError : a mark is opened and not closed.
+    Raises ReclabError: a mark is opened and not closed.
     """
     node = copy.deepcopy(master.node)
     for number, cell in enumerate(node.cells, 1):
@@ -170,9 +164,7 @@ def student_copy(master: Master) -> nbformat.NotebookNode:
 def without(source: str, mark: str, stub: tuple[str, ...] = ()) -> str:
     """A cell's text without what stands between ``BEGIN mark`` and ``END mark``; a stub takes its place.
 
-    Raises
-    ------
-    ReclabError : a mark is opened and not closed, or opened twice.
+    Raises ReclabError: a mark is opened and not closed, or opened twice.
     """
     kept, inside = [], False
     for line in source.split("\n"):

@@ -44,14 +44,10 @@ def ndcg_at_k(lists: np.ndarray, relevant: sparse.csr_array) -> np.ndarray:
     lists : ``(n_users, k)`` item indices, -1 = no item.
     relevant : ``(n_users, n_items)`` sparse or dense, non-zero = relevant.
 
-    Returns
-    -------
-    ``(n_users,)`` values in 0..1, NaN for a user without a relevant item.
+    Returns: ``(n_users,)`` values in 0..1, NaN for a user without a relevant item.
 
-    Raises
-    ------
-    SchemaError : shapes that do not fit, an index outside the catalogue, an item twice in one list, or no
-        user with a relevant item.
+    Raises SchemaError: shapes that do not fit, an index outside the catalogue, an item twice in one list, or no user
+        with a relevant item.
 
     Source: Jarvelin and Kekalainen, ACM TOIS 2002, doi 10.1145/582415.582418.
     """

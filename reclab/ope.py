@@ -43,10 +43,8 @@ class Log:
     n_arms : how many arms could be shown.
     positions : (n,) whole numbers from 0, the place on the page; all 0 where left out.
 
-    Raises
-    ------
-    SchemaError : no rows, unequal lengths, an unknown arm, a propensity that is missing, 0 or above 1, a reward that is
-        not finite; names the row.
+    Raises SchemaError: no rows, unequal lengths, an unknown arm, a propensity that is missing, 0 or above 1, a reward
+        that is not finite; names the row.
     """
 
     arms: np.ndarray
@@ -93,9 +91,7 @@ def read_log(interactions: pd.DataFrame, arms: Sequence[str]) -> Log:
     interactions : one row an impression.
     arms : ids of all that could be shown, in the order in which policies number them.
 
-    Raises
-    ------
-    SchemaError : a column is missing, an item is not among ``arms``, or the rows are no log (see `Log`).
+    Raises SchemaError: a column is missing, an item is not among ``arms``, or the rows are no log (see `Log`).
     """
     import pandas as pd
 
@@ -123,10 +119,8 @@ class Case:
     def __init__(self, log: Log, policy: np.ndarray, model: np.ndarray | None = None):
         """Check the policy and the model against the log, and weigh its rows.
 
-        Raises
-        ------
-        SchemaError : shapes or positions do not fit; a probability lies outside [0, 1] or they do not sum to 1.
-        ReclabError : the log never shows what the policy plays, so that it says nothing about it.
+        Raises SchemaError: shapes or positions do not fit; a probability lies outside [0, 1] or they do not sum to 1.
+        Raises ReclabError: the log never shows what the policy plays, so that it says nothing about it.
         """
         self.log, self.policy = log, _fit("policy", policy, log)
         _check_probabilities(self.policy, log)
@@ -233,9 +227,7 @@ class Estimate:
     def normal(self, level: float = 0.95) -> Interval:
         """The value with its normal interval; a ratio is linearised.
 
-        Raises
-        ------
-        ReclabError : ``level`` is not between 0 and 1, or there is only one row.
+        Raises ReclabError: ``level`` is not between 0 and 1, or there is only one row.
         """
         if not 0 < level < 1 or len(self.gain) < 2:
             raise ReclabError(f"needs a level between 0 and 1 and 2 rows or more, got {level} and {len(self.gain)}")
@@ -255,9 +247,7 @@ def ips(case: Case) -> Estimate:
 def clipped_ips(case: Case, most: float = 10.0) -> Estimate:
     """IPS with weights cut to ``most``: less spread, and too low wherever a cut row earned something.
 
-    Raises
-    ------
-    ReclabError : ``most`` is not above 0.
+    Raises ReclabError: ``most`` is not above 0.
 
     Source: Ionides, Journal of Computational and Graphical Statistics 2008, doi 10.1198/106186008X320456.
     """
@@ -301,9 +291,7 @@ def sndr(case: Case) -> Estimate:
 def switch_dr(case: Case, tau: float = 10.0) -> Estimate:
     """Doubly robust, but in rows whose weight is above ``tau`` the model alone is believed.
 
-    Raises
-    ------
-    ReclabError : ``tau`` is below 0.
+    Raises ReclabError: ``tau`` is below 0.
 
     Source: Wang, Agarwal and Dudik, ICML 2017, arXiv 1612.01205.
     """
@@ -315,9 +303,7 @@ def switch_dr(case: Case, tau: float = 10.0) -> Estimate:
 def dros(case: Case, shrinkage: float = 100.0) -> Estimate:
     """Doubly robust with weights shrunk to ``shrinkage * w / (w**2 + shrinkage)``: at 0 it is DM, towards infinity DR.
 
-    Raises
-    ------
-    ReclabError : ``shrinkage`` is below 0 or not finite.
+    Raises ReclabError: ``shrinkage`` is below 0 or not finite.
 
     Source: Su et al., ICML 2020, arXiv 1907.09623.
     """
@@ -331,9 +317,8 @@ def dros(case: Case, shrinkage: float = 100.0) -> Estimate:
 def replay(case: Case) -> Estimate:
     """Mean reward of the rows in which a policy without chance would have shown the same arm.
 
-    Raises
-    ------
-    ReclabError : the policy draws, or the log did not show all arms alike: the rows that match would not be typical.
+    Raises ReclabError: the policy draws, or the log did not show all arms alike: the rows that match would not be
+        typical.
 
     Source: Li et al., WSDM 2011, arXiv 1003.5956.
     """
@@ -349,9 +334,7 @@ def replay(case: Case) -> Estimate:
 def estimate_all(case: Case, *, most: float = 10.0, tau: float = 10.0, shrinkage: float = 100.0) -> dict[str, Estimate]:
     """Every estimator but replay, by name; those that need a reward model only where there is one.
 
-    Raises
-    ------
-    ReclabError : see `clipped_ips`, `switch_dr` and `dros`.
+    Raises ReclabError: see `clipped_ips`, `switch_dr` and `dros`.
     """
     found = {"IPS": ips(case), "clipped IPS": clipped_ips(case, most), "SNIPS": snips(case)}
     if case.model is None:
@@ -368,10 +351,8 @@ def bootstrap(estimates: dict[str, Estimate], n: int = 1000, seed: int = 0, leve
     estimates : by name, all of one log.
     n, seed, level : as `intervals.bootstrap_interval`.
 
-    Raises
-    ------
-    SchemaError : no estimates, or of different numbers of rows.
-    ReclabError : ``n`` or ``level`` out of range.
+    Raises SchemaError: no estimates, or of different numbers of rows.
+    Raises ReclabError: ``n`` or ``level`` out of range.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -394,9 +375,7 @@ def bootstrap(estimates: dict[str, Estimate], n: int = 1000, seed: int = 0, leve
 def clopper_pearson(clicks: int, shown: int, level: float = 0.95) -> Interval:
     """A click rate with its exact interval, which covers at least ``level`` of the time, also for very few clicks.
 
-    Raises
-    ------
-    ReclabError : more clicks than shown, nothing shown, or ``level`` not between 0 and 1.
+    Raises ReclabError: more clicks than shown, nothing shown, or ``level`` not between 0 and 1.
 
     Source: Clopper and Pearson, Biometrika 1934, doi 10.1093/biomet/26.4.404.
     """
@@ -409,9 +388,7 @@ def clopper_pearson(clicks: int, shown: int, level: float = 0.95) -> Interval:
 def effective_sample_size(weights: np.ndarray) -> float:
     """How many equally weighted rows would say as much: ``sum(w)**2 / sum(w**2)``.
 
-    Raises
-    ------
-    ReclabError : a weight is below 0 or not finite, or all are 0.
+    Raises ReclabError: a weight is below 0 or not finite, or all are 0.
 
     Source: Kish, Survey Sampling, 1965, section 11.7.
     """

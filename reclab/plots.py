@@ -59,9 +59,7 @@ def show(fig, alt: str) -> Picture:
     fig : a matplotlib figure.
     alt : one or two sentences that tell a reader who cannot see it what the figure shows.
 
-    Raises
-    ------
-    ValueError : the alt text is missing or too short to say anything.
+    Raises ValueError: the alt text is missing or too short to say anything.
     """
     if len(alt.split()) < 5:
         raise ValueError(f"alt must say in a sentence what the figure shows, got {alt!r}")

@@ -132,10 +132,8 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     name : a key of `PROFILES`.
     seed : overrides ``RECLAB_SEED`` (an integer from 0 to 4294967295), whose default is 0.
 
-    Raises
-    ------
-    UnknownNameError : no such profile.
-    ReclabError : ``RECLAB_SEED`` is no whole number from 0 to 4294967295, or ``RECLAB_PRECISION`` is unknown.
+    Raises UnknownNameError: no such profile.
+    Raises ReclabError: ``RECLAB_SEED`` is no whole number from 0 to 4294967295, or ``RECLAB_PRECISION`` is unknown.
     """
     name = name or os.environ.get("RECLAB_PROFILE") or ("gpu" if _colab_with_cuda() else "laptop")
     if name not in PROFILES:

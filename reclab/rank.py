@@ -64,9 +64,7 @@ class EASE:
     def fit(self, X: sparse.csr_array) -> EASE:
         """Solve for the weights: time grows with n_items cubed, memory is one matrix of n_items squared.
 
-        Raises
-        ------
-        ReclabError : l2 is not above 0, or too small for these items.
+        Raises ReclabError: l2 is not above 0, or too small for these items.
         """
         if not self.l2 > 0:
             raise ReclabError(f"l2 must be above 0, got {self.l2}")
@@ -109,9 +107,7 @@ class ItemKNN:
     def fit(self, X: sparse.csr_array) -> ItemKNN:
         """Find the neighbours of each item; a block of items at a time, so memory stays bounded.
 
-        Raises
-        ------
-        ReclabError : k is not in 1..n_items - 1, or shrink is negative.
+        Raises ReclabError: k is not in 1..n_items - 1, or shrink is negative.
         """
         X = binary(X)
         n_items = X.shape[1]
@@ -168,9 +164,7 @@ class UserKNN:
     def fit(self, X: sparse.csr_array) -> UserKNN:
         """Keep the users; all the work is done by ``score``.
 
-        Raises
-        ------
-        ReclabError : k is not in 1..n_users.
+        Raises ReclabError: k is not in 1..n_users.
         """
         if not 1 <= self.k <= X.shape[0]:
             raise ReclabError(f"k must be in 1..{X.shape[0]} for {X.shape[0]} users, got {self.k}")

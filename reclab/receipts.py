@@ -200,10 +200,8 @@ def read_receipt(path: Path) -> dict:
     ----------
     path : the file, or the folder of a run, which holds ``receipt.json``.
 
-    Raises
-    ------
-    NoReceiptError : the file is whole JSON and holds something else.
-    ReclabError : the file cannot be read, is cut short, was changed, or is of another version of the format.
+    Raises NoReceiptError: the file is whole JSON and holds something else.
+    Raises ReclabError: the file cannot be read, is cut short, was changed, or is of another version of the format.
     """
     path = path / "receipt.json" if path.is_dir() else path
     try:
@@ -276,9 +274,7 @@ def published(notebook: str, profile: str | None = None) -> dict:
     ----------
     notebook : its number. profile : its name; None: the profile of this process.
 
-    Raises
-    ------
-    ReclabError : no run of it is stored for this profile, or the stored receipt is damaged.
+    Raises ReclabError: no run of it is stored for this profile, or the stored receipt is damaged.
     """
     profile = profile or get_profile().name
     stored = results.expected_folder() / profile / "receipts" / f"{notebook}.json"
@@ -295,14 +291,10 @@ def verify(mine: dict, published: Callable[[str, str], dict] = published) -> tup
     mine : as `read_receipt` gives it.
     published : gives what is published of a notebook, by its number and profile.
 
-    Returns
-    -------
-    A line for each fault, none where all published results of those notebooks are there, within their bands and their
-    own intervals; and what is published of each notebook, by its number.
+    Returns: A line for each fault, none where all published results of those notebooks are there, within their bands
+        and their own intervals; and what is published of each notebook, by its number.
 
-    Raises
-    ------
-    ReclabError : nothing is published for the receipt's profile, or what is published is damaged.
+    Raises ReclabError: nothing is published for the receipt's profile, or what is published is damaged.
     """
     profiles = sorted({path.parts[-3] for path in results.expected_folder().glob("*/receipts/[0-9][0-9].json")})
     if mine["profile"] not in profiles:
@@ -397,9 +389,7 @@ def command(args: argparse.Namespace) -> int:
     ----------
     args : ``receipt``, a receipt, the folder of a run, or a folder of receipts; ``other``, a receipt or None.
 
-    Raises
-    ------
-    ReclabError : as `read_receipt` and `verify`, or the folder holds no receipt.
+    Raises ReclabError: as `read_receipt` and `verify`, or the folder holds no receipt.
     """
     if args.receipt.is_dir() and _handed_in(args.receipt)[0] != [args.receipt / "receipt.json"]:
         if args.other:

@@ -95,9 +95,7 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
         is a number, or an estimate with its interval ``(value, low, high)``; only the value is held to its band.
     level : of the intervals.
 
-    Raises
-    ------
-    ReclabError : no row, a row of another form, or a key that does not start with a notebook's number.
+    Raises ReclabError: no row, a row of another form, or a key that does not start with a notebook's number.
     """
     from IPython.display import display
 
@@ -127,9 +125,7 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
 def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
     """Print a number by its key, with its own interval where it has one, and note it in the ledger, as `show` does.
 
-    Raises
-    ------
-    ReclabError : as `show`.
+    Raises ReclabError: as `show`.
     """
     print(_note(key, value, possible=possible))
 
@@ -191,9 +187,7 @@ def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
 def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
     """The measured bands of a notebook, by key; empty where none were calibrated for this profile.
 
-    Raises
-    ------
-    ReclabError : the file of bands cannot be read as TOML.
+    Raises ReclabError: the file of bands cannot be read as TOML.
     """
     path = expected_folder() / (profile or get_profile().name) / f"{notebook}.toml"
     if not path.is_file():
@@ -223,9 +217,7 @@ def ledger_folder() -> Path:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name and rename it, so that no reader ever sees half of it.
 
-    Raises
-    ------
-    ReclabError : the folder is read-only or the disk is full; nothing is left behind.
+    Raises ReclabError: the folder is read-only or the disk is full; nothing is left behind.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -308,9 +300,7 @@ def table(name: str) -> StoredTable:
     ----------
     name : such as ``02_methods``.
 
-    Raises
-    ------
-    ReclabError : there is no such table, or its file is not the one that its receipt describes; says which
+    Raises ReclabError: there is no such table, or its file is not the one that its receipt describes; says which
         command makes it.
     """
     import pandas as pd
@@ -334,9 +324,7 @@ def table(name: str) -> StoredTable:
 def table_files(name: str) -> tuple[Path, Path]:
     """The csv of a stored table, and its receipt.
 
-    Raises
-    ------
-    ReclabError : the name has another form than ``02_methods``.
+    Raises ReclabError: the name has another form than ``02_methods``.
     """
     if not re.fullmatch(r"\d\d_\w+", name):
         raise ReclabError(f"a stored table's name looks like '02_methods', got {name!r}")

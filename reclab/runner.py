@@ -97,10 +97,8 @@ def run_notebook(path: Path, *, env: dict[str, str], timeout: float = TIMEOUT, n
     timeout : seconds that one cell may take.
     node : run this instead of what the file holds.
 
-    Raises
-    ------
-    Interrupted : Ctrl-C; no kernel is left behind.
-    ReclabError : the file is no notebook.
+    Raises Interrupted: Ctrl-C; no kernel is left behind.
+    Raises ReclabError: the file is no notebook.
     """
     path = Path(path).resolve()
     run = Run(path.stem[:2], path.stem, node if node is not None else read_notebook(path))

@@ -72,9 +72,7 @@ def construct(part: str | Path, folder: str | Path) -> dict[str, int]:
     Interactions of one moment are put in an order by a hash of user and item: a draw would hang on how the rows were
     shared out.
 
-    Returns
-    -------
-    ``rows``, ``users`` and ``held_out`` of the part.
+    Returns: ``rows``, ``users`` and ``held_out`` of the part.
     """
     log = pd.read_parquet(part)
     order = pd.util.hash_pandas_object(log[["user_id", "item_id"]].astype(str), index=False)
@@ -107,9 +105,7 @@ def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10
     ----------
     part : from `construct`. vectors : folder that `encode` wrote.
 
-    Returns
-    -------
-    ``users`` with a list, and ``hits``: those whose held-out item is on it.
+    Returns: ``users`` with a list, and ``hits``: those whose held-out item is on it.
     """
     from .topk import top_k_products
 
@@ -145,9 +141,7 @@ def latencies(
     ----------
     clock : `time.process_time` shows what a core of one's own would, where other programs are at work.
 
-    Raises
-    ------
-    ValueError : fewer requests than clients.
+    Raises ValueError: fewer requests than clients.
     """
     if not 1 <= clients <= len(requests):
         raise ValueError(f"clients must be in 1..{len(requests)}, the number of requests, got {clients}")

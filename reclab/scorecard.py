@@ -53,11 +53,9 @@ def scorecard(
         gets no interval and no verdict, or ``(n_users,)`` values.
     n_bootstrap, seed, level : as `reclab.metrics.bootstrap_interval`.
 
-    Raises
-    ------
-    ReclabError : no systems, or k below 1.
-    UnknownNameError : the baseline, or a system of ``measured``, is none of the systems.
-    SchemaError : a table or an array that does not fit; names the system.
+    Raises ReclabError: no systems, or k below 1.
+    Raises UnknownNameError: the baseline, or a system of ``measured``, is none of the systems.
+    Raises SchemaError: a table or an array that does not fit; names the system.
     """
     if not systems or k < 1:
         raise ReclabError(f"a scorecard needs a system and k of 1 or more, got {len(systems)} and k = {k}")

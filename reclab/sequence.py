@@ -62,9 +62,7 @@ class SASRec:
     def fit(self, sequences: Sequence[Sequence[int]]) -> SASRec:
         """Learn from the items of each user, earliest first; sequences longer than ``length`` are cut into windows.
 
-        Raises
-        ------
-        SchemaError : an item outside the catalogue, or no sequence has any item.
+        Raises SchemaError: an item outside the catalogue, or no sequence has any item.
         """
         windows = [window for items in self._checked(sequences) for window in self._windows(items)]
         if not windows:
@@ -87,9 +85,7 @@ class SASRec:
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Scores ``(n_users, n_items)`` of what comes next; a user's own items are scored too, as they may come again.
 
-        Raises
-        ------
-        ReclabError : not fitted yet. SchemaError : an item outside the catalogue.
+        Raises ReclabError: not fitted yet. SchemaError : an item outside the catalogue.
         """
         if not hasattr(self, "network"):
             raise ReclabError("SASRec is not fitted yet; call SASRec(...).fit(sequences) first")

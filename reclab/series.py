@@ -11,9 +11,7 @@ from .errors import ReclabError, UnknownNameError
 def notebooks_folder() -> Path:
     """The series: ``notebooks`` of the current folder, else of the checkout that this package lies in.
 
-    Raises
-    ------
-    ReclabError : neither holds a notebook.
+    Raises ReclabError: neither holds a notebook.
     """
     for folder in (Path.cwd() / "notebooks", Path(__file__).parent.parent / "notebooks"):
         if any(folder.glob("[0-9][0-9]_*.ipynb")):
@@ -29,9 +27,7 @@ def find_notebooks(names: list[str], folder: Path) -> list[Path]:
     names : ``2``, ``02``, ``02_bert_finetuning`` or ``02_bert_finetuning.ipynb``.
     folder : holds ``NN_name.ipynb``.
 
-    Raises
-    ------
-    UnknownNameError : no such notebook.
+    Raises UnknownNameError: no such notebook.
     """
     paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     by_name = paths | {stem[:2]: path for stem, path in paths.items()}
@@ -48,9 +44,7 @@ def find_notebooks(names: list[str], folder: Path) -> list[Path]:
 def read_notebook(path: Path):
     """Read a notebook as nbformat 4, without its outputs.
 
-    Raises
-    ------
-    ReclabError : the file cannot be read, or is no notebook.
+    Raises ReclabError: the file cannot be read, or is no notebook.
     """
     import nbformat
 

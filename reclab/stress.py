@@ -37,9 +37,7 @@ def typos(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
     ----------
     rate : chance of a letter, 0 to 1. Digits, spaces and punctuation stay.
 
-    Raises
-    ------
-    ReclabError : the rate is out of range. ValueError : a text is missing, names its row.
+    Raises ReclabError: the rate is out of range. ValueError : a text is missing, names its row.
     """
     return [_mistyped(text, rate, rng) for text, rng in _drawn(texts, rate, seed)]
 
@@ -65,9 +63,8 @@ def swap_words(texts: Sequence[str], pairs: Mapping[str, str]) -> list[str]:
     ----------
     pairs : word -> the word for it, and back; in small letters.
 
-    Raises
-    ------
-    ReclabError : no pair, or a word that stands in two of them, so that the way back is lost. ValueError : as `typos`.
+    Raises ReclabError: no pair, or a word that stands in two of them, so that the way back is lost. ValueError : as
+        `typos`.
 
     Source: Garg et al., AIES 2019, arXiv 1809.10610.
     """
@@ -92,9 +89,7 @@ def find_personal(text: str) -> list[tuple[str, str]]:
 def mask_personal(texts: Sequence[str]) -> list[str]:
     """Texts in which what `find_personal` finds is replaced by its kind in brackets, such as ``[EMAIL]``.
 
-    Raises
-    ------
-    ValueError : a text is missing, names its row.
+    Raises ValueError: a text is missing, names its row.
     """
     masked = []
     for text in _checked(texts):
@@ -117,13 +112,9 @@ def fake_profiles(
     spread : each account's other likes are drawn from that many of the most popular items.
     likes : how many, from 1 to ``spread``; as many as ``spread`` makes clones of one another.
 
-    Returns
-    -------
-    ``(n, n_items)``.
+    Returns: ``(n, n_items)``.
 
-    Raises
-    ------
-    ReclabError : an argument is out of range.
+    Raises ReclabError: an argument is out of range.
 
     Source: Mobasher et al., ACM TOIT 2007, doi 10.1145/1278366.1278372, the bandwagon attack.
     """
@@ -151,13 +142,9 @@ def groups_of(values: Iterable, known: Sequence[str] | None = None, least: int =
     known : the groups that may occur; None: any.
     least : members that a group needs, since a mean over one person is that person; ``not given`` may be smaller.
 
-    Returns
-    -------
-    ``(n,)`` of text.
+    Returns: ``(n,)`` of text.
 
-    Raises
-    ------
-    UnknownNameError : a group that is not known. SchemaError : nobody has a group, or a group is too small.
+    Raises UnknownNameError: a group that is not known. SchemaError : nobody has a group, or a group is too small.
     """
     named = pd.Series(list(values), dtype=object)
     found = named.where(named.notna(), NOT_GIVEN).astype(str)
@@ -184,9 +171,7 @@ def exposure_gap(lists: np.ndarray, favoured: np.ndarray, share: np.ndarray | fl
     lists : ``(n_lists, k)`` item indices, -1 = no item.
     favoured : ``(n_items,)`` bool, the items of the group. share : what is theirs, one number or ``(n_lists,)``.
 
-    Returns
-    -------
-    ``(n_lists,)``, NaN for an empty list.
+    Returns: ``(n_lists,)``, NaN for an empty list.
 
     Source: Singh and Joachims, KDD 2018, doi 10.1145/3219819.3220088.
     """

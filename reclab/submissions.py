@@ -57,9 +57,7 @@ def find_submissions(folder: Path) -> list[Submission]:
 
     A student's folder may hold folders (as nbgrader's ``submitted/ann/week1`` does).
 
-    Raises
-    ------
-    ReclabError : there is no such folder, or nothing in it.
+    Raises ReclabError: there is no such folder, or nothing in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,9 +83,7 @@ def _skipped(path: Path, top: Path) -> bool:
 def read_cells(path: Path) -> list[dict]:
     """The cells of a notebook in whatever state: each with ``cell_type``, ``source``, ``id`` and its ``grade_id``.
 
-    Raises
-    ------
-    ReclabError : the file is no JSON, or holds no cells.
+    Raises ReclabError: the file is no JSON, or holds no cells.
     """
     try:
         raw = json.loads(_bytes(path).decode("utf-8-sig"))

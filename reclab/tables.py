@@ -23,9 +23,7 @@ def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
 
     Capitals and RecBole's types (``user_id:token``) do not matter. A column with our name is kept before any other.
 
-    Raises
-    ------
-    SchemaError : two columns stand for the same thing.
+    Raises SchemaError: two columns stand for the same thing.
     """
     ours = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
     plain = {column: str(column).split(":")[0].strip().lower() for column in table.columns}
@@ -47,13 +45,9 @@ def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_a
     users, items : ids in the order of the rows and of the columns, every id once. Where these are text and
         the table's ids are numbers, they are compared as text.
 
-    Returns
-    -------
-    ``(n_users, n_items)`` float64.
+    Returns: ``(n_users, n_items)`` float64.
 
-    Raises
-    ------
-    SchemaError : a missing column, an id that occurs twice in users or items, or an id that is in neither.
+    Raises SchemaError: a missing column, an id that occurs twice in users or items, or an id that is in neither.
     """
     rows = _positions(interactions, "user_id", users)
     columns = _positions(interactions, "item_id", items)
@@ -66,9 +60,7 @@ def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_a
 def binary(X) -> sparse.csr_array:
     """X with 1 for every entry other than 0; never the caller's own matrix.
 
-    Raises
-    ------
-    SchemaError : X holds NaN.
+    Raises SchemaError: X holds NaN.
     """
     X = sparse.csr_array(X, dtype=float, copy=True)
     if (X.data != X.data).any():
@@ -88,9 +80,7 @@ def fitting(X, model: object, attribute: str, axis: int = -1) -> sparse.csr_arra
     attribute : what ``fit`` sets on it, an array or a matrix.
     axis : which of its axes is that of the items.
 
-    Raises
-    ------
-    ReclabError : the model is not fitted. SchemaError : X has other items, or holds NaN.
+    Raises ReclabError: the model is not fitted. SchemaError : X has other items, or holds NaN.
     """
     name = type(model).__name__
     if not hasattr(model, attribute):
@@ -111,15 +101,11 @@ def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
     users, items : ids in the order of the rows and of the columns, as for `interaction_matrix`.
     k : length of the lists; what stands further down is left out.
 
-    Returns
-    -------
-    ``(n_users, k)`` item indices, -1 where the table has no item (for a user it lacks: everywhere).
+    Returns: ``(n_users, k)`` item indices, -1 where the table has no item (for a user it lacks: everywhere).
 
-    Raises
-    ------
-    ReclabError : k is below 1.
-    SchemaError : a missing column, an unknown id, a rank or score that is no finite number, a rank below 0, or the
-        same item or the same rank twice for one user.
+    Raises ReclabError: k is below 1.
+    Raises SchemaError: a missing column, an unknown id, a rank or score that is no finite number, a rank below 0, or
+        the same item or the same rank twice for one user.
     """
     if k < 1:
         raise ReclabError(f"k must be 1 or more, got {k}")

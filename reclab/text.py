@@ -54,10 +54,8 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
     ----------
     max_length : tokens kept of each text, the two special ones included; at least 3.
 
-    Raises
-    ------
-    ValueError : a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3. An
-        empty text is allowed: it has special tokens only.
+    Raises ValueError: a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3.
+        An empty text is allowed: it has special tokens only.
     """
     check_texts(texts)
     if max_length < 3:  # the tokenizer takes 0 and 1 to mean no limit
@@ -71,9 +69,7 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
 def check_texts(texts: Sequence[str]) -> None:
     """Refuse what is not a list of texts; an empty list, and empty texts, are left to the caller.
 
-    Raises
-    ------
-    ValueError : ``texts`` is one str, or one of them is missing or not a str, names its row.
+    Raises ValueError: ``texts`` is one str, or one of them is missing or not a str, names its row.
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of texts, got one str; write [text]")
@@ -93,13 +89,9 @@ def length_groups(
     seed : draws the order of equal lengths and of the batches; None keeps batches from short to long.
     round_to : lengths count as equal up to the next multiple of this.
 
-    Returns
-    -------
-    Arrays of row numbers; every row stands in exactly one.
+    Returns: Arrays of row numbers; every row stands in exactly one.
 
-    Raises
-    ------
-    ValueError : ``batch_size`` is below 1.
+    Raises ValueError: ``batch_size`` is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -168,9 +160,7 @@ def encode(
     The result is kept in the derived cache under a hash of the model and of the texts themselves, so that any change
     to either computes it anew. A damaged file of that cache is computed anew too, with a warning.
 
-    Raises
-    ------
-    ValueError : a text is missing; names its row.
+    Raises ValueError: a text is missing; names its row.
 
     Source: Reimers and Gurevych, Sentence-BERT (2019), arXiv 1908.10084.
     """

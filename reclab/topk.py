@@ -27,14 +27,10 @@ def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -
     k : length of the lists, in 1..n_items.
     exclude : ``(n_users, n_items)``, non-zero = not to be recommended (the items a user has seen).
 
-    Returns
-    -------
-    ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
+    Returns: ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
 
-    Raises
-    ------
-    ReclabError : k out of range.
-    SchemaError : NaN among the scores, or shapes that do not fit.
+    Raises ReclabError: k out of range.
+    Raises SchemaError: NaN among the scores, or shapes that do not fit.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 2:
@@ -60,14 +56,10 @@ def top_k_products(users: np.ndarray, items: np.ndarray, k: int, exclude: sparse
     users, items : ``(n_users, n_factors)`` and ``(n_items, n_factors)``; float32 where both are, else float64.
     k, exclude : as `top_k`.
 
-    Returns
-    -------
-    ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
+    Returns: ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
 
-    Raises
-    ------
-    ReclabError : k out of range.
-    SchemaError : vectors that are not finite, whose products overflow, or whose shapes do not fit.
+    Raises ReclabError: k out of range.
+    Raises SchemaError: vectors that are not finite, whose products overflow, or whose shapes do not fit.
     """
     import torch
 

@@ -57,14 +57,10 @@ def train(
     after_step : called with the number of steps done, before gradients are cleared; what it returns joins the history.
     trackers : trackers of `accelerate.tracking`, such as ``TensorBoardTracker``; each gets the history row by row.
 
-    Returns
-    -------
-    One row a step: ``loss`` (mean over the batch), ``learning_rate``, ``seconds`` since the start, and what
-    ``after_step`` gave.
+    Returns: One row a step: ``loss`` (mean over the batch), ``learning_rate``, ``seconds`` since the start, and what
+        ``after_step`` gave.
 
-    Raises
-    ------
-    ReclabError : no checkpoint can be read or it is of another run; or the parts cannot be shared out evenly.
+    Raises ReclabError: no checkpoint can be read or it is of another run; or the parts cannot be shared out evenly.
 
     Source: Micikevicius et al., Mixed Precision Training (2018), arXiv 1710.03740.
     """
@@ -158,9 +154,7 @@ def save(path: str | Path, run: str, state: dict, history: list[dict]) -> None:
 def restore(path: str | Path | None, run: str, state: dict) -> list[dict]:
     """Load the newest whole checkpoint into ``state`` and return its history; an empty one where there is none.
 
-    Raises
-    ------
-    ReclabError : every file is damaged, or the checkpoint is of another run.
+    Raises ReclabError: every file is damaged, or the checkpoint is of another run.
     """
     files = [] if path is None else [file for file in (Path(path), Path(f"{path}.previous")) if file.is_file()]
     kept, damaged = None, None

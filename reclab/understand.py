@@ -31,9 +31,7 @@ def coherence(words: Sequence[int], present: np.ndarray) -> float:
     words : at least two columns of ``present``.
     present : ``(n_texts, n_words)``, true where a text has a word; texts that the topics were not found in.
 
-    Raises
-    ------
-    SchemaError : fewer than two words.
+    Raises SchemaError: fewer than two words.
 
     Source: Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, GSCL 2009.
     """
@@ -114,9 +112,7 @@ def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attributi
     ----------
     steps : points on that line; more make the gap smaller, and cost one forward and one backward pass each.
 
-    Raises
-    ------
-    ValueError : the text is missing, or has no word in it; ``steps`` is below 1.
+    Raises ValueError: the text is missing, or has no word in it; ``steps`` is below 1.
 
     Source: Sundararajan, Taly and Yan (2017), arXiv 1703.01365, equation 3; Captum's LayerIntegratedGradients.
     """

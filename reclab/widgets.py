@@ -85,9 +85,7 @@ def fusion_explorer(
     weights : modality -> the weight to start with, from 0 to 3.
     truth : what the numbers are, such as ``share of users who liked it``.
 
-    Raises
-    ------
-    ValueError : a weight is not in 0..3.
+    Raises ValueError: a weight is not in 0..3.
     """
     for name, weight in weights.items():
         if not 0 <= weight <= 3:

@@ -25,10 +25,8 @@ _EVEN = 0.03  # penalty on long vectors of tastes
 def shop_world(seed: int, n_users: int = 400, n_items: int = 300) -> tuple[World, np.ndarray, np.ndarray]:
     """The generated shop; on the turn every liking moves on to the next value.
 
-    Returns
-    -------
-    The world; what is known of the users, their age group, (n_users, 4); and of the items, their material, style,
-    category, brand and price, (n_items, 27). Pictures and shelves, which move clicks too, are not known.
+    Returns: The world; what is known of the users, their age group, (n_users, 4); and of the items, their material,
+        style, category, brand and price, (n_items, 27). Pictures and shelves, which move clicks too, are not known.
     """
     rules = Rules.draw(Settings(seed, n_users, n_items, 28, {}, 0.0, 0.0, 0.0, 0.0, 1.0))
     who, what = np.arange(n_users), np.tile(np.arange(n_items), (n_users, 1))
@@ -78,9 +76,7 @@ def fit_likes(movies: data.Dataset, rows: np.ndarray, *, width: int = 8, seed: i
     ----------
     rows : of ``movies.interactions`` that are learned from. width : numbers in a taste.
 
-    Returns
-    -------
-    (n_users, n_films) float32.
+    Returns: (n_users, n_films) float32.
     """
     import torch
 
@@ -101,10 +97,9 @@ def fit_likes(movies: data.Dataset, rows: np.ndarray, *, width: int = 8, seed: i
 def film_facts(movies: data.Dataset, least: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a learner knows of films and their users.
 
-    Returns
-    -------
-    The rows of the films with at least ``least`` ratings and a year, (n_films,); the users' gender and age group,
-    (n_users, 4); the films' genres, decade and ten directions of their texts, (n_films, q). Each has a constant first.
+    Returns: The rows of the films with at least ``least`` ratings and a year, (n_films,); the users' gender and age
+        group, (n_users, 4); the films' genres, decade and ten directions of their texts, (n_films, q). Each has a
+        constant first.
     """
     from .text import encode
 
