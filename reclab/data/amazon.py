@@ -57,9 +57,7 @@ def reviews(source: str | Path, *, positive_from: float = 4, bad: Counter | None
     positive_from : the lowest rating that counts as positive.
     bad : counts what is left out, by its kind; without it the first bad line stops the reading.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `files.opened`; a line is no review; names the line and the field.
+    Raises AssetError, SchemaError: as in `files.opened`; a line is no review; names the line and the field.
     """
     name, editions = Path(source).name, []
 
@@ -148,9 +146,7 @@ def items(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.Data
     ``main_category``, ``brand`` (2023: store), ``categories`` and ``rank`` (lists of str), ``average_rating``,
     ``rating_number`` (2023), ``n_images``, and ``details`` (dict of str).
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `reviews`.
+    Raises AssetError, SchemaError: as in `reviews`.
     """
     name = Path(source).name
     for table in json_tables(source, lambda rows: pd.DataFrame(list(map(_item, rows))), bad):

@@ -37,10 +37,8 @@ def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
     ``interactions`` has ``position`` (1 to 3), ``propensity`` (in (0, 1]), ``timestamp``; ``items`` has the four item
     features; ``users`` the four hashed user features.
 
-    Raises
-    ------
-    UnknownNameError : no such campaign or policy.
-    AssetError : the files are neither cached nor can they be fetched.
+    Raises UnknownNameError: no such campaign or policy.
+    Raises AssetError: the files are neither cached nor can they be fetched.
 
     Source: Saito et al. (2020), arXiv 2008.07146.
     """
@@ -87,10 +85,8 @@ def open_bandit_log(
     ----------
     bad : counts what is left out, by its kind; without it the first bad row stops the reading.
 
-    Raises
-    ------
-    UnknownNameError : no such campaign or policy.
-    AssetError, SchemaError : as in `files.opened`; a value is none of those above; names the row and the column.
+    Raises UnknownNameError: no such campaign or policy.
+    Raises AssetError, SchemaError: as in `files.opened`; a value is none of those above; names the row and the column.
 
     Source: Saito et al. (2020), arXiv 2008.07146.
     """
@@ -143,9 +139,7 @@ def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:
 
     Their means ``alpha / (alpha + beta)`` are click rates at a realistic scale: a simulator with a known truth.
 
-    Raises
-    ------
-    UnknownNameError : no such campaign.
+    Raises UnknownNameError: no such campaign.
 
     Source: prior of the BTS policy of Saito et al. (2020), arXiv 2008.07146; Apache-2.0.
     """

@@ -58,10 +58,8 @@ def to_parquet(tables: Iterable[pd.DataFrame], folder: str | Path, *, parts: int
     folder : made anew, and complete or not there at all.
     parts : how many files; 1 to 999.
 
-    Raises
-    ------
-    ReclabError : the folder holds something, or cannot be written.
-    SchemaError : a column is missing, a table has other columns than the first, or there is no table.
+    Raises ReclabError: the folder holds something, or cannot be written.
+    Raises SchemaError: a column is missing, a table has other columns than the first, or there is no table.
     """
     folder = Path(folder)
     if not 1 <= parts <= 999:
@@ -147,9 +145,7 @@ def gather(tables: Iterable[pd.DataFrame], card: Card, items: Iterable[pd.DataFr
     tables : interactions, as `to_parquet` gives or takes them.
     items : tables with ``item_id`` and ``text``; of a repeated item the first stays.
 
-    Raises
-    ------
-    SchemaError : there is no table, or what `Dataset` refuses.
+    Raises SchemaError: there is no table, or what `Dataset` refuses.
     """
     pieces = list(tables)
     if not pieces:

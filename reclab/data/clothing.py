@@ -38,9 +38,7 @@ def clothing() -> Dataset:
     ``interactions`` has ``text`` (the review), ``title``, ``rating`` (1 to 5), ``helpful_votes``; ``items`` has
     ``division, department, class`` and ``text`` made of them; ``users`` has ``age`` (years), one row a review.
 
-    Raises
-    ------
-    AssetError : the file is neither cached nor can it be fetched.
+    Raises AssetError: the file is neither cached nor can it be fetched.
     """
     raw = pd.read_parquet(assets.fetch("clothing-reviews")["reviews.parquet"]).rename(columns=COLUMNS)
     reviews = raw.dropna(subset="text").drop_duplicates("text", ignore_index=True)

@@ -75,9 +75,7 @@ def _is_zip(path: Path) -> bool:
 def find(source: str | Path, member: str) -> str:
     """The full name of a member, wherever the folder or the zip file holds it.
 
-    Raises
-    ------
-    AssetError : it holds no such file.
+    Raises AssetError: it holds no such file.
     """
     names = members(source)
     for name in names:
@@ -90,10 +88,9 @@ def find(source: str | Path, member: str) -> str:
 def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     """A readable stream of a plain, gzip or zip file, or of a member of a zip file or a folder.
 
-    Raises
-    ------
-    AssetError : the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a server's error message.
-    SchemaError : what reads it finds another format.
+    Raises AssetError: the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a server's error
+        message.
+    Raises SchemaError: what reads it finds another format.
     """
     path = Path(source)
     if path.is_dir():
@@ -123,9 +120,7 @@ def _only(path: Path) -> str:
 def blocks(stream: BinaryIO, name: str, size: int | None = None) -> Iterator[bytes]:
     """Blocks of whole lines, each ending in a newline; without a byte order mark.
 
-    Raises
-    ------
-    SchemaError : a line is longer than `LONGEST`.
+    Raises SchemaError: a line is longer than `LONGEST`.
     """
     rest = stream.read(len(_BOM)).removeprefix(_BOM)
     while more := stream.read(size or BLOCK):

@@ -35,9 +35,7 @@ def json_tables(
     make : a table with one row for each of some objects.
     bad : counts the lines that are no object, which are then left out; without it the first one stops the reading.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `opened`; a line that is not a JSON object.
+    Raises AssetError, SchemaError: as in `opened`; a line that is not a JSON object.
     """
     name, first = Path(source).name, 1
     with opened(source) as stream:
@@ -127,9 +125,7 @@ def delimited(
     quotes : whether double quotes enclose fields; they must close within a block.
     bad : counts the rows with too few or too many fields, which are then left out.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `opened`; a column is missing; a row has another number of fields.
+    Raises AssetError, SchemaError: as in `opened`; a column is missing; a row has another number of fields.
     """
     name, first = member.rsplit("/", 1)[-1] or Path(source).name, 0
     with opened(source, member) as stream:

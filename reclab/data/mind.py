@@ -35,9 +35,7 @@ def news(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataF
     source : the zip file, its folder, or ``news.tsv``.
     bad : counts what is left out, by its kind; without it the first bad row stops the reading.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `files.opened`.
+    Raises AssetError, SchemaError: as in `files.opened`.
     """
     for table in delimited(source, "news.tsv", names=_NEWS, separator="\t", quotes=False, bad=bad):
         table = keep(table, table["item_id"] != "", "news.tsv", "item_id", "item_id is empty", bad)
@@ -50,9 +48,8 @@ def impressions(source: str | Path, *, bad: Counter | None = None) -> Iterator[p
     ``positive`` (clicked; in the test file all missing), ``history`` (list of item ids, one for
     all rows of an impression).
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `files.opened`; a time is none, an impression is empty, or only some have a label.
+    Raises AssetError, SchemaError: as in `files.opened`; a time is none, an impression is empty, or only some have a
+        label.
     """
     for table in delimited(source, "behaviors.tsv", names=_BEHAVIORS, separator="\t", quotes=False, bad=bad):
         times = pd.to_datetime(table["timestamp"], format="%m/%d/%Y %I:%M:%S %p", utc=True, errors="coerce")

@@ -51,9 +51,7 @@ def ratings(source: str | Path, *, positive_from: float = 4, bad: Counter | None
     positive_from : the lowest rating that counts as positive.
     bad : counts what is left out, by its kind; without it the first bad row stops the reading.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `files.opened`; a rating or a time is none.
+    Raises AssetError, SchemaError: as in `files.opened`; a rating or a time is none.
     """
     for table, name in _tables(source, ("ratings.csv", "ratings.dat", "u.data"), bad):
         table = _with_ids(table, name, bad)
@@ -68,9 +66,7 @@ def items(source: str | Path) -> pd.DataFrame:
     """The films: ``item_id, title`` (without the year), ``year`` (may be missing), ``genres`` (list of str), ``text``
     (as in `movies.movies`), and ``imdb_id, tmdb_id`` (str, zeros kept) where the size has them.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `ratings`.
+    Raises AssetError, SchemaError: as in `ratings`.
     """
     films = _whole(source, ("movies.csv", "movies.dat", "u.item"))
     if "genres" in films:
@@ -93,9 +89,7 @@ def users(source: str | Path) -> pd.DataFrame:
     """The people of 100K and 1M: ``user_id, age`` (years; in 1M the lower end of a class), ``gender``, ``occupation``
     (in 1M a code), ``zip_code`` (str). The later sizes have none.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `ratings`.
+    Raises AssetError, SchemaError: as in `ratings`.
     """
     table = _whole(source, ("users.dat", "u.user"))
     table["age"] = pd.to_numeric(table["age"], errors="coerce")
@@ -105,9 +99,7 @@ def users(source: str | Path) -> pd.DataFrame:
 def tags(source: str | Path, *, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
     """The tags, some 100,000 at a time: ``user_id, item_id, tag`` ("NA" and "null" are words), ``timestamp`` (UTC).
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `ratings`.
+    Raises AssetError, SchemaError: as in `ratings`.
     """
     for table, name in _tables(source, ("tags.csv", "tags.dat"), bad):
         yield _timed(_with_ids(table, name, bad), name, bad)

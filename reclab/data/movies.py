@@ -44,9 +44,7 @@ def movies() -> Dataset:
     countries, companies, wikidata_genres``.
     ``users`` has ``age`` (years), ``gender``, ``occupation``, ``zip_code`` (str).
 
-    Raises
-    ------
-    AssetError : the files are neither cached nor can they be fetched.
+    Raises AssetError: the files are neither cached nor can they be fetched.
 
     Source: Harper and Konstan, The MovieLens Datasets (2015), doi 10.1145/2827872.
     """
@@ -81,9 +79,8 @@ def join_on_title(items: pd.DataFrame, films: pd.DataFrame) -> pd.DataFrame:
     items : columns ``item_id, title, year, genres`` as MovieLens writes them.
     films : columns ``film_id, title, year`` and those of Wikidata's facts.
 
-    Returns
-    -------
-    One row an item, in order, with ``matched`` and the facts of the film whose year is nearest (then the lowest id).
+    Returns: One row an item, in order, with ``matched`` and the facts of the film whose year is nearest (then the
+        lowest id).
     """
     left = items.assign(key=items["title"].map(normalise_title))
     pairs = left[["item_id", "key", "year"]].merge(

@@ -41,11 +41,9 @@ def load_csv(
     rename : from the files' column names to these.
     positive_from : the lowest rating that counts as positive.
 
-    Raises
-    ------
-    AssetError : a file is missing, or is an HTML page or a Git-LFS pointer.
-    SchemaError : a column is missing or a value cannot be read; names the file, the column and the row, counted from 0
-        after the header.
+    Raises AssetError: a file is missing, or is an HTML page or a Git-LFS pointer.
+    Raises SchemaError: a column is missing or a value cannot be read; names the file, the column and the row, counted
+        from 0 after the header.
     """
     table = _read(interactions, rename or {}, ("user_id", "item_id"))
     table["positive"] = _positive(table, interactions, positive_from)
@@ -69,9 +67,7 @@ def stream_csv(
     ----------
     interactions, rename, positive_from : as in `load_csv`.
 
-    Raises
-    ------
-    AssetError, SchemaError : as in `load_csv`; the row is counted over the whole file.
+    Raises AssetError, SchemaError: as in `load_csv`; the row is counted over the whole file.
     """
     path, first = Path(interactions), 0
     if not path.is_file():

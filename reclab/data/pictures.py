@@ -33,9 +33,7 @@ def draw_pictures(
     chance : ``(n, 4)`` uniform in [0, 1): moves, scales and lights each item, so that no two pictures are the same.
     grain : ``(n, 32, 32)`` uniform in [0, 1): the noise of the camera.
 
-    Returns
-    -------
-    ``(n, 32, 32, 3)`` uint8.
+    Returns: ``(n, 32, 32, 3)`` uint8.
     """
     column, row, size, light = (
         np.floor(chance[:, i] * k).astype(int)[:, None, None] for i, k in enumerate((3, 3, 4, 41))
@@ -80,14 +78,11 @@ def load_pictures(
     size : pixels a side; a photograph is cut to its central square and scaled.
     broken : ``"refuse"`` raises at a file that is no picture; ``"absent"`` counts its item as one without a picture.
 
-    Returns
-    -------
-    ``(n_items, size, size, 3)`` uint8, zero where there is no picture, and ``(n_items,)`` bool: which items have one.
+    Returns: ``(n_items, size, size, 3)`` uint8, zero where there is no picture, and ``(n_items,)`` bool: which items
+        have one.
 
-    Raises
-    ------
-    AssetError : there is no such folder; none of the items has a file; or a file is no picture.
-    SchemaError : an item has two files. ValueError : ``size`` or ``broken`` is out of range.
+    Raises AssetError: there is no such folder; none of the items has a file; or a file is no picture.
+    Raises SchemaError: an item has two files. ValueError : ``size`` or ``broken`` is out of range.
     """
     if size < 1 or broken not in ("refuse", "absent"):
         raise ValueError(f"size must be 1 or more and broken 'refuse' or 'absent', got {size} and {broken!r}")

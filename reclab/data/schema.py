@@ -42,9 +42,7 @@ class Dataset:
     users, items, interactions : tables as in this module's docstring.
     card : source, licence, hashes and traps.
 
-    Raises
-    ------
-    SchemaError : a column is missing, an id is not text, repeated or unknown; names the table, column and row.
+    Raises SchemaError: a column is missing, an id is not text, repeated or unknown; names the table, column and row.
     """
 
     users: pd.DataFrame

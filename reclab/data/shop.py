@@ -67,10 +67,8 @@ class Shop(Dataset):
         folder : made if need be; files of these names are written over.
         dirt : False writes the same files clean.
 
-        Returns
-        -------
-        Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its items for pictures. A row
-        has one kind of dirt at most; of a repeated row the later copy counts. Empty without dirt.
+        Returns: Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its items for pictures.
+            A row has one kind of dirt at most; of a repeated row the later copy counts. Empty without dirt.
         """
         from .shop_files import write_files
 
@@ -129,9 +127,7 @@ def shop(
     drift : how often tastes turn during the period: each turn moves every liking on to the next value, for each age
         group, attribute and user on a day of their own. Prices are liked as before.
 
-    Raises
-    ------
-    ValueError : a knob is out of range. UnknownNameError : no such modality.
+    Raises ValueError: a knob is out of range. UnknownNameError : no such modality.
     """
     settings = Settings(seed, n_users, n_items, days, strengths or {}, noise, missing, unfairness, confounding, drift)
     rules = Rules.draw(settings)

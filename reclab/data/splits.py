@@ -28,9 +28,7 @@ def temporal(interactions: pd.DataFrame, at: float = 0.7) -> Split:
     interactions : has ``timestamp``.
     at : share of rows before the cut, in (0, 1); rows of the same moment stay together, on the test side.
 
-    Raises
-    ------
-    SchemaError : no timestamps. ValueError : ``at`` is out of range.
+    Raises SchemaError: no timestamps. ValueError : ``at`` is out of range.
     """
     if not 0 < at < 1:
         raise ValueError(f"at must be between 0 and 1, got {at}")
@@ -46,9 +44,7 @@ def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     Rows of one user with the same timestamp are put in an order drawn by ``seed``: results should be averaged over
     several such draws.
 
-    Raises
-    ------
-    SchemaError : no timestamps.
+    Raises SchemaError: no timestamps.
     """
     _need_time(interactions)
     rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
@@ -77,9 +73,7 @@ def check_leakage(split: Split) -> None:
     as late as the first test row. ``leave-last-out``: no train row of a user is later than that user's test row.
     ``cold items`` and ``cold users``: none of them is in train.
 
-    Raises
-    ------
-    LeakageError : says which promise is broken, how often, and names the first case.
+    Raises LeakageError: says which promise is broken, how often, and names the first case.
     """
     train, test = split.train, split.test
     if not len(train) or not len(test):

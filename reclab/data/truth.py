@@ -58,9 +58,7 @@ class Truth:
         ----------
         without : modality or modalities left out.
 
-        Raises
-        ------
-        UnknownNameError : no such modality.
+        Raises UnknownNameError: no such modality.
         """
         hidden = _names(without, self.components)
         absent = self.absent.assign(**{name: True for name in hidden if name in self.absent})
