@@ -1,8 +1,8 @@
 """Full-size public files as streams of tables of one schema: Amazon Reviews, MovieLens and MIND, read with DuckDB.
 
 They need one more package: ``python -m pip install "reclab-kit[full]"``. Get the files from their publishers, whose
-terms are yours to accept: https://amazon-reviews-2023.github.io (no licence is stated: never pass them on, nor rows made
-from them), https://grouplens.org/datasets/movielens and https://msnews.github.io.
+terms are yours to accept: https://amazon-reviews-2023.github.io (no licence is stated: never pass on the files or rows
+made from them), https://grouplens.org/datasets/movielens and https://msnews.github.io.
 
 Every ``path`` is a plain, gzip or zip file or a folder. Nothing is unpacked to the disk, and memory is needed for some
 MiB of lines, however long the file. Python hands whole lines to DuckDB, which takes them apart: so each row knows its
@@ -49,6 +49,7 @@ _TEXT = ("VARCHAR", "VARCHAR")
 _NUMBER = ("DOUBLE", "DOUBLE", "UBIGINT", "BIGINT", "VARCHAR")
 _COUNT = ("VARCHAR", "VARCHAR", "UBIGINT", "BIGINT", "DOUBLE")  # such as "1,234"
 _FLAG, _LENGTH, _PART = ("BOOLEAN", "BOOLEAN"), ("JSON[]", "ARRAY"), ("JSON", "ARRAY", "OBJECT")
+_VALUES = {_COUNT: "TRY_CAST(replace(r.{}, ',', '') AS DOUBLE)", _LENGTH: "len(r.{})", _PART: "r.{}::VARCHAR"}
 # column -> (name in 2014 and 2018, name in 2023, type)
 _REVIEW = {
     "user_id": ("reviewerID", "user_id", _ID),
@@ -94,7 +95,7 @@ _LAYOUT = {
     "behaviors.tsv": ("\t", "impression_id user_id timestamp history shown"),
 }
 _THEIRS = {"userId": "user_id", "movieId": "item_id", "imdbId": "imdb_id", "tmdbId": "tmdb_id"}
-_FIELD = """("(?:[^"]|"")*"|[^",][^,]*|),"""  # of a .csv file, with the comma behind it
+_FIELD = """("(?:[^"]|"")*"|[^",]*),"""  # of a .csv file, with the comma behind it
 
 
 def amazon_reviews(path: str | Path, bad: Counter | None = None, *, positive_from: float = 4) -> Iterator[pd.DataFrame]:
@@ -111,7 +112,7 @@ def amazon_reviews(path: str | Path, bad: Counter | None = None, *, positive_fro
     unit, scale = ("milliseconds", 1000) if new else ("seconds", 1)
 
     def clean(table: pd.DataFrame, name: str) -> pd.DataFrame:
-        table["helpful_vote"] = _whole(table["helpful_vote"].str.replace(",", ""))
+        table["helpful_vote"] = _whole(table["helpful_vote"])
         if not new:
             days = pd.to_datetime(table.pop("day"), format="%m %d, %Y", errors="coerce")  # "12 31, 2015"
             table["timestamp"] = table["timestamp"].fillna((days - pd.Timestamp(0)) // pd.Timedelta(seconds=1))
@@ -138,7 +139,7 @@ def amazon_reviews(path: str | Path, bad: Counter | None = None, *, positive_fro
 def _is_2023(path: str | Path) -> bool:
     """Whether the first object of a file is a review of 2023; if not, it must be one of 2014 or 2018."""
     with opened(path) as stream:
-        for line in next(blocks(stream, Path(path).name)).split(b"\n"):
+        for line in next(blocks(stream, Path(path).name), b"").split(b"\n"):
             row = None
             with suppress(ValueError, RecursionError):  # `_tables` says what is wrong with this line
                 row = json.loads(line)
@@ -181,8 +182,9 @@ def amazon_items(path: str | Path, bad: Counter | None = None) -> Iterator[pd.Da
 def _item(row: dict) -> dict:
     title, images = _line(row.get("title")), row.get("images") or row.get("image")
     about = [title, *_texts(row.get("features") or row.get("feature")), *_texts(row.get("description"))]
-    price, details = _PRICE.fullmatch(str(row.get("price"))[:60]), row.get("details")
-    ends = [float(end.replace(",", "")) for end in price.groups() if end] if price else [np.nan]
+    price, details = str(row.get("price")), row.get("details")
+    found = _PRICE.fullmatch(price) if len(price) < 60 else None
+    ends = [float(end.replace(",", "")) for end in found.groups() if end] if found else [np.nan]
     return {
         "item_id": _line(row.get("parent_asin")) or _line(row.get("asin")),
         "title": title,
@@ -378,7 +380,7 @@ def _delimited(
 
     def whole(table: pd.DataFrame, name: str) -> pd.DataFrame:
         fields = table.pop("fields").fillna(0)
-        table = keep(table, fields > 0, name, "open quote", "a double quote is not closed in this line", bad)
+        table = keep(table, fields > 0, name, "open quote", "double quotes do not enclose a whole field", bad)
         ok, wrong = fields[table.index] == len(names), fields[(fields > 0) & (fields != len(names))]
         table = keep(table, ok, name, "number of fields", f"{next(iter(wrong), 0):.0f} fields, not {len(names)}", bad)
         for column in table.columns.intersection(["user_id", "item_id"]):
@@ -429,9 +431,9 @@ def _objects(fields: dict[str, tuple[str, tuple]]) -> str:
     """The query that takes fields out of JSON objects; ``fields`` is column -> (name, type)."""
     structure = json.dumps({name: kind for name, (kind, *_) in fields.values()})
     columns = []
-    for place, (column, (name, (kind, *types))) in enumerate(fields.items(), 2):
-        value = {"JSON[]": f"len(r.{name})", "JSON": f"r.{name}::VARCHAR"}.get(kind, f"r.{name}")
-        columns.append(f"CASE WHEN list_contains({types}, kinds[{place}]) THEN {value} END AS {column}")
+    for place, (column, (name, kind)) in enumerate(fields.items(), 2):
+        value = _VALUES.get(kind, "r.{}").format(name)
+        columns.append(f"CASE WHEN list_contains({list(kind[1:])}, kinds[{place}]) THEN {value} END AS {column}")
     paths = ["$", *(f"$.{name}" for name, _ in fields.values())]
     rows = f"SELECT line, json_type(text, {paths}) AS kinds, from_json(text, '{structure}') AS r {_JSON_LINES}"
     return f"SELECT line, kinds[1] AS root, {', '.join(columns)} FROM ({rows})"

@@ -1,6 +1,6 @@
-"""Measure the loaders of full-size files: speed, memory and growth on a million reviews, and mutated inputs.
+"""Measure the loaders of full-size files: speed, memory and growth on a million reviews.
 
-    python tests/benchmarks/loaders.py [--check] [--rows N] [--inputs N]
+    python tests/benchmarks/loaders.py [--check] [--rows N]
 
 The reviews are generated in the format of Amazon Reviews 2023. "Plain" is a loop over the lines of the gzip file with
 ``json.loads``. Seconds are CPU seconds of one process; memory is the peak of a process that does nothing else. Prints
@@ -26,8 +26,7 @@ from pathlib import Path
 import raw_files
 from measures import report, row
 
-HERE = Path(__file__).parent
-ROWS, INPUTS, TURNS = 1_000_000, 12_000, 3
+ROWS, TURNS = 1_000_000, 3
 SHARES = (0.25, 0.5, 1)
 PEAK, SPEED, GROWTH = 1024, 0.6, 1.2  # MiB, share of the plain parse, cost a row at the largest over the smallest
 
@@ -35,22 +34,18 @@ PEAK, SPEED, GROWTH = 1024, 0.6, 1.2  # MiB, share of the plain parse, cost a ro
 PLAIN = (
     "rows = 0\nwith gzip.open(sys.argv[1]) as file:\n    for line in file:\n        json.loads(line)\n        rows += 1"
 )
-STREAM = "rows = sum(map(len, amazon.reviews(sys.argv[1])))"
-PARTS = "rows = data.to_parquet(amazon.reviews(sys.argv[1]), sys.argv[2]).rows"
-RATINGS = "rows = sum(map(len, movielens.ratings(sys.argv[1])))"
+STREAM = "rows = sum(map(len, full.amazon_reviews(sys.argv[1])))"
+PARTS = "rows = data.to_parquet(full.amazon_reviews(sys.argv[1]), sys.argv[2]).rows"
+RATINGS = "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))"
 OWN = "rows = sum(map(len, data.stream_csv(sys.argv[1])))"
 LOG = "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))"
-NEWS = "rows = sum(map(len, mind.impressions(sys.argv[1])))"
-FUZZ = "rows = dict(fuzz_loaders.fuzz(Path(sys.argv[1]) / 'fuzz', int(sys.argv[2])))"
+NEWS = "rows = sum(map(len, full.mind_impressions(sys.argv[1])))"
 PROCESS = """
 import faulthandler, gzip, json, resource, sys, time
 from pathlib import Path
 faulthandler.enable()
 from reclab import data
-from reclab.data import amazon, mind, movielens
-if "fuzz_loaders" in {work!r}:
-    sys.path.append({here!r})
-    import fuzz_loaders
+from reclab.data import full
 start = time.process_time()
 {work}
 seconds = time.process_time() - start
@@ -64,7 +59,7 @@ print(json.dumps({{"rows": rows, "seconds": seconds, "peak": peak}}))
 
 def alone(work: str, *arguments: object) -> dict:
     """Rows, CPU seconds and peak MiB of a process that does only this."""
-    code = PROCESS.format(work=work, here=str(HERE))
+    code = PROCESS.format(work=work)
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
@@ -93,11 +88,11 @@ def measure_reviews(folder: Path, rows: int) -> Iterator[dict]:
     seconds = [statistics.median(run["seconds"] for run in runs) for runs in (plain, stream)]
     yield row("reviews", rows, "rows") | {"bytes": largest.stat().st_size}
     yield row("plain gzip + JSON parse", seconds[0], "CPU s")
-    yield row("amazon.reviews", seconds[1], "CPU s")
-    yield row("speed of amazon.reviews / plain parse", seconds[0] / seconds[1], "times", least=SPEED)
-    yield row("peak memory of amazon.reviews", max(run["peak"] for run in stream), "MiB", most=PEAK)
+    yield row("full.amazon_reviews", seconds[1], "CPU s")
+    yield row("speed of full.amazon_reviews / plain parse", seconds[0] / seconds[1], "times", least=SPEED)
+    yield row("peak memory of full.amazon_reviews", max(run["peak"] for run in stream), "MiB", most=PEAK)
     smaller = [(size, [alone(STREAM, path) for _ in range(TURNS)]) for size, path in sizes[:-1]]
-    yield from growth("amazon.reviews", [*smaller, (rows, list(stream))], 1.2)
+    yield from growth("full.amazon_reviews", [*smaller, (rows, list(stream))], 1.2)
     kept = [(size, [alone(PARTS, path, folder / f"parts-{size}")]) for size, path in sizes]
     yield from growth("data.to_parquet", kept, 2)  # a sixteenth of the rows is in memory at once
     yield row("peak memory of data.to_parquet", kept[-1][1][0]["peak"], "MiB", most=PEAK)
@@ -135,23 +130,9 @@ def measure_others(folder: Path, rows: int) -> Iterator[dict]:
         yield row(f"{name}: peak memory", run["peak"], "MiB", most=PEAK)
 
 
-def measure_fuzz(folder: Path, inputs: int, asked: int) -> Iterator[dict]:
-    """Mutated inputs that were read or refused; a crash, a hang, a stray write or another error ends the count."""
-    try:
-        results = alone(FUZZ, folder, inputs)["rows"]
-    except subprocess.CalledProcessError:
-        results = {}  # what it was stands on stderr
-    yield row(
-        "mutated inputs without another error, a hang or a stray write", sum(results.values()), "inputs", least=asked
-    )
-    for name in ("read", "refused"):
-        yield row(f"of them {name}", results.get(name, 0), "inputs")
-
-
-def measure(rows: int, inputs: int) -> Iterator[dict]:
+def measure(rows: int) -> Iterator[dict]:
     """Everything."""
     with tempfile.TemporaryDirectory(prefix="loaders-", ignore_cleanup_errors=True) as scratch:
-        yield from measure_fuzz(Path(scratch), inputs, min(inputs, 10_000))
         yield from measure_others(Path(scratch), rows)
         yield from measure_reviews(Path(scratch), rows)
 
@@ -161,9 +142,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure the loaders of full-size files.")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     parser.add_argument("--rows", type=int, default=ROWS, help="reviews that are generated")
-    parser.add_argument("--inputs", type=int, default=INPUTS, help="mutated inputs")
     args = parser.parse_args(argv)
-    return report(measure(args.rows, args.inputs), args.check)
+    return report(measure(args.rows), args.check)
 
 
 if __name__ == "__main__":
