@@ -5,19 +5,21 @@ Source: Saito et al., Open Bandit Dataset and Pipeline (2020), arXiv 2008.07146;
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import yaml
 
 from .. import assets
-from ..errors import UnknownNameError
-from .files import keep
-from .lines import delimited
-from .schema import Card, Dataset
+from ..errors import SchemaError, UnknownNameError
+from .files import blocks, keep, opened, refuse
+from .schema import Card, Dataset, require_columns
 
 _CAMPAIGNS = ("all", "men", "women")
 _POLICIES = ("random", "bts")
@@ -92,9 +94,54 @@ def open_bandit_log(
     """
     _known(campaign, policy)
     member = f"{policy}/{campaign}/{campaign}.csv"
+    names, first = [], 0
+    with opened(source, member) as stream:
+        for block in blocks(stream, member):
+            if not names:
+                names, block = _header(block, member)
+            if block.strip():
+                table, count = _rows(block, names, member, first, bad)
+                first += count
+                yield _logged(table, member, bad)
+
+
+def _header(block: bytes, name: str) -> tuple[list[str], bytes]:
+    line, _, rest = block.partition(b"\n")
+    names = [part.strip().strip('"') for part in line.decode("utf-8").strip("\r").split(",")]
+    names = [part or f"unnamed {place}" for place, part in enumerate(names)]
     need = ("timestamp", "item_id", "position", "click", "propensity_score", *_FEATURES)
-    for table in delimited(source, member, need=need, bad=bad):
-        yield _logged(table, member, bad)
+    require_columns(pd.DataFrame(columns=names), need, name)
+    for twice in {part for part in names if names.count(part) > 1}:
+        raise SchemaError(f"{name}: two columns are named {twice!r}; rename or drop one of them")
+    return names, rest
+
+
+def _rows(block: bytes, names: list[str], name: str, first: int, bad: Counter | None) -> tuple[pd.DataFrame, int]:
+    """A block as a table of text by row, and how many rows it has; those of another length are left out or refused."""
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = first + block.count(b"\n", 0, error.start)
+        raise SchemaError(f"{name}: row {row} is not UTF-8; save the file as UTF-8, or fetch it anew") from None
+    refused = []
+
+    def other_length(row) -> str:
+        refused.append((row.number - 1, row.actual_columns, "\n" in row.text))
+        return "skip"
+
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(block),
+        pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
+        pyarrow.csv.ParseOptions(invalid_row_handler=other_length),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+    )
+    for row, fields, lines in refused:
+        if lines:  # the rest of the block is gone: no count of rows would be true
+            raise SchemaError(f"{name}: row {first + row}: a double quote is not closed; close it, or remove it")
+        refuse(bad, name, f"row {first + row}", f"{fields} fields, not {len(names)}", "number of fields")
+    count = table.num_rows + len(refused)
+    places = np.delete(np.arange(first, first + count), [row for row, *_ in refused])
+    return table.to_pandas().set_axis(places), count
 
 
 def _logged(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame:

@@ -139,7 +139,7 @@ def blocks(stream: BinaryIO, name: str, size: int | None = None) -> Iterator[byt
 def refuse(bad: Counter | None, name: str, where: str, why: str, kind: str) -> None:
     """Count a bad row where the caller counts them, else stop at it."""
     if bad is None:
-        raise SchemaError(f"{name}: {where}: {why}; mend it, or count and drop such rows with `bad=Counter()`")
+        raise SchemaError(f"{name}: {where}: {why}; fix it, or count and drop such rows with `bad=Counter()`")
     bad[kind] += 1
 
 

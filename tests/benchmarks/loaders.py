@@ -34,18 +34,18 @@ PEAK, SPEED, GROWTH = 1024, 0.6, 1.2  # MiB, share of the plain parse, cost a ro
 PLAIN = (
     "rows = 0\nwith gzip.open(sys.argv[1]) as file:\n    for line in file:\n        json.loads(line)\n        rows += 1"
 )
-STREAM = "rows = sum(map(len, amazon.reviews(sys.argv[1])))"
-PARTS = "rows = data.to_parquet(amazon.reviews(sys.argv[1]), sys.argv[2]).rows"
-RATINGS = "rows = sum(map(len, movielens.ratings(sys.argv[1])))"
+STREAM = "rows = sum(map(len, full.amazon_reviews(sys.argv[1])))"
+PARTS = "rows = data.to_parquet(full.amazon_reviews(sys.argv[1]), sys.argv[2]).rows"
+RATINGS = "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))"
 OWN = "rows = sum(map(len, data.stream_csv(sys.argv[1])))"
 LOG = "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))"
-NEWS = "rows = sum(map(len, mind.impressions(sys.argv[1])))"
+NEWS = "rows = sum(map(len, full.mind_impressions(sys.argv[1])))"
 PROCESS = """
 import faulthandler, gzip, json, resource, sys, time
 from pathlib import Path
 faulthandler.enable()
 from reclab import data
-from reclab.data import amazon, mind, movielens
+from reclab.data import full
 start = time.process_time()
 {work}
 seconds = time.process_time() - start
@@ -88,11 +88,11 @@ def measure_reviews(folder: Path, rows: int) -> Iterator[dict]:
     seconds = [statistics.median(run["seconds"] for run in runs) for runs in (plain, stream)]
     yield row("reviews", rows, "rows") | {"bytes": largest.stat().st_size}
     yield row("plain gzip + JSON parse", seconds[0], "CPU s")
-    yield row("amazon.reviews", seconds[1], "CPU s")
-    yield row("speed of amazon.reviews / plain parse", seconds[0] / seconds[1], "times", least=SPEED)
-    yield row("peak memory of amazon.reviews", max(run["peak"] for run in stream), "MiB", most=PEAK)
+    yield row("full.amazon_reviews", seconds[1], "CPU s")
+    yield row("speed of full.amazon_reviews / plain parse", seconds[0] / seconds[1], "times", least=SPEED)
+    yield row("peak memory of full.amazon_reviews", max(run["peak"] for run in stream), "MiB", most=PEAK)
     smaller = [(size, [alone(STREAM, path) for _ in range(TURNS)]) for size, path in sizes[:-1]]
-    yield from growth("amazon.reviews", [*smaller, (rows, list(stream))], 1.2)
+    yield from growth("full.amazon_reviews", [*smaller, (rows, list(stream))], 1.2)
     kept = [(size, [alone(PARTS, path, folder / f"parts-{size}")]) for size, path in sizes]
     yield from growth("data.to_parquet", kept, 2)  # a sixteenth of the rows is in memory at once
     yield row("peak memory of data.to_parquet", kept[-1][1][0]["peak"], "MiB", most=PEAK)
