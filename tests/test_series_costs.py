@@ -41,7 +41,7 @@ def test_stated_time_and_memory_come_from_the_receipt(path):
     assert series.told(README, ran) == README, again
     seconds, mib = series.promised(node.cells[0].source)
     assert ran["seconds"] <= seconds and ran["peak_mib"] <= mib, "the first cell promises less than it took"
-    assert ran["seconds"] <= series.SLACK * series.BUDGETS[path.stem[:2]] and ran["peak_mib"] <= series.PEAK
+    assert ran["peak_mib"] <= series.PEAK  # its seconds are held to a bar by series.py --check, on a quiet machine
 
 
 ROW = "| **01_a** | count | 9 | 8 (from a cache) | 1,509 |"

@@ -159,6 +159,8 @@ SAID = {
     "under two minutes": 120,
     "under three minutes": 180,
     "about three minutes": 225,
+    "under four minutes": 240,
+    "under five minutes": 300,
 }
 
 
