@@ -133,18 +133,6 @@ def test_als_of_nothing_scores_nothing():
     assert not rank.ALS(4).fit(np.zeros((3, 4))).score(np.zeros((3, 4))).any()
 
 
-@pytest.mark.parametrize("model", [rank.ALS, rank.BPR])
-def test_models_refuse_what_they_were_not_fitted_for(model):
-    X = example()
-    with pytest.raises(ReclabError, match=rf"{model.__name__} is not fitted yet"):
-        model().score(X)
-    with pytest.raises(SchemaError, match=r"X has 10 items, .* fitted on 25"):
-        model(4, epochs=1).fit(X).score(X[:, :10])
-    X.data[3] = np.nan
-    with pytest.raises(SchemaError, match="X holds NaN"):
-        model().fit(X)
-
-
 @pytest.mark.parametrize(
     ("model", "says"),
     [
