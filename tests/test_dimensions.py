@@ -220,14 +220,11 @@ def test_slices_by_warm_tail_and_cold_items():
     relevant = np.zeros((60, 4))
     relevant[30:40, 0], relevant[40:44, 1], relevant[44:46, 2], relevant[46, 3] = 1, 1, 1, 1
     lists = np.tile([0, 2], (60, 1))
-    _, found = measure(lists, evidence := Evidence(relevant, train=train, rated=train), 2, evidence_expected(evidence))
+    evidence = Evidence(relevant, train=train, rated=train)
+    _, found = measure(lists, evidence, 2, evidence.most_popular(2))
     means = {name: np.nanmean(values) for name, values in found.items() if "items" in name}
     assert means == {"recall@2, cold items": pytest.approx(2 / 3), "recall@2, tail items": 0, "recall@2, warm items": 1}
     assert np.isfinite(found["recall@2, tail items"]).sum() == 4
-
-
-def evidence_expected(evidence):
-    return evidence.most_popular(2)
 
 
 def test_popularity_shows_what_is_popular_but_not_what_was_rated():

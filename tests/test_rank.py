@@ -161,7 +161,7 @@ def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     assert (ratings != before).nnz == 0
 
 
-@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE()])
+@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE(), rank.ALS(4)])
 def test_models_score_users_that_they_never_saw(model):
     X = example()
     scores = model.fit(X).score(X)
