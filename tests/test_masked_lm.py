@@ -82,6 +82,12 @@ def test_special_tokens_are_neither_chosen_nor_put_in(tokenizer, many):
     assert drawn.min() == 5 and drawn.max() == len(tokenizer) - 1
 
 
+def test_replacements_come_from_the_whole_vocabulary(tokenizer):
+    ids = torch.full((500, 100), 7)
+    inputs, _ = masked_lm.mask_tokens(ids, tokenizer, 1.0, seeded())
+    assert len(inputs.unique()) == len(tokenizer) - 4  # every ordinary token, and the mask
+
+
 def test_torch_seed_or_a_generator_decides(tokenizer, many):
     def draw(generator=None):
         return masked_lm.mask_tokens(many, tokenizer, generator=generator)[1]
