@@ -91,19 +91,6 @@ def test_equals_the_model_read_one_text_at_a_time(model, monkeypatch, batch):
         assert found.log_top[row] == pytest.approx(top, abs=2e-5)
 
 
-def test_equals_a_batch_padded_on_the_left(model):
-    """As `generate` pads: masked, with positions counted from the first real token."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(model, padding_side="left")
-    module = LlamaForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    batch = tokenizer([chat(prompt) for prompt in PROMPTS], padding=True, return_tensors="pt")
-    mask = batch["attention_mask"]
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        logits = module(batch["input_ids"], attention_mask=mask, position_ids=positions).logits[:, -1]
-    expected = torch.log_softmax(logits, dim=1)[:, [tokenizer.encode(answer)[0] for answer in ANSWERS]]
-    assert judge.ask(PROMPTS, ANSWERS, model=model).log_p == pytest.approx(expected.numpy(), abs=1e-4)
-
-
 def test_plain_text_is_gone_on_with(model):
     found = judge.ask(["The coat is good. Sentiment:"], [" p", "!"], model=model, chat=False)
     expected, _ = log_p(model, "The coat is good. Sentiment:", [" p", "!"])

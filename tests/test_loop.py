@@ -62,13 +62,6 @@ def test_counts_are_conserved_and_rewards_are_those_of_the_log(name):
     np.testing.assert_array_equal(unlimited["reward"], world.worth[unlimited["item"]])
 
 
-def test_what_a_system_counts_is_what_the_log_holds():
-    world = small_world()
-    system = Counts(world, prior=(1, 1))
-    log = loop.run(world, system, days=DAYS)
-    np.testing.assert_allclose(system.counts[0] - 1, np.bincount(log["item"], log["clicked"], 20))
-
-
 def test_some_budget_is_used_up_and_its_item_goes():
     world = small_world()
     log = loop.run(world, Random(world), days=DAYS)

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -162,11 +161,6 @@ def test_nothing_hidden_is_no_loss(model):
     assert float(loss.detach()) == 0
 
 
-def test_guessing_and_reading_share_one_table(model, tokenizer):
-    names = [name for name, weights in model.named_parameters() if weights.shape == (len(tokenizer), 32)]
-    assert names == ["encoder.embeddings.word_embeddings.weight"]
-
-
 def test_seed_draws_the_network_and_leaves_torchs_own_draws_alone(tokenizer):
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -226,18 +220,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(tokenizer, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_micro_batches_hide_tokens_of_their_own(model, tokenizer):
-    parts = dataclasses.replace(TOY, micro_batches=2)
-    history = masked_lm.pretrain(model, tokenizer, CORPUS * 4, parts)
-    assert len(history) == 3 and np.isfinite(history["loss"]).all()
-
-
 # Perplexity
-
-
-def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(model, tokenizer):
-    torch.nn.init.zeros_(model.encoder.embeddings.word_embeddings.weight)
-    assert masked_lm.perplexity(model, tokenizer, CORPUS) == pytest.approx(len(tokenizer), rel=1e-5)
 
 
 def test_perplexity_of_a_model_of_frequencies_is_that_of_the_hidden_tokens(model, tokenizer):

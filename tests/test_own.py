@@ -159,10 +159,6 @@ TWICE = "ratings.csv: with `rename` two columns are named {!r}; rename or drop o
             f"ratings.csv cannot be read as a table: the rows have more fields than the header has names; {ASIDE}",
         ),
         (
-            HEADER + "a,x,5,1\n,x,4,2\n",
-            "ratings.csv: user_id is missing in row 1; drop that row or give it an id",
-        ),
-        (
             HEADER + "a,x,5,1\nb,NaN,4,2\n",
             "ratings.csv: item_id is missing in row 1; drop that row or give it an id",
         ),
@@ -283,10 +279,6 @@ def test_two_columns_of_one_name_are_refused(header, rename, name):
         (
             {"users": "user_id\nb\n"},
             "interactions: user_id 'a' in row 0 is not in the users table; add it there or drop the 2 such rows",
-        ),
-        (
-            {"items": "item_id,text\nx,1\ny,2\nx,3\n"},
-            "items: item_id 'x' in row 2 stands there twice; keep one row an id",
         ),
         (
             {"items": "item_id,text\nx,1\n,2\n"},

@@ -45,9 +45,9 @@ def test_argument_before_variable_before_default(monkeypatch):
 
 
 def test_empty_variables_count_as_unset(monkeypatch):
-    monkeypatch.setenv("RECLAB_PROFILE", "")
-    monkeypatch.setenv("RECLAB_SEED", "")
-    assert (get_profile().name, get_profile().seed) == ("laptop", 0)
+    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION"):
+        monkeypatch.setenv(name, "")
+    assert (get_profile().name, get_profile().seed, get_profile().mixed_precision) == ("laptop", 0, "no")
 
 
 @pytest.mark.parametrize(
@@ -178,11 +178,6 @@ def test_the_environment_may_set_the_encoder(monkeypatch):
     assert get_profile("gpu") == dataclasses.replace(PROFILES["gpu"], model="minilm-l6")
     monkeypatch.setenv("RECLAB_MODEL", "")
     assert get_profile("gpu") == PROFILES["gpu"]
-
-
-def test_an_empty_precision_counts_as_unset(monkeypatch):
-    monkeypatch.setenv("RECLAB_PRECISION", "")
-    assert get_profile("laptop").mixed_precision == "no"
 
 
 @pytest.mark.parametrize("asked", ["fp32", "BF16", "half"])

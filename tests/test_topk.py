@@ -40,25 +40,6 @@ def test_best_items_side_by_side_in_one_group_are_all_found():
     assert topk.top_k_products(np.ones((1, 1)), items, 10).tolist() == [list(range(144, 134, -1))]
 
 
-def test_ties_everywhere_go_to_the_lower_index():
-    lists = topk.top_k_products(np.zeros((3, 4)), np.ones((500, 4)), 12)
-    np.testing.assert_array_equal(lists, np.tile(np.arange(12), (3, 1)))
-
-
-def test_a_tie_for_the_last_place_across_groups_goes_to_the_lower_index():
-    items = np.zeros((640, 1))
-    items[[600, 70, 5]] = 1.0
-    assert topk.top_k_products(np.ones((1, 1)), items, 2).tolist() == [[5, 70]]
-
-
-def test_users_with_all_seen_get_no_items_and_others_none_twice():
-    users, items = whole_numbers(2, 100)
-    seen = np.zeros((2, 100))
-    seen[0], seen[1, 3:] = 1, 1
-    lists = topk.top_k_products(users, items, 5, exclude=sparse.csr_array(seen))
-    assert (lists[0] == -1).all() and set(lists[1]) == {0, 1, 2, -1}
-
-
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_blocks_of_users_do_not_change_the_lists(rows, monkeypatch):
     users, items = whole_numbers(50, 300)
