@@ -499,6 +499,26 @@ def test_a_bad_impression_of_the_log_is_named_or_counted(old, new, kind):
     assert len(table) == 1
 
 
+def test_the_log_refuses_what_would_hide_or_shift_rows(monkeypatch):
+    header, first, second = raw_files.OPEN_BANDIT.splitlines(keepends=True)
+    said, table = refused_and_counted(
+        data.open_bandit_log, write(header + first + b"1,2\n" + second, "a.csv"), "number of fields"
+    )
+    assert "row 1: 2 fields, not 11" in said and table.index.tolist() == [0, 2]
+    for content, message in (
+        (header + first.replace(b"0,2019", b'0,"2019') + second, "row 0: a double quote is not closed"),
+        (header + first + b"\xff\n", "row 1 is not UTF-8"),
+        (header.replace(b"click", b"clicks") + first, "no column 'click'"),
+        (header.replace(b"user-item_affinity_1", b"click") + first, "two columns are named 'click'"),
+    ):
+        with pytest.raises(SchemaError, match=message):
+            whole(data.open_bandit_log(write(content, "a.csv"), bad=Counter()))
+    monkeypatch.setattr(files, "BLOCK", 64)
+    content = header + first * 9 + second.replace(b",0,1,1,", b",0,9,1,")
+    with pytest.raises(SchemaError, match="row 9: position"):
+        whole(data.open_bandit_log(write(content, "a.csv")))
+
+
 def test_the_stream_of_the_small_log_is_the_small_log():
     from reclab import assets
 

@@ -459,7 +459,7 @@ def _tables(
             if "root" in table:
                 ok = table.pop("root") == "OBJECT"
                 table = keep(table, ok, name, "not JSON", "a value in place of a JSON object", bad)
-            table = clean(table, name)
+            table = table if table.empty else clean(table, name)
             rows += len(table)
             if len(table):
                 yield table

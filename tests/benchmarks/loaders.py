@@ -28,7 +28,7 @@ from measures import report, row
 
 ROWS, TURNS = 1_000_000, 3
 SHARES = (0.25, 0.5, 1)
-PEAK, SPEED, GROWTH = 1024, 0.6, 1.2  # MiB, share of the plain parse, cost a row at the largest over the smallest
+PEAK, SPEED, GROWTH = 1024, 0.45, 1.2  # MiB, share of the plain parse, cost a row at the largest over the smallest
 
 # What a process of its own does with its arguments; it prints a JSON object, with its CPU seconds and its peak.
 PLAIN = (
