@@ -504,7 +504,7 @@ def test_the_log_refuses_what_would_hide_or_shift_rows(monkeypatch):
     said, table = refused_and_counted(
         data.open_bandit_log, write(header + first + b"1,2\n" + second, "a.csv"), "number of fields"
     )
-    assert "row 1: 2 fields, not 11" in said and table.index.tolist() == [0, 2]
+    assert "row 1: 2 fields, not 12" in said and table.index.tolist() == [0, 2]
     for content, message in (
         (header + first.replace(b"0,2019", b'0,"2019') + second, "row 0: a double quote is not closed"),
         (header + first + b"\xff\n", "row 1 is not UTF-8"),
