@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import efficient, speed, text, training
+from . import efficient, text, training
 from .errors import ReclabError
 from .results import write_atomically
 
-SOME, _MANY = 100, 500  # predictions for which the weights are turned; after which memory is given back
+_MANY = 500  # predictions after which memory is given back
 
 
 class TextClassifier(nn.Module):
@@ -116,13 +115,7 @@ def predict_tokens(
     device = next(module.parameters()).device
     module.eval()
     round_to = 8 if precision == "no" else text.ROUND_TO  # each length more costs memory, most so in bf16
-    turn = precision == "no" and device.type == "cpu" and len(tokens) > SOME
-    with (
-        torch.inference_mode(),
-        text.autocast(device, precision),
-        speed.quick(module.encoder, device.type),
-        speed.turned_weights(module) if turn else nullcontext(),
-    ):
+    with torch.inference_mode(), text.autocast(device, precision):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
             probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
     if len(tokens) > _MANY:

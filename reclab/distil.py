@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import efficient, speed, text, training
+from . import efficient, text, training
 from .classifier import Classifier, TextClassifier, predict_tokens
 from .finetune import make_optimizer
 from .profiles import Profile
@@ -102,8 +102,7 @@ def distil(
         batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
         return distillation_loss(network(**batch), targets[rows].to(device))
 
-    with speed.quick(module.encoder, profile.device):
-        history = training.train(module, batches, loss, make_optimizer(module, lr), profile, **training_options)
+    history = training.train(module, batches, loss, make_optimizer(module, lr), profile, **training_options)
     student = Classifier(module, teacher.tokenizer, teacher.max_length, "full", teacher.base_rate)
     student.history = history
     return student

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from . import speed, text
+from . import text
 from .profiles import Profile
 
 _TRAINED_SHARE = 1 / 3  # of the layers, the upper ones, with the method "frozen"
@@ -156,7 +156,7 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     device = torch.device(profile.device)
     lower = lower.to(device).eval()
     kept: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
-    with torch.inference_mode(), text.autocast(device, profile.precision), speed.quick(lower, profile.device):
+    with torch.inference_mode(), text.autocast(device, profile.precision):
         for rows, batch in text.padded_batches(tokens, pad_id):
             hidden = lower(**{name: part.to(device) for name, part in batch.items()}).last_hidden_state.half().cpu()
             for row, vectors in zip(rows, hidden, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import efficient, speed, text, training
+from . import efficient, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
 from .clicks import valid_labels
 from .errors import UnknownNameError
@@ -86,10 +86,9 @@ def fit(
 
     look = validation and _validator(module, tokenizer, profile, len(batches), *validation)
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
-    with speed.quick(whole, profile.device):
-        history = training.train(
-            trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
-        )
+    history = training.train(
+        trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
+    )
     module.encoder = efficient.merged(module.encoder)
     kept = "adapter" if method == "adapter" else "full"  # every other method ends in a plain BERT
     classifier = Classifier(module, tokenizer, profile.max_length, kept, float(targets.float().mean()))

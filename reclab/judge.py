@@ -152,7 +152,6 @@ def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: st
     import torch
     from tqdm.auto import tqdm
 
-    from .profiles import quick_products
     from .text import length_groups, pad
 
     first, keys = _first_tokens(answers, tokenizer), list(new)
@@ -163,7 +162,7 @@ def _judge(new: dict[str, str], answers: tuple[str, ...], model: str, system: st
         batch = {name: part.to(module.device) for name, part in pad([tokens[row] for row in rows]).items()}
         last = batch["attention_mask"].sum(dim=1) - 1  # padded on the right, where nothing before it can see it
         places, at = torch.unique(last, return_inverse=True)
-        with torch.inference_mode(), quick_products(module.device.type):
+        with torch.inference_mode():
             logits = module(**batch, logits_to_keep=places, use_cache=False).logits
         log_p = torch.log_softmax(logits[torch.arange(len(rows)), at].double(), dim=1)
         kept = torch.cat([log_p[:, first], log_p.max(dim=1, keepdim=True).values], dim=1).cpu().numpy()

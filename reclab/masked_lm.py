@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from . import speed, text, training
+from . import text, training
 from .profiles import Profile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -182,8 +182,7 @@ def pretrain(
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
-    with speed.quick_attention(model.encoder, profile.device):
-        return training.train(model, batches, loss, optimizer, profile, run=run, **options)
+    return training.train(model, batches, loss, optimizer, profile, run=run, **options)
 
 
 def perplexity(

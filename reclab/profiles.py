@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 
 from .errors import ReclabError, UnknownNameError
 
@@ -155,43 +152,6 @@ def cpu_has_bf16() -> bool:
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-@contextmanager
-def quick_products(device: str) -> Iterator[None]:
-    """Multiply float32 matrices by the quicker of PyTorch's two libraries; changes nothing but the last bits.
-
-    On a CPU PyTorch asks MKL, which takes a path at half speed on processors that are not Intel's. It asks oneDNN where
-    products may be rounded to bf16, and oneDNN rounds only where the CPU has hardware for that (amx). So it is allowed
-    to, if a product that rounding would change comes out exact; else, and on a GPU, everything stays as it is.
-
-    Parameters
-    ----------
-    device : ``cpu`` or ``cuda``, where the matrices lie.
-    """
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    if device == "cpu" and _leave_to_round_is_exact():
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@cache
-def _leave_to_round_is_exact() -> bool:
-    """Whether a product that may be rounded to bf16 is not; tried once in a process."""
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    fine = torch.full((384, 384), 1 + 2**-12)  # bf16 would take it for 1
-    try:
-        return torch.equal(fine @ torch.ones(384, 384), torch.full((384, 384), 384 * (1 + 2**-12)))
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _colab_with_cuda() -> bool:

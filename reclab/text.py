@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from . import assets
-from .profiles import get_profile, quick_products
+from .profiles import get_profile
 from .results import write_atomically
 
 ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
@@ -172,7 +172,7 @@ def encode(
     device = torch.device(get_profile().device)
     encoder = load_encoder(model).to(device)
     vectors = np.zeros((len(tokens), encoder.config.hidden_size), np.float32)
-    with torch.inference_mode(), quick_products(device.type):
+    with torch.inference_mode():
         for rows, batch in padded_batches(tokens, tokenizer.pad_token_id, batch_size):
             batch = {name: values.to(device) for name, values in batch.items()}
             vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()

@@ -6,7 +6,6 @@ import types
 import warnings
 
 import pytest
-import torch
 
 from reclab import errors, profiles
 from reclab.profiles import PROFILES, get_profile
@@ -202,35 +201,6 @@ def cpu_flags():
     except OSError:
         return None
     return set(lines[0].split()) if lines else None
-
-
-# Products of float32 matrices
-
-
-def test_quick_products_are_exact_to_float32_and_the_setting_is_put_back():
-    torch.manual_seed(0)
-    a, b = torch.randn(300, 400), torch.randn(400, 200)
-    exact = (a.double() @ b.double()).float()
-    before = torch.get_float32_matmul_precision()
-    with pytest.raises(KeyError), profiles.quick_products("cpu"):
-        gap = (a @ b - exact).abs().max()
-        raise KeyError  # whatever happens inside
-    assert gap < 1e-4  # rounded to bf16 it would be about .1
-    assert (a.bfloat16().float() @ b - exact).abs().max() > 0.05
-    assert torch.get_float32_matmul_precision() == before
-
-
-def test_products_that_would_be_rounded_are_not_taken(monkeypatch):
-    monkeypatch.setattr(torch, "equal", lambda found, exact: False)  # as on a CPU whose hardware rounds them to bf16
-    monkeypatch.setattr(profiles, "_leave_to_round_is_exact", profiles._leave_to_round_is_exact.__wrapped__)
-    before = torch.get_float32_matmul_precision()
-    with profiles.quick_products("cpu"):
-        assert torch.get_float32_matmul_precision() == before
-
-
-def test_a_gpu_keeps_its_own_setting():
-    with profiles.quick_products("cuda"):
-        assert torch.get_float32_matmul_precision() == "highest"
 
 
 # Errors

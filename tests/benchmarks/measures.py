@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # loaded where it is used: workers of a cluster import the sc
 
 from reclab import receipts, results
 from reclab.errors import ReclabError
-from reclab.profiles import quick_products
 
 
 def row(name: str, value: float | None, unit: str, *, least: float | None = None, most: float | None = None) -> dict:
@@ -77,7 +76,7 @@ def gemm_peak(config, kind: torch.dtype, rows: int = 1024, repeats: int = 20) ->
 
     width, inner = config.hidden_size, config.intermediate_size
     flops = seconds = 0.0
-    with torch.inference_mode(), quick_products("cpu"):
+    with torch.inference_mode():
         for out, into in ((width, width), (inner, width), (width, inner)):
             inputs, weights = torch.randn(rows, into).to(kind), torch.randn(out, into).to(kind)
             seconds += min(cpu_seconds(lambda a=inputs, w=weights: a @ w.T) for _ in range(repeats))

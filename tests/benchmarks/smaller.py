@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from reclab import distil, efficient, finetune, get_profile, scale, speed, text
+from reclab import distil, efficient, finetune, get_profile, scale, text
 
 MEASURED, TURNS = 96, 5  # reviews that are read at once, and one by one; turns with the teacher
 COMPILED = "6 layers, torch.compile"
@@ -160,9 +160,8 @@ class EarlyExit:
     def predict(self, texts: list[str]) -> np.ndarray:
         tokens = text.tokenise(texts, self.model.tokenizer, self.model.max_length)
         p = np.zeros(len(tokens))
-        with speed.quick(self.model.module.encoder, "cpu"):
-            for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id, 8, round_to=1):
-                p[rows] = self.answer(**batch).numpy()
+        for rows, batch in text.padded_batches(tokens, self.model.tokenizer.pad_token_id, 8, round_to=1):
+            p[rows] = self.answer(**batch).numpy()
         return p
 
     def answer(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
