@@ -38,27 +38,6 @@ def test_importing_the_benchmarks_leaves_the_number_of_threads_alone():
     assert found.stdout == "[]\n", found.stderr
 
 
-@pytest.mark.parametrize(
-    ("value", "bars", "ok"),
-    [
-        (1.6, {"least": 1.6}, True),
-        (1.59, {"least": 1.6}, False),
-        (1e-3, {"most": 1e-3}, True),
-        (2e-3, {"most": 1e-3}, False),
-        (0.0, {"least": 1}, False),
-        (9.0, {}, True),
-        (None, {"least": 1.6}, True),
-    ],
-)
-def test_a_row_says_whether_its_bar_is_met(value, bars, ok):
-    found = measures.row("x", value, "times", **bars)
-    assert found == {"name": "x", "value": value, "unit": "times", "bar": next(iter(bars.values()), None), "ok": ok}
-
-
-def test_a_row_just_below_its_bar_is_not_rounded_up_to_it():
-    assert not measures.row("x", 1.59999999, "times", least=1.6)["ok"]
-
-
 def test_check_decides_the_exit_status(monkeypatch, capsys):
     rows = [measures.row("a", 1.0, "times", least=2), measures.row("b", 1.0, "times")]
     monkeypatch.setattr(finetune, "measure", lambda: iter(rows))
@@ -94,18 +73,6 @@ def test_the_listing_fits_labels_by_squared_error():
     model, labels = listing.load().eval(), torch.tensor([0.0, 1.0])
     out = model(input_ids=torch.tensor([[101, 2204, 102], [101, 2919, 102]]), labels=labels)
     assert out.loss.item() == pytest.approx(((out.logits.squeeze() - labels) ** 2).mean().item())
-
-
-def test_the_listing_tokenises_a_text_each_time_it_is_asked_for_and_pads_it_to_128():
-    calls, tokenizer = [], text.load_tokenizer(listing.MODEL)
-
-    def counting(*args, **options):
-        calls.append(args)
-        return tokenizer(*args, **options)
-
-    items = listing.ReviewDataset(TEXTS, [1.0] * 20, counting)
-    assert not calls
-    assert [len(items[0]["input_ids"]) for _ in range(2)] == [128, 128] and len(calls) == 2
 
 
 def test_both_predict_the_same_with_equal_weights():

@@ -1,6 +1,5 @@
 """Planted faults: their text is there, a band catches them, and honest cells are not accused."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -71,19 +70,6 @@ def test_a_fault_that_is_not_there_is_named():
     fault = mutants.Mutant("gone", "09", ("09.mean_weight",), "ope.py", "no such text", "")
     with pytest.raises(ValueError, match=r"'gone': its text stands 0 times in ope\.py"):
         mutants.replaced("source", fault)
-
-
-def test_a_survivor_lowers_the_share(monkeypatch, capsys):
-    def line(mutant, *_):
-        return mutants.row(mutant.name, mutant.name != mutants.MUTANTS[0].name, "bands")
-
-    monkeypatch.setattr(mutants, "honest", lambda number, *_: mutants.row(number, 0, "results", most=0))
-    monkeypatch.setattr(mutants, "caught", line)
-    assert mutants.main(["--check"]) == 0
-    share = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert share["value"] == pytest.approx(1 - 1 / len(mutants.MUTANTS), abs=1e-3)
-    monkeypatch.setattr(mutants, "caught", lambda mutant, *_: mutants.row(mutant.name, 0, "bands"))
-    assert mutants.main(["--check"]) == 1
 
 
 # Which cells a result rests on

@@ -12,7 +12,6 @@ from small_notebooks import CHECK, write
 from waiting import CEILING
 
 from reclab import receipts
-from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.runner import Run
 from reclab.series import read_notebook
@@ -42,35 +41,6 @@ def test_stated_time_and_memory_come_from_the_receipt(path):
     seconds, mib = series.promised(node.cells[0].source)
     assert ran["seconds"] <= seconds and ran["peak_mib"] <= mib, "the first cell promises less than it took"
     assert ran["peak_mib"] <= series.PEAK  # its seconds are held to a bar by series.py --check, on a quiet machine
-
-
-ROW = "| **01_a** | count | 9 | 8 (from a cache) | 1,509 |"
-
-
-def test_a_row_of_the_readme_is_written_from_the_receipt(monkeypatch):
-    monkeypatch.setitem(series.BUDGETS, "01", 45)
-    ran = {"name": "01_a", "seconds": 7.6, "peak_mib": 1510.4}
-    assert series.told(f"x\n{ROW}\ny", ran) == "x\n| **01_a** | count | 45 | 8 (from a cache) | 1,510 |\ny"
-    assert series.told("| **01_a** | count | 45 | | |", ran) == "| **01_a** | count | 45 | 8 | 1,510 |"
-    with pytest.raises(ReclabError, match="no row"):
-        series.told(ROW, ran | {"name": "02_b"})
-
-
-@pytest.mark.parametrize(
-    ("said", "found"),
-    [
-        ("under two minutes and 1.6 GiB on the laptop profile.", (120, 1638.4)),
-        ("about a minute and 1 GiB.", (75, 1024)),
-        ("under a while and 1 GiB.", None),
-        ("some.", None),
-    ],
-)
-def test_a_promise_is_read_from_the_first_cell(said, found):
-    if found:
-        assert series.promised(f"# T\n\n**Time and memory:** {said}\n") == pytest.approx(found)
-    else:
-        with pytest.raises(ReclabError, match="first cell has to say"):
-            series.promised(f"# T\n\n**Time and memory:** {said}\n")
 
 
 def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
@@ -131,20 +101,3 @@ def test_a_notebook_is_measured_alone_and_then_beside_the_loops(tmp_path, capsys
     busy = "02_a beside 2 busy loops"
     assert list(rows) == ["02_a time", f"{busy}: time", f"{busy}: share of its quiet time", f"{busy}: failures"]
     assert rows[f"{busy}: failures"]["value"] == 0 and rows["02_a time"]["value"] > 0
-
-
-@pytest.mark.parametrize(("seconds", "error", "status"), [(30, None, 0), (31, None, 1), (20, "cell [1]: KeyError", 1)])
-def test_more_than_three_times_the_quiet_seconds_miss_the_bar(tmp_path, monkeypatch, seconds, error, status):
-    write(tmp_path, "02_a", "1")
-    write(tmp_path, "05_b", "1")
-    write(tmp_path, "07_c", "1")
-    ran = []
-
-    def run(path, profile):
-        ran.append((path.stem, len(loops())))
-        busy = ran[-1] == ("05_b", 2)
-        return Run(path.stem[:2], path.stem, None, seconds=seconds if busy else 10, error=error if busy else None)
-
-    monkeypatch.setattr(series, "run_afresh", run)
-    assert series.main(["--busy", "--check"], tmp_path) == status
-    assert ran == [("02_a", 0), ("02_a", 2), ("05_b", 0), ("05_b", 2)], "02 and 05 where none is named"
