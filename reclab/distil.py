@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from . import efficient, text, training
-from .classifier import Classifier, TextClassifier, predict_tokens
-from .finetune import make_optimizer
+from .finetune import Classifier, TextClassifier, make_optimizer, predict_tokens
 from .profiles import Profile
 
 LR, _TEMPERATURE, _SUREST = 3e-4, 2.0, 1e-6

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from . import text
-from .classifier import Classifier, TextClassifier
 from .errors import SchemaError
+from .finetune import Classifier, TextClassifier
 from .plots import PALETTE
 
 _FOR, _AGAINST = (", ".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)) for colour in PALETTE[:2])

@@ -11,7 +11,7 @@ import torch
 from tiny_bert import LAYERS, STEPS, TEXTS, TOY, WIDE, WIDTH
 
 from reclab import efficient, finetune, text
-from reclab.classifier import predict_tokens
+from reclab.finetune import predict_tokens
 
 BLOCK = 4 * (WIDTH**2 + WIDTH) + 2 * WIDTH * WIDE + WIDE + WIDTH + 4 * WIDTH  # attention, two dense layers, two norms
 HEAD = 2 * WIDTH + 2

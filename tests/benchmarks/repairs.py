@@ -12,7 +12,7 @@ from cross_encoder import over_seeds
 from torch import nn
 
 from reclab import data, efficient, finetune, get_profile, stress, text, training
-from reclab.classifier import Classifier, TextClassifier
+from reclab.finetune import Classifier, TextClassifier
 
 TRAINED, TESTED, TOKENS = 1_000, 800, 64
 TYPO_RATE = 0.1  # of the letters, in every other text that augmentation trains on
