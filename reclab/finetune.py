@@ -15,8 +15,8 @@ from torch import nn
 
 from . import efficient, speed, text, training
 from .classifier import Classifier, TextClassifier, load, predict_tokens
-from .clicks import valid_labels
 from .errors import UnknownNameError
+from .metrics import valid_labels
 from .profiles import Profile
 
 __all__ = ["Classifier", "TextClassifier", "fit", "load", "make_optimizer"]

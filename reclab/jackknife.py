@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from .beyond import coverage, exposure, gini
+from .metrics import coverage, exposure, gini
 
 
 def coverage_values(lists: np.ndarray, n_items: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def gini_values(lists: np.ndarray, n_items: int) -> np.ndarray:
     The index without a user has a closed form: with items sorted by exposure, it hangs on the sum of place
     times exposure, and an item that loses one showing moves to the first place among its equals.
     """
-    shown, value = exposure(lists, n_items), gini(lists, n_items)
+    shown, value = exposure(lists, n_items), gini(exposure(lists, n_items))
     total, places = shown.sum(), np.arange(1, n_items + 1) @ np.sort(shown)
     lost = _sum_over_list(lists, stats.rankdata(shown, method="min"))
     exposures = np.where(lists >= 0, shown[lists], -1)

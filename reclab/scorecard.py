@@ -13,8 +13,8 @@ from .cards import Scorecard as Scorecard
 from .dimensions import Evidence as Evidence
 from .dimensions import measure
 from .errors import ReclabError, SchemaError, UnknownNameError
-from .intervals import bootstrap_table
 from .jackknife import difference_values
+from .metrics import bootstrap_table
 
 BETTER, WORSE, _HIGHER, _LOWER, UNCLEAR = "better", "worse", "higher", "lower", "no clear difference"
 _LOWER_IS_BETTER = ("Gini", "miscalibration", "provider gap", "calibration error")

@@ -6,123 +6,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import sparse
+from hypothesis import settings
 
-from reclab import beyond, metrics
+from reclab import metrics
 from reclab.dimensions import Evidence, measure, provider_values, supported
 from reclab.errors import SchemaError
-from reclab.intervals import bootstrap_interval, bootstrap_table
 from reclab.jackknife import difference_values, gap_values
 from reclab.tables import lists_from_table, with_our_names
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
-
-
-@st.composite
-def cases(draw):
-    """Lists with empty places and empty lists, k beyond the catalogue too; likes, with users who have none."""
-    n_users, n_items, k = draw(st.integers(1, 6)), draw(st.integers(1, 7)), draw(st.integers(1, 9))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    lists = np.full((n_users, k), -1)
-    for row in lists:
-        shown = rng.permutation(n_items)[: rng.integers(0, k + 1)]
-        row[np.sort(rng.permutation(k)[: len(shown)])] = shown
-    relevant, train = (rng.random((2, n_users, n_items)) < 0.4).astype(float)
-    relevant[rng.integers(n_users), rng.integers(n_items)] = 1
-    return lists, relevant, train, rng
-
-
-def slow_accuracy(row, liked, unexpected):
-    """NDCG, recall, precision, MRR, hit and serendipity of one list, place by place."""
-    if not liked:
-        return [math.nan] * 6
-    k = len(row)
-    hits = [place for place, item in enumerate(row, 1) if item in liked]
-    ideal = sum(1 / math.log2(place + 1) for place in range(1, min(k, len(liked)) + 1))
-    ndcg = sum(1 / math.log2(place + 1) for place in hits) / ideal
-    surprises = [item for item in row if item in liked and item in unexpected]
-    return [
-        ndcg,
-        len(hits) / len(liked),
-        len(hits) / k,
-        1 / hits[0] if hits else 0,
-        float(bool(hits)),
-        len(surprises) / k,
-    ]
-
-
-@QUICK
-@given(cases(), st.sampled_from([1, 20, 4_000_000]))
-def test_accuracy_is_that_of_the_slow_way(case, cells):
-    lists, relevant, _, rng = case
-    n_items = relevant.shape[1]
-    expected = rng.permuted(np.tile(np.arange(n_items), (len(lists), 1)), axis=1)[:, : rng.integers(1, n_items + 1)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(beyond, "_PLACES", cells)  # so few users at a time that their tables follow one another
-        found = metrics.accuracy_at_k(lists, sparse.csr_array(relevant), expected)
-    for user, row in enumerate(lists):
-        liked = set(np.flatnonzero(relevant[user]))
-        slow = slow_accuracy(row, liked, set(range(n_items)) - set(expected[user]))
-        assert [values[user] for values in found.values()] == pytest.approx(slow, abs=1e-9, nan_ok=True)
-    assert list(found) == ["NDCG", "recall", "precision", "MRR", "hit", "serendipity"]
-
-
-@QUICK
-@given(cases())
-def test_beyond_accuracy_is_that_of_the_slow_way(case):
-    lists, _, train, rng = case
-    n_items = train.shape[1]
-    genres = (rng.random((n_items, 3)) < 0.5).astype(float)
-    counts = rng.integers(0, 9, n_items) + 1
-    other = rng.permuted(lists, axis=1)
-    other[:, -1] = -1
-    found = metrics.miscalibration(lists, train, genres), metrics.popularity_lift(lists, train, counts)
-    overlap = metrics.overlap_at_k(lists, other)
-
-    def mix(items):
-        shares = [genres[item] / genres[item].sum() for item in items if genres[item].any()]
-        return np.mean(shares, axis=0) if shares else np.full(3, math.nan)
-
-    for user, row in enumerate(lists):
-        shown, liked = [item for item in row if item >= 0], np.flatnonzero(train[user])
-        p, q = mix(liked), mix(shown)
-        kl = sum(a * math.log(a / (0.99 * b + 0.01 * a)) for a, b in zip(p, q, strict=True) if a > 0)
-        slow = math.nan if np.isnan(p).any() or np.isnan(q).any() else max(kl, 0)
-        assert found[0][user] == pytest.approx(slow, abs=1e-9, nan_ok=True)
-        lift = np.mean(counts[shown]) / np.mean(counts[liked]) - 1 if shown and len(liked) else math.nan
-        assert found[1][user] == pytest.approx(lift, abs=1e-9, nan_ok=True)
-        a, b = set(shown), {item for item in other[user] if item >= 0}
-        assert overlap[user] == pytest.approx(len(a & b) / len(a | b) if a | b else math.nan, nan_ok=True)
-
-
-@QUICK
-@given(cases(), st.integers(0, 3))
-def test_an_item_twice_in_a_list_is_refused_wherever_it_stands(case, far):
-    lists, relevant, _, _ = case
-    twice = np.concatenate([lists, np.full((len(lists), far + 2), -1)], axis=1)
-    twice[-1] = -1
-    twice[-1, [0, far + 1]] = 0
-    with pytest.raises(SchemaError, match=f"item 0 stands twice in the list of user {len(lists) - 1}"):
-        metrics.accuracy_at_k(twice, relevant)
-
-
-@QUICK
-@given(st.integers(0, 2**32 - 1), st.integers(2, 30))
-def test_a_table_of_intervals_is_that_of_each_column(seed, n_users):
-    rng = np.random.default_rng(seed)
-    values = rng.random((n_users, 4))
-    values[rng.random(n_users) < 0.3, 1:3] = np.nan
-    values[:2] = rng.random((2, 4))
-    found = bootstrap_table(values, n=50, seed=3, level=0.9)
-    for column, theirs in zip(values.T, found.T, strict=True):
-        np.testing.assert_allclose(theirs, bootstrap_interval(column, n=50, seed=3, level=0.9), rtol=1e-9)
-
-
-def test_a_column_without_two_users_has_no_interval():
-    with pytest.raises(SchemaError, match="at least 2 of them, got 1"):
-        bootstrap_table(np.array([[1.0, 2.0], [np.nan, 3.0]]))
 
 
 # Values per user of what is no mean

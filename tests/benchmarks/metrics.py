@@ -32,7 +32,7 @@ from reclab.scorecard import BETTER, UNCLEAR, Evidence, scorecard
 from reclab.tables import interaction_matrix, lists_from_table
 
 USERS, ITEMS, K, LIKED = 200_000, 5_000, 100, 20
-FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 10, 5, 1e-9, 10, 1.0
+FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 2, 5, 1e-9, 10, 1.0
 REPEATS, SWAPS = 1000, 1000
 TURNS = 7
 NAMES = {"NDCG": "ndcg", "recall": "recall", "precision": "precision", "MRR": "reciprocal_rank", "hit": "hit_rate"}
