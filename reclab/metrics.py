@@ -46,8 +46,8 @@ def hits(lists: np.ndarray, relevant) -> np.ndarray:
 def accuracy_at_k(lists: np.ndarray, relevant, expected=None) -> dict[str, np.ndarray]:
     """``NDCG``, ``recall``, ``precision``, ``MRR`` and ``hit``, each ``(n_users,)``.
 
-    NDCG discounts a hit at rank r by 1 / log2(r + 1) and divides by the sum of the best list, which
-    has its ``min(k, n_relevant)`` hits first. An empty place lowers precision as a miss does. MRR is
+    NDCG discounts a hit at rank r by 1 / log2(r + 1) and divides by the sum of the best list, with
+    ``min(k, n_relevant)`` hits at its head. An empty place lowers precision as a miss does. MRR is
     one over the rank of the first hit. ``serendipity`` is the share of places with a relevant item
     that is not ``expected (n_users, any)``, such as the most popular ones.
 
@@ -365,29 +365,32 @@ def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     column = np.asarray(values, dtype=float).reshape(-1, 1)
+    if (n_users := np.isfinite(column).sum()) < 2:
+        raise SchemaError(f"an interval over users needs 2 of them with a value, got {n_users}")
     return Interval(*bootstrap_table(column, n, seed, level)[:, 0].tolist())
 
 
 def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> np.ndarray:
     """`bootstrap_interval` of each column of ``(n_users, n_columns)``: value, low, high by columns.
 
-    Columns whose values are missing for the same users share their resamples.
+    Columns whose values are missing for the same users share their resamples; NaN where there is no
+    value, and no interval of a single one.
     """
     values = np.asarray(values, dtype=float)
     alike: dict[bytes, list[int]] = {}
     for column, there in enumerate(~np.isnan(values).T):
         alike.setdefault(there.tobytes(), []).append(column)
-    found = np.empty((3, values.shape[1]))
+    found = np.full((3, values.shape[1]), np.nan)
     for columns in alike.values():
         kept = values[~np.isnan(values[:, columns[0]])][:, columns]
-        if len(kept) < 2:
-            needed = f"a value for at least 2 of them, got {len(kept)}"
-            raise SchemaError(f"an interval over users needs {needed}")
-        draws = resamples(len(kept), n, seed)
-        means = np.concatenate([_times_drawn(part) @ kept for part in draws]) / len(kept)
-        for place, column in enumerate(columns):
-            value = kept[:, place].mean()
-            found[:, column] = percentile_interval(value, means[:, place], level)
+        if len(kept) >= 2:
+            draws = resamples(len(kept), n, seed)
+            means = np.concatenate([_times_drawn(part) @ kept for part in draws]) / len(kept)
+            for place, column in enumerate(columns):
+                value = kept[:, place].mean()
+                found[:, column] = percentile_interval(value, means[:, place], level)
+        elif len(kept):
+            found[0, columns] = kept[0]
     return found
 
 

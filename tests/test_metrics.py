@@ -322,6 +322,12 @@ def test_a_table_of_intervals_is_resampling_by_hand_without_the_missing_users():
         assert metrics.bootstrap_interval(column, n=50, seed=3, level=0.9) == pytest.approx(theirs, rel=1e-12)
 
 
+def test_a_column_of_one_value_has_no_interval():
+    found = metrics.bootstrap_table(np.array([[1.0, 2.0, np.nan], [np.nan, 3.0, np.nan]]))
+    np.testing.assert_array_equal(np.isnan(found), [[0, 0, 1], [1, 0, 1], [1, 0, 1]])
+    assert found[0, :2].tolist() == [1.0, 2.5]
+
+
 def test_resampling_is_done_in_parts_of_bounded_memory_and_parts_change_nothing():
     parts = list(metrics.resamples(500_000, 9, seed=0))
     assert [len(part) for part in parts] == [4, 4, 1]
@@ -334,8 +340,8 @@ def test_resampling_is_done_in_parts_of_bounded_memory_and_parts_change_nothing(
 @pytest.mark.parametrize(
     ("values", "options", "says"),
     [
-        ([1.0, np.nan], {}, "at least 2 of them, got 1"),
-        ([], {}, "at least 2"),
+        ([1.0, np.nan], {}, "needs 2 of them with a value, got 1"),
+        ([], {}, "needs 2 of them"),
         ([1.0, 2.0], {"n": 0}, "n must be 1"),
         ([1.0, 2.0], {"level": 1.0}, "level must lie"),
         ([1.0, 2.0], {"level": 95}, "level must lie"),
