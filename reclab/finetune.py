@@ -18,9 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import efficient, text, training
-from .clicks import valid_labels
 from .errors import ReclabError, UnknownNameError
+from .metrics import valid_labels
 from .profiles import Profile
 from .results import write_atomically
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .clicks import valid_labels
+from .metrics import valid_labels
 
 KINDS = ("concat", "fixed", "weighted", "gated", "attention", "two-tower")
 _BATCH = 8192  # examples at once when nothing is learned, so that memory stays bounded

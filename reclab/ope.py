@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from .errors import ReclabError, SchemaError
-from .intervals import Interval, percentile_interval, resamples
+from .metrics import Interval, percentile_interval, resamples
 
 if TYPE_CHECKING:
     import pandas as pd

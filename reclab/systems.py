@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from .bandits import LogisticTS
-from .intervals import Interval
 from .loop import System, World
+from .metrics import Interval
 
 DRAWS = 25  # of the posterior in a batch, shared out among its visitors
 

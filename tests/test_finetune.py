@@ -287,8 +287,8 @@ def test_half_a_classifier_is_refused(small, tmp_path, how):
     [
         (TEXTS, LABELS[:-1], r"labels must be one for each of 12 examples, got shape \(11,\)"),
         (TEXTS, np.array(LABELS)[:, None], r"labels must be one for each of 12 examples, got shape \(12, 1\)"),
-        (TEXTS, [1] * 12, "labels holds only one class; a classifier needs examples of both"),
-        ([], [], "labels holds only one class; a classifier needs examples of both"),
+        (TEXTS, [1] * 12, "labels holds only one class; examples of both are needed"),
+        ([], [], "labels holds only one class; examples of both are needed"),
         (TEXTS, [1, np.nan] * 6, r"labels must be 0 or 1, labels\[1\] is nan; drop or correct it"),
         (TEXTS, [1, 0, None] * 4, r"labels must be 0 or 1, labels\[2\] is None; drop or correct it"),
         (TEXTS, pd.array([True, pd.NA] * 6), r"labels must be 0 or 1, labels\[1\] is <NA>; drop or correct it"),

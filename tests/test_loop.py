@@ -336,7 +336,7 @@ def test_films_and_advertisements_have_their_stated_days():
 
 
 def test_fitted_likes_order_ratings_they_never_saw(movies):
-    from reclab.clicks import auc
+    from reclab.metrics import auc
 
     held_out = np.random.default_rng(0).random(len(movies.interactions)) < 0.2
     logits = worlds.fit_likes(movies, np.flatnonzero(~held_out))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from reclab import data, ope
 from reclab.errors import ReclabError, SchemaError
-from reclab.intervals import Interval
+from reclab.metrics import Interval
 from reclab.ope import Case, Log, read_log
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 
 from reclab import __version__, results
 from reclab.errors import ReclabError
-from reclab.intervals import Interval
+from reclab.metrics import Interval
 from reclab.results import (
     CORRELATION,
     OUTSIDE,

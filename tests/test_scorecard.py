@@ -1,14 +1,16 @@
 """The scorecard: its numbers are those of the metrics, its verdicts never outrun their intervals."""
 
+import itertools
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from reclab import cards, metrics, rank
+from reclab import metrics, rank
 from reclab.errors import ReclabError, SchemaError, UnknownNameError
-from reclab.jackknife import coverage_values, gini_values
-from reclab.scorecard import BETTER, UNCLEAR, WORSE, Evidence, scorecard
+from reclab.scorecard import BETTER, UNCLEAR, WORSE, Evidence, jackknife, measure, scorecard
+from reclab.tables import lists_from_table, with_our_names
 
 USERS, ITEMS = [f"u{n}" for n in range(150)], [f"i{n}" for n in range(40)]
 rng = np.random.default_rng(0)
@@ -43,26 +45,27 @@ def cell(frame, system, metric):
     return frame[(frame["system"] == system) & (frame["metric"] == metric)].iloc[0]
 
 
+# Values and verdicts
+
+
 def test_values_are_those_of_the_metrics():
     relevant, systems = world()
     card = full(systems, relevant, k=10)
     lists = systems["good"][:, :10]
-    expected = {
-        "NDCG@10": metrics.ndcg_at_k(lists, relevant),
-        "recall@10": metrics.recall_at_k(lists, relevant),
-        "hit@10": metrics.hit_at_k(lists, relevant),
-        "intra-list distance": metrics.intra_list_distance(lists, FEATURES),
-        "novelty (bits)": metrics.novelty(lists, POPULARITY),
-    }
+    expected = {f"{name}@10": values for name, values in metrics.accuracy_at_k(lists, relevant).items()}
+    expected["intra-list distance"] = metrics.intra_list_distance(lists, FEATURES)
+    expected["novelty (bits)"] = metrics.novelty(lists, POPULARITY)
+    expected["popularity lift"] = metrics.popularity_lift(lists, TRAIN, POPULARITY)
+    expected["miscalibration"] = metrics.miscalibration(lists, TRAIN, FEATURES)
     for name, values in expected.items():
         row = cell(card.values, "good", name)
         np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(values))
     assert cell(card.values, "good", "NDCG@10")["n_users"] == 149
-    assert cell(card.values, "good", "coverage")["value"] == pytest.approx(metrics.coverage(lists, 40))
-    assert cell(card.values, "good", "Gini")["value"] == pytest.approx(metrics.gini(lists, 40))
+    shown = metrics.exposure(lists, 40)
+    assert cell(card.values, "good", "coverage")["value"] == pytest.approx((shown > 0).mean())
+    assert cell(card.values, "good", "Gini")["value"] == pytest.approx(metrics.gini(shown))
     paired = cell(card.differences, "good", "NDCG@10")
-    other = metrics.ndcg_at_k(systems["guess"][:, :10], relevant)
-    theirs = metrics.paired_difference(expected["NDCG@10"], other)
+    theirs = metrics.paired_difference(expected["NDCG@10"], metrics.ndcg_at_k(systems["guess"][:, :10], relevant))
     np.testing.assert_allclose(paired[["difference", "low", "high"]].astype(float), theirs)
 
 
@@ -79,18 +82,20 @@ def test_verdicts_name_the_better_system_and_the_same_items_get_none():
     assert set(against_good.differences["system"]) == {"guess", "guess backwards"}
 
 
-def test_lower_concentration_is_better():
+def test_less_concentration_is_better_and_more_novelty_only_higher():
     relevant, systems = world()
-    same = np.tile(np.arange(10), (150, 1))
-    card = full({"same for all": same, "guess": systems["guess"]}, relevant)
-    row = cell(card.differences, "guess", "Gini")
-    assert row["difference"] < 0 and row["verdict"] == BETTER
-    assert cell(card.differences, "guess", "coverage")["verdict"] == BETTER
+    rare = np.tile(np.argsort(POPULARITY)[:10], (150, 1))
+    card = full({"guess": systems["guess"], "rare": rare}, relevant)
+    row = cell(card.differences, "rare", "Gini")
+    assert row["difference"] > 0 and row["verdict"] == WORSE
+    assert cell(card.differences, "rare", "coverage")["verdict"] == WORSE
+    assert cell(card.differences, "rare", "novelty (bits)")["verdict"] == "higher"
+    assert cell(card.differences, "rare", "popularity lift")["verdict"] == "lower"
 
 
 def test_a_verdict_needs_its_interval_off_zero():
     rows = []
-    for seed in range(25):
+    for seed in range(12):
         relevant, systems = world(seed)
         systems["other guess"] = rank.top_k(np.random.default_rng(seed + 99).random((150, 40)), 10)
         rows.append(full(systems, relevant, n_bootstrap=200).differences)
@@ -104,6 +109,120 @@ def test_a_verdict_needs_its_interval_off_zero():
     guesses = rows[rows["system"] == "other guess"]
     assert (~crosses[rows["system"] == "other guess"]).sum() > 0
     assert (guesses["verdict"] != UNCLEAR).mean() < 0.02
+
+
+def test_identical_systems_and_constant_differences_have_a_p_value():
+    relevant = np.zeros((150, 40))
+    relevant[:, 0] = 1
+    hit, miss = np.tile(np.arange(10), (150, 1)), np.tile(np.arange(10, 20), (150, 1))
+    card = scorecard({"miss": miss, "hit": hit, "again": miss}, relevant)
+    assert cell(card.differences, "hit", "NDCG@10")["p_value"] == 0
+    assert cell(card.differences, "hit", "NDCG@10")["verdict"] == BETTER
+    assert cell(card.differences, "again", "NDCG@10")["p_value"] == 1
+    assert cell(card.differences, "hit", "Gini")["verdict"] == UNCLEAR
+
+
+def test_one_system_and_no_side_information_make_a_short_card():
+    card = scorecard({"guess": world()[1]["guess"]}, world()[0])
+    accuracy = [f"{name}@10" for name in ("NDCG", "recall", "precision", "MRR", "hit")]
+    assert card.table.columns.tolist() == [*accuracy, "coverage", "Gini"]
+    assert card.differences.empty and card.verdicts.empty and not card.alarms
+    assert "better" not in repr(card) + card._repr_html_()
+
+
+def test_what_was_measured_elsewhere_joins_with_or_without_an_interval():
+    relevant, systems = world()
+    robust = {"guess": np.zeros(150), "good": np.linspace(0, 1, 150)}
+    card = full(systems, relevant, measured={"seconds": {"good": 2.5}, "kept under typos": robust})
+    assert card.table.loc["good", "seconds"] == "2.500" and card.table.loc["guess", "seconds"] == ""
+    assert cell(card.differences, "good", "kept under typos")["verdict"] == BETTER
+    assert "seconds" not in set(card.differences["metric"])
+    with pytest.raises(UnknownNameError, match="no system named 'godo'"):
+        full(systems, relevant, measured={"seconds": {"godo": 1}})
+    with pytest.raises(SchemaError, match="system 'good': seconds must be one number, or finite numbers for 150 users"):
+        full(systems, relevant, measured={"seconds": {"good": np.ones(3)}})
+
+
+# What is no mean over users
+
+
+def coverage(shown):
+    return (shown > 0).mean()
+
+
+def skewed(rng, n_users, n_items, k=5):
+    taste = -np.log(rng.random((n_users, n_items))) * (np.arange(n_items) + 1) ** 1.5
+    return metrics.shown_matrix(np.argsort(taste, axis=1)[:, :k], n_items).toarray()
+
+
+@pytest.mark.parametrize("statistic", [coverage, metrics.gini])
+def test_a_jackknife_of_few_users_leaves_out_each(statistic):
+    shown = skewed(np.random.default_rng(10), 40, n_items=25)
+    shown[3:12, 3:] = 0
+    shown[5] = 0
+    without = np.array([statistic(np.delete(shown, user, axis=0).sum(axis=0)) for user in range(40)])
+    expected = statistic(shown.sum(axis=0)) + 39 * (without.mean() - without)
+    np.testing.assert_allclose(jackknife(statistic, shown), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_jackknife_of_a_mean_has_its_standard_error():
+    values = np.random.default_rng(0).gamma(1.0, size=(20_000, 1))
+    sums = np.hstack([values, np.ones_like(values)])
+    found = jackknife(lambda total: total[0] / total[1], sums)
+    assert found.mean() == pytest.approx(values.mean())
+    assert found.std() == pytest.approx(values.std(), rel=0.2)  # of 100 parts
+    assert jackknife(metrics.gini, np.array([[1, 1, 0, 0], [0, 0, 0, 0]])).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_jackknife_intervals_hold_what_they_promise():
+    rng, providers, repeats = np.random.default_rng(8), np.arange(300) % 7 % 3, 200
+    card = {}
+    for _ in range(repeats):
+        shown = skewed(rng, 150, 300)
+        p = rng.beta(2, 3, shown.shape[0])
+        off = np.stack([p * 10 // 2 == m for m in range(5)], axis=1) * (p - (rng.random(150) < p**2))[:, None]
+        by_provider = shown @ np.eye(3)[providers]
+        for name, statistic, sums in (
+            ("coverage", coverage, shown),
+            ("Gini", metrics.gini, shown),
+            ("provider gap", lambda total: np.abs(total / total.sum() - 1 / 3).sum() / 2, by_provider),
+            ("calibration error", lambda total: np.abs(total).sum() / 150, off),
+        ):
+            values = jackknife(statistic, sums)
+            card.setdefault(name, []).append((values.mean(), 1.96 * values.std() / np.sqrt(150)))
+    for name, found in card.items():
+        value, half = np.array(found).T
+        held = (np.abs(value - value.mean()) < half).mean()
+        assert 0.91 < held < 0.985, (name, held)
+
+
+def test_shares_have_no_interval_beyond_what_is_possible():
+    relevant, systems = world()
+    everything = np.random.default_rng(0).permuted(np.tile(np.arange(40), (150, 1)), axis=1)[:, :10]
+    card = full({"a": everything, "b": systems["guess"]}, relevant)
+    row = cell(card.values, "a", "coverage")
+    assert row["value"] == row["high"] == 1
+
+
+def test_provider_gap_by_hand():
+    lists = np.array([[0, 1], [0, -1], [-1, -1]])
+    _, found = measure(lists, Evidence(np.eye(3, 4), providers=["a", "b", None, "b"]), 2)
+    # shown: a 2/3, b 1/3, unknown 0; in the catalogue 1/4, 1/2, 1/4
+    assert found["provider gap"].mean() == pytest.approx((2 / 3 - 1 / 4 + 1 / 6 + 1 / 4) / 2)
+
+
+def test_a_difference_is_that_of_the_values_though_some_have_no_list():
+    relevant, systems = world()
+    gaps = systems["good"].copy()
+    gaps[20:60] = -1
+    data = Evidence(relevant, providers=np.arange(40) % 3)
+    card = scorecard({"good": systems["good"], "gaps": gaps}, data)
+    for metric in ("coverage", "Gini", "provider gap"):
+        good, less = (cell(card.values, system, metric)["value"] for system in ("good", "gaps"))
+        assert cell(card.differences, "gaps", metric)["difference"] == pytest.approx(less - good)
+
+
+# Tables
 
 
 @pytest.mark.parametrize("column", ["rank", "score"])
@@ -131,78 +250,131 @@ def test_a_user_missing_from_a_table_counts_as_a_miss_and_is_said():
     assert "no list" not in whole.note
 
 
-def test_tables_of_words():
-    relevant, systems = world()
-    card = full({"a<b": systems["guess"], "good": systems["good"]}, relevant, k=5)
-    row = cell(card.values, "good", "NDCG@5")
-    assert card.table.loc["good", "NDCG@5"] == f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-    assert card.table.columns.tolist()[-2:] == ["coverage", "Gini"]
-    assert card.verdicts.index.tolist() == ["good"]
-    assert card.verdicts.loc["good", "NDCG@5"].endswith("] better")
-    assert card.verdicts.loc["good", "NDCG@5"].startswith("+")
-    assert "lists of 5 for 150 users (149 have relevant items) from 40 items; 95% intervals" in repr(card)
-    assert "a&lt;b" in card._repr_html_() and "a<b" not in card._repr_html_()
+def small(**more):
+    return pd.DataFrame({"user": ["u", "u", "v"], "item": ["x", "y", "z"], "rank": [1, 2, 1]} | more)
 
 
-def test_one_system_and_no_side_information_make_a_short_card():
-    relevant, systems = world()
-    card = scorecard({"guess": systems["guess"]}, relevant)
-    assert card.table.columns.tolist() == [
-        *(f"{name}@10" for name in ("NDCG", "recall", "precision", "MRR", "hit")),
-        "coverage",
-        "Gini",
-    ]
-    assert card.differences.empty and card.verdicts.empty
-    assert "better" not in repr(card) + card._repr_html_()
+def measured(given, **known):
+    evidence = Evidence(np.array([[1, 0, 0], [0, 1, 0]]), ["u", "v"], ["x", "y", "z"], **known)
+    return measure(given, evidence, 2)[1]
 
 
-def test_identical_systems_and_constant_differences_have_a_p_value():
-    relevant = np.zeros((150, 40))
-    relevant[:, 0] = 1
-    hit, miss = np.tile(np.arange(10), (150, 1)), np.tile(np.arange(10, 20), (150, 1))
-    card = scorecard({"miss": miss, "hit": hit, "again": miss}, relevant)
-    assert cell(card.differences, "hit", "NDCG@10")["p_value"] == 0
-    assert cell(card.differences, "hit", "NDCG@10")["verdict"] == BETTER
-    assert cell(card.differences, "again", "NDCG@10")["p_value"] == 1
-    assert cell(card.differences, "hit", "Gini")["verdict"] == UNCLEAR
+def test_clicks_probabilities_and_explanations_are_measured_where_given():
+    explained = ["PIXAR, Disney; dull", "Ghibli", " ; "]
+    found = measured(
+        small(clicked=[1, 0, 1], probability=[0.9, 0.4, 0.3], explanation=explained),
+        texts=pd.Series(["Toy Story (Pixar, Walt Disney)", "A film", "no"], index=[2, 1, 0]),
+    )
+    assert found["click-through"].tolist() == [0.5, 1]
+    np.testing.assert_allclose(found["explained by the text"], [(2 / 3 + 0) / 2, math.nan])
+    ece = metrics.expected_calibration_error([1, 0, 0], [0.9, 0.4, 0.3])
+    assert found["calibration error"].mean() == pytest.approx(ece)
+    assert not {"click-through", "calibration error", "explained by the text"} & set(measured(small()))
 
 
-# Intervals for what is no mean over users
+@pytest.mark.parametrize("column", ["clicked", "probability"])
+@pytest.mark.parametrize("bad", [-0.1, 1.5, np.nan, np.inf, "much"])
+def test_what_is_no_probability_is_refused(column, bad):
+    with pytest.raises(SchemaError, match=f"{column} must hold numbers from 0 to 1; in row 1"):
+        measured(small(**{column: pd.Series([0.5, bad, 0.5], dtype=object)}))
 
 
-def skewed_lists(rng, n_users, n_items=400, k=5):
-    taste = -np.log(rng.random((n_users, n_items))) * (np.arange(n_items) + 1) ** 0.9
-    return np.argsort(taste, axis=1)[:, :k]
+def test_ids_that_are_numbers_in_the_table_are_found_among_ids_that_are_text():
+    relevant, ids = np.eye(2, 3), np.array(["1", "2", "3"], dtype=object)
+    table = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 3], "rank": [1, 1], "probability": [0.9, 0.8]})
+    _, found = measure(table, Evidence(relevant, ids[:2], ids), 1)
+    assert found["calibration error"].mean() == pytest.approx((0.1 + 0.8) / 2)
 
 
-@pytest.mark.parametrize(("values", "statistic"), [(coverage_values, metrics.coverage), (gini_values, metrics.gini)])
-def test_jackknife_values_have_the_right_mean_and_spread(values, statistic):
-    rng = np.random.default_rng(8)
-    samples = [skewed_lists(rng, 120) for _ in range(150)]
-    measured = np.array([statistic(lists, 400) for lists in samples])
-    per_user = np.array([values(lists, 400) for lists in samples])
-    np.testing.assert_allclose(per_user.mean(axis=1), measured, rtol=1e-9)
-    standard_errors = per_user.std(axis=1, ddof=1) / np.sqrt(120)
-    assert 0.9 < standard_errors.mean() / measured.std(ddof=1) < 1.6
-    inside = np.abs(measured - measured.mean()) < 1.96 * standard_errors
-    assert stats.binomtest(int(inside.sum()), 150, 0.95, alternative="less").pvalue > 0.01
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["user_id", "item_id", "score"],
+        ["user", "item", "score"],
+        ["user_id:token", "item_id:token", "score:float"],
+        ["UserId", "MovieID", "Prediction"],
+        ["q_id", "doc_id", "score"],
+    ],
+)
+def test_names_of_other_libraries_are_known(columns):
+    given = pd.DataFrame([("u", "x", 1.0), ("u", "z", 3.0), ("v", "y", 2.0)], columns=columns)
+    assert lists_from_table(given, ["u", "v"], ["x", "y", "z"], 2).tolist() == [[2, 0], [1, -1]]
+    assert given.columns.tolist() == columns
 
 
-@pytest.mark.parametrize(("values", "statistic"), [(coverage_values, metrics.coverage), (gini_values, metrics.gini)])
-def test_jackknife_values_agree_with_leaving_each_user_out(values, statistic):
-    lists = skewed_lists(np.random.default_rng(10), 40, n_items=25)
-    lists[3:12, 3:] = -1
-    lists[5] = -1
-    without = np.array([statistic(np.delete(lists, user, axis=0), 25) for user in range(40)])
-    expected = statistic(lists, 25) + 39 * (without.mean() - without)
-    np.testing.assert_allclose(values(lists, 25), expected, rtol=1e-9, atol=1e-12)
+def test_our_names_come_first_and_two_that_mean_the_same_are_refused():
+    given = pd.DataFrame(columns=["user_id", "user", "item", "rating", "score"])
+    assert with_our_names(given).columns.tolist() == ["user_id", "user", "item_id", "rating", "score"]
+    with pytest.raises(SchemaError, match="columns 'uid' and 'user' could both be the user_id: rename or drop one"):
+        with_our_names(pd.DataFrame(columns=["uid", "user", "item"]))
 
 
-def test_a_gini_that_hangs_on_one_user_has_no_spread():
-    assert gini_values(np.array([[0, 1], [-1, -1]]), 4).tolist() == pytest.approx([0.5, 0.5])
+# Evidence
 
 
-# Groups, alarms, files
+def test_stability_is_the_overlap_of_all_pairs_of_runs():
+    runs = [np.array([[0, 1], [2, 0]]), np.array([[1, 0], [1, 0]]), np.array([[0, 2], [1, 0]])]
+    found = measured(runs)["stability"]
+    pairs = list(itertools.combinations(runs, 2))
+    slow = [[len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    np.testing.assert_allclose(found, np.mean(slow, axis=0))
+    assert "stability" not in measured(runs[:1])
+
+
+def test_slices_by_warm_tail_and_cold_items():
+    train = np.zeros((60, 4))
+    train[:30, 0], train[:5, 1] = 1, 1
+    relevant = np.zeros((60, 4))
+    relevant[30:40, 0], relevant[40:44, 1], relevant[44:46, 2], relevant[46, 3] = 1, 1, 1, 1
+    lists = np.tile([0, 2], (60, 1))
+    evidence = Evidence(relevant, train=train)
+    _, found = measure(lists, evidence, 2, evidence.most_popular(2))
+    means = {name: np.nanmean(values) for name, values in found.items() if "items" in name}
+    assert means == {"recall@2, cold items": pytest.approx(2 / 3), "recall@2, tail items": 0, "recall@2, warm items": 1}
+    assert np.isfinite(found["recall@2, tail items"]).sum() == 4
+
+
+def test_popularity_shows_what_is_popular_but_not_what_was_rated():
+    train = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 0, 1.0]])
+    assert Evidence(1 - train, train=train).most_popular(2).tolist() == [[2, -1], [1, 2], [0, 2], [1, -1]]
+    assert Evidence(train, train=train, rated=np.zeros((4, 3))).most_popular(9).tolist()[0] == [0, 1, 2]
+
+
+def test_thirds_by_activity_and_a_profile_with_gaps():
+    train = np.tri(9, 9)
+    groups = Evidence(np.ones((9, 9)), train=train, profile={"gender": ["F", None, np.nan] * 3}).groups
+    assert groups["activity"].tolist() == ["few"] * 3 + ["middle"] * 3 + ["many"] * 3
+    assert groups["gender"][0] == "F"
+
+
+LIKES = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["x", "x"], "positive": [True, False]})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"train": np.ones((2, 4))}, r"train has the shape \(2, 4\), relevant \(2, 3\)"),
+        ({"train": np.full((2, 3), np.nan)}, "train holds NaN"),
+        ({"providers": ["a"]}, "providers has 1 values, one for each of 3"),
+        ({"texts": ["a"] * 4}, "texts has 4 values, one for each of 3"),
+        ({"features": np.ones((4, 2))}, "features has 4 values, one for each of 3"),
+        ({"profile": {"age": [1]}}, "profile 'age' has 1 values, one for each of 2"),
+        ({"train": LIKES[:1]}, "give users= and items="),
+        ({"train": LIKES}, r"train holds rows that are not positive, so no likes: give train\[train\['positive'\]\]"),
+        ({"rated": np.eye(2, 3)}, "rated holds 2 held-out likes"),
+    ],
+)
+def test_evidence_that_does_not_fit_is_refused(options, says):
+    with pytest.raises(SchemaError, match=says):
+        Evidence(np.ones((2, 3)), **options)
+
+
+def test_what_was_rated_may_be_no_likes():
+    evidence = Evidence(np.array([[0, 0, 1], [0, 1, 0]]), ["u", "v"], ["x", "y", "z"], rated=LIKES)
+    assert evidence.rated.toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+# Groups and alarms
 
 
 def planted(seed=0):
@@ -222,6 +394,8 @@ def planted(seed=0):
     systems = {"honest": lists(honest), "leak": lists(honest + 9 * relevant), "gamer": lists(train.sum(axis=0) + noise)}
     systems["unfair"] = lists(np.where(women[:, None], noise, honest))
     systems["unstable"] = [lists(honest + rng.normal(0, 4, honest.shape)) for _ in range(3)]
+    systems["repeats"] = systems["honest"].copy()
+    systems["repeats"][0, 3] = np.flatnonzero(train[0])[0]
     return systems, Evidence(relevant, train=train, profile={"gender": np.where(women, "F", "M")})
 
 
@@ -232,18 +406,29 @@ def suspects():
 
 def test_each_planted_fault_is_pointed_at_and_the_honest_system_is_not(suspects):
     said = {alarm.split(":")[0]: alarm for alarm in suspects.alarms}
-    assert set(said) == {"leak", "gamer", "unfair", "unstable"}
+    assert set(said) == {"leak", "gamer", "unfair", "unstable", "repeats"}
     assert "test set" in said["leak"] and "popular" in said["gamer"]
     assert "gender F" in said["unfair"] and "runs" in said["unstable"]
+    assert said["repeats"] == "repeats: 1 of its places show what the user had rated"
     assert all(f"LOOK: {alarm}" in repr(suspects) for alarm in suspects.alarms)
+
+
+def test_a_card_of_a_few_users_says_that_it_cannot_tell():
+    relevant = np.zeros((150, 40))
+    relevant[:19, 0] = 1
+    card = scorecard({"a": world()[1]["good"]}, Evidence(relevant, train=TRAIN * (relevant == 0)))
+    assert card.alarms == ("only 19 users have relevant items: too few for a verdict or an alarm",)
 
 
 def test_groups_are_held_against_all_others(suspects):
     row = suspects.slices.query("system == 'unfair' and group == 'F'").iloc[0]
     systems, data = planted()
     values, women = metrics.ndcg_at_k(systems["unfair"], data.relevant), data.groups["gender"] == "F"
-    assert row["gap"] == pytest.approx(values[women].mean() - values[~women].mean())
-    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(values[women]))
+    a, b = values[women], values[~women]
+    assert row["gap"] == pytest.approx(a.mean() - b.mean())
+    error = math.sqrt(a.var() / len(a) + b.var() / len(b))
+    assert row["gap_high"] - row["gap_low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(a))
     assert row["verdict"] == WORSE and suspects.groups.loc["unfair", "gender: F"].endswith("worse")
     assert set(suspects.slices["profile"]) == {"gender"}  # all are alike in activity
 
@@ -265,25 +450,20 @@ def test_groups_of_a_few_users_get_no_row():
     assert scorecard({"a": systems["good"]}, Evidence(relevant, profile=profile)).slices.empty
 
 
-def test_more_novelty_is_called_higher_not_better():
-    relevant, systems = world()
-    rare = np.tile(np.argsort(POPULARITY)[:10], (150, 1))
-    card = full({"guess": systems["guess"], "rare": rare}, relevant)
-    assert cell(card.differences, "rare", "novelty (bits)")["verdict"] == "higher"
-    assert cell(card.differences, "rare", "popularity lift")["verdict"] == "lower"
+# The card
 
 
-def test_what_was_measured_elsewhere_joins_with_or_without_an_interval():
+def test_tables_of_words():
     relevant, systems = world()
-    robust = {"guess": np.zeros(150), "good": np.linspace(0, 1, 150)}
-    card = full(systems, relevant, measured={"seconds": {"good": 2.5}, "kept under typos": robust})
-    assert card.table.loc["good", "seconds"] == "2.500" and card.table.loc["guess", "seconds"] == ""
-    assert cell(card.differences, "good", "kept under typos")["verdict"] == BETTER
-    assert "seconds" not in set(card.differences["metric"])
-    with pytest.raises(UnknownNameError, match="no system named 'godo'"):
-        full(systems, relevant, measured={"seconds": {"godo": 1}})
-    with pytest.raises(SchemaError, match="system 'good': seconds must be one number, or finite numbers for 150 users"):
-        full(systems, relevant, measured={"seconds": {"good": np.ones(3)}})
+    card = full({"a<b": systems["guess"], "good": systems["good"]}, relevant, k=5)
+    row = cell(card.values, "good", "NDCG@5")
+    assert card.table.loc["good", "NDCG@5"] == f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    assert card.table.columns.tolist()[-2:] == ["coverage", "Gini"]
+    assert card.verdicts.index.tolist() == ["good"]
+    assert card.verdicts.loc["good", "NDCG@5"].endswith("] better")
+    assert card.verdicts.loc["good", "NDCG@5"].startswith("+")
+    assert "lists of 5 for 150 users (149 have relevant items) from 40 items; 95% intervals" in repr(card)
+    assert "a&lt;b" in card._repr_html_() and "a<b" not in card._repr_html_()
 
 
 def test_files_hold_the_numbers_and_names_are_escaped(tmp_path):
@@ -303,15 +483,16 @@ def test_files_hold_the_numbers_and_names_are_escaped(tmp_path):
 
 def test_a_trade_off_names_systems_and_follows_its_menus():
     relevant, systems = world()
-    card = full(systems, relevant)
-    picture = cards.tradeoff(card, "coverage", "NDCG@10")
+    card = full(systems, relevant, measured={"seconds": {"good": 2.5}})
+    picture = card.tradeoff("coverage", "NDCG@10")
     assert "good" in picture.alt and picture.png.startswith(b"\x89PNG")
-    explorer = cards.explore(card, "coverage", "NDCG@10")
+    assert "good 2.500 and" in card.tradeoff("seconds", "NDCG@10").alt
+    explorer = card.explore("coverage", "NDCG@10")
     before = explorer.image.value
     explorer.controls["across"].value = "Gini"
     assert explorer.image.value != before and "Gini" in explorer.words.value
     with pytest.raises(UnknownNameError, match="no metric named 'fun'"):
-        cards.tradeoff(card, "fun", "NDCG@10")
+        card.tradeoff("fun", "NDCG@10")
 
 
 # Bad input
@@ -325,6 +506,7 @@ def test_a_trade_off_names_systems_and_follows_its_menus():
         ({"a": np.zeros((150, 10), dtype=int)}, {}, SchemaError, "system 'a': item 0 stands twice"),
         ({"a": np.zeros((150, 3), dtype=int)}, {}, SchemaError, r"system 'a': lists must .* got \(150, 3\)"),
         ({"a": np.tile(np.arange(10), (9, 1))}, {}, SchemaError, "system 'a': lists are for 9 users"),
+        ({"a": []}, {}, SchemaError, "system 'a': a system of several runs needs at least one"),
         ({"a": pd.DataFrame({"user_id": []})}, {}, SchemaError, "system 'a': a table names ids: give users="),
         ({"a": np.tile(np.arange(10), (150, 1))}, {"baseline": "b"}, UnknownNameError, "no system named 'b'"),
         ({"a": np.tile(np.arange(10), (150, 1))}, {"level": 2}, ReclabError, "level must lie"),

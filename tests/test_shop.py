@@ -12,11 +12,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from reclab import data
-from reclab.clicks import auc
 from reclab.data.shop_rules import CONTENT, SHELVES, STRENGTHS, WORDS, Rules, Settings
 from reclab.data.shop_tables import START
 from reclab.data.truth import expected_auc, sigmoid
 from reclab.errors import UnknownNameError
+from reclab.metrics import auc
 
 FINGERPRINT = "d12b5d9da260d05717686066d0845de122ede188d1dea28a8ad3f492a1e2764c"
 SMALL = {"n_users": 120, "n_items": 160}

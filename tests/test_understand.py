@@ -12,10 +12,8 @@ import tiny_bert
 import torch
 from torch import nn
 
-from reclab import clicks
 from reclab.errors import SchemaError
 from reclab.finetune import Classifier, TextClassifier
-from reclab.intervals import bootstrap_interval, interval_over
 from reclab.understand import Attribution, attribute, coherence, read
 
 REVIEW = "I loved this jumpsuit, but it's unflattering & scratchy."
@@ -66,40 +64,6 @@ def ids_and_hidden(classifier, review):
     hidden = torch.full_like(ids, classifier.tokenizer.pad_token_id)
     hidden[:, 0], hidden[:, -1] = ids[:, 0], ids[:, -1]
     return ids, hidden
-
-
-# Intervals over groups
-
-
-def test_an_interval_over_single_rows_is_the_bootstrap_of_a_mean():
-    values = np.random.default_rng(1).normal(size=40)
-    expected = bootstrap_interval(values, n=200, seed=5)
-    np.testing.assert_allclose(interval_over(np.arange(40), values, n=200, seed=5), expected, rtol=1e-12)
-    found = interval_over(np.arange(40), lambda rows: values[rows].mean(), n=200, seed=5)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-def test_an_interval_over_groups_is_that_of_the_click_metrics():
-    rng = np.random.default_rng(2)
-    groups = rng.permutation(np.repeat(["a", "b", "c", "d", "e", "f"], [4, 9, 3, 7, 12, 5]))
-    labels, scores = np.tile([0, 1], 20), rng.normal(size=40).round(1)
-    found = interval_over(groups, lambda rows: clicks.auc(labels[rows], scores[rows]), n=60, seed=3)
-    np.testing.assert_allclose(found, clicks.auc_interval(labels, scores, groups, n=60, seed=3), rtol=1e-9)
-
-
-def test_rows_of_one_group_are_drawn_together():
-    groups = np.array(["b", "a", "b", "c"])
-    drawn = []
-    interval_over(groups, lambda rows: drawn.append(np.bincount(rows, minlength=4)) or 0.0, n=20)
-    assert all(count[0] == count[2] for count in drawn)
-    assert drawn[-1].tolist() == [1, 1, 1, 1], "the estimate is that of the rows themselves"
-    assert len({tuple(count) for count in drawn}) > 3
-
-
-@pytest.mark.parametrize("groups", [[], ["a", "a"], ["a", None, "b"], ["a", float("nan")]])
-def test_too_few_groups_are_refused(groups):
-    with pytest.raises(SchemaError, match="at least 2 groups"):
-        interval_over(np.array(groups, dtype=object), len)
 
 
 # Coherence of topics

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from reclab import clicks, data, finetune, get_profile
-from reclab.intervals import percentile_interval
+from reclab import data, finetune, get_profile, metrics
+from reclab.metrics import percentile_interval
 
 PAIRS, PASSES, TESTED = 2_000, 3, 3_000  # ratings to learn from, how often, and ratings of the warm test of notebook 05
 LIKED, TOKENS = 5, 96  # films named of each user, and tokens read of a pair
@@ -80,8 +80,8 @@ def over_seeds(name: str, test: pd.DataFrame, predictions: list, less: list | No
     if "minus" in name and less is None:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
     truth, n = test["positive"].to_numpy(), len(predictions)
-    samples = clicks.resampled_aucs(truth, [*predictions, *(less or [])], test["user_id"].to_numpy())
-    values = np.array([clicks.auc(truth, p) for p in [*predictions, *(less or [])]])
+    samples = metrics.resampled_aucs(truth, [*predictions, *(less or [])], test["user_id"].to_numpy())
+    values = np.array([metrics.auc(truth, p) for p in [*predictions, *(less or [])]])
     draws = np.random.default_rng(0).integers(n, size=(len(samples), n))
     spread, value = np.take_along_axis(samples[:, :n], draws, 1).mean(1), values[:n].mean()
     if less:

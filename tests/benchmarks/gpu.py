@@ -24,7 +24,7 @@ from measures import row
 from scipy import stats
 from torch import nn
 
-from reclab import clicks, data, finetune, get_profile, text
+from reclab import data, finetune, get_profile, metrics, text
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 ROUNDS, STEPS, LARGE, TEST = 3, 40, 256, 1_500
@@ -116,7 +116,7 @@ def quality(n_seeds: int) -> Iterator[dict]:
             model = finetune.fit(list(train["text"]), train["positive"], profile)
             seconds.append(time.perf_counter() - start)
             p = model.predict(list(test["text"]), 256, precision=profile.precision)
-            aucs.append(clicks.auc(test["positive"], p))
+            aucs.append(metrics.auc(test["positive"], p))
         half = stats.t.ppf(0.975, n_seeds - 1) * statistics.stdev(aucs) / n_seeds**0.5
         what = f"{profile.model}, {n:,} reviews, {profile.epochs} epochs"
         yield row(f"{what}: AUC, mean over {n_seeds} seeds", statistics.mean(aucs), "AUC")

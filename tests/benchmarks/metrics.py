@@ -32,7 +32,7 @@ from reclab.scorecard import BETTER, UNCLEAR, Evidence, scorecard
 from reclab.tables import interaction_matrix, lists_from_table
 
 USERS, ITEMS, K, LIKED = 200_000, 5_000, 100, 20
-FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 10, 5, 1e-9, 10, 1.0
+FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 2, 5, 1e-9, 10, 1.0
 REPEATS, SWAPS = 1000, 1000
 TURNS = 7
 NAMES = {"NDCG": "ndcg", "recall": "recall", "precision": "precision", "MRR": "reciprocal_rank", "hit": "hit_rate"}
@@ -173,6 +173,31 @@ def coverage_of_intervals(n_users: int) -> Iterator[dict]:
     yield row(f"{name}, at most", inside / REPEATS, "of 1,000", most=0.97)
 
 
+def coverage_of_jackknife(n_users: int, n_items: int, skew: float, most: float) -> Iterator[dict]:
+    """How often a card's 95% intervals hold what the same statistics of as many other users are on average."""
+    rng, k, measured = np.random.default_rng(4), 10, {}
+    items, users = [f"i{n}" for n in range(n_items)], [f"u{n}" for n in range(n_users)]
+    providers, weight = rng.integers(0, 12, n_items) ** 2 // 12, np.arange(1, n_items + 1) ** skew
+    for seed in range(REPEATS):
+        lists = np.argpartition(-np.log(rng.random((n_users, n_items))) * weight, k)[:, :k]
+        p = rng.beta(2, 3, lists.shape)
+        liked = rng.random(p.shape) < np.clip(p**1.3 + rng.normal(0, 0.1, (n_users, 1)), 0, 1)
+        relevant = np.zeros((n_users, n_items))
+        np.put_along_axis(relevant, lists, liked.astype(float), axis=1)
+        table = pd.DataFrame({"user_id": np.repeat(users, k), "item_id": np.array(items)[lists.ravel()]})
+        table = table.assign(rank=np.tile(np.arange(k), n_users), probability=p.ravel())
+        evidence = Evidence(relevant, users, items, providers=providers)
+        card = scorecard({"a": table}, evidence, k=k, n_bootstrap=400, seed=seed).values.set_index("metric")
+        for name in ("coverage", "Gini", "provider gap", "calibration error"):
+            measured.setdefault(name, []).append(card.loc[name, ["value", "low", "high"]].to_numpy(float))
+    for name, intervals in measured.items():
+        value, low, high = np.array(intervals).T
+        inside = ((low <= value.mean()) & (value.mean() <= high)).mean()
+        said = f"95% intervals of {name} that hold it, {n_users} users, {n_items:,} items, value {value.mean():.2f}"
+        yield row(said, inside, "of 1,000", least=0.93)
+        yield row(f"{said}, at most", inside, "of 1,000", most=most if name == "coverage" else 0.97)
+
+
 def null_comparison() -> Iterator[dict]:
     """Lists of two systems swapped by a coin for each user: how often a card with all tests calls them different."""
     _, train, relevant = world()
@@ -221,6 +246,8 @@ def measure(ranx: ModuleType) -> Iterator[dict]:
     yield from faults()
     for n_users in (200, 1000):
         yield from coverage_of_intervals(n_users)
+    yield from coverage_of_jackknife(400, 2000, skew=1.5, most=0.97)
+    yield from coverage_of_jackknife(600, 400, skew=0.9, most=1.0)  # nearly all is shown: coverage's are too wide
     yield from null_comparison()
 
 

@@ -289,7 +289,7 @@ MUTANTS = [
         "novelty is counted in nats",
         "10",
         ("10.novelty_*",),
-        "beyond.py",
+        "metrics.py",
         "bits = -np.log2(",
         "bits = -np.log(",
     ),

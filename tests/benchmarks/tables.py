@@ -36,9 +36,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from reclab import clicks, data, get_profile, results
+from reclab import data, get_profile, metrics, results
 from reclab.assets import ASSETS
-from reclab.intervals import percentile_interval
+from reclab.metrics import percentile_interval
 from reclab.profiles import cpu_has_bf16
 from reclab.results import write_atomically
 
@@ -148,12 +148,12 @@ def encoders(seeds: range) -> pd.DataFrame:
 
 def _encoder_row(name: str, measured: Measured, peak: float, reference: np.ndarray, test: pd.DataFrame) -> dict:
     labels, items = test["positive"], test["item_id"]
-    auc = clicks.auc_interval(labels, measured.p, items)
+    auc = metrics.auc_interval(labels, measured.p, items)
     row = {"encoder": name} | _interval("auc", auc)
     if measured.p is reference:
         row |= _interval("auc_minus_minilm", NONE)
     else:
-        row |= _interval("auc_minus_minilm", clicks.paired_auc_difference(labels, measured.p, reference, items))
+        row |= _interval("auc_minus_minilm", metrics.paired_auc_difference(labels, measured.p, reference, items))
     return row | {
         "parameters": measured.parameters,
         "disk_mb": measured.disk_mb,
@@ -275,13 +275,13 @@ def auc_over_seeds(
     Items and seeds are both resampled: the interval speaks of other reviews and of another training run.
     """
     truth, items = test["positive"], test["item_id"]
-    samples = clicks.resampled_aucs(truth, [*predictions, *(less or [])], items)
-    value = np.mean([clicks.auc(truth, p) for p in predictions])
+    samples = metrics.resampled_aucs(truth, [*predictions, *(less or [])], items)
+    value = np.mean([metrics.auc(truth, p) for p in predictions])
     n = len(predictions)
     draws = np.random.default_rng(0).integers(n, size=(len(samples), n))
     spread = np.take_along_axis(samples[:, :n], draws, 1).mean(1)
     if less:
-        value -= np.mean([clicks.auc(truth, p) for p in less])
+        value -= np.mean([metrics.auc(truth, p) for p in less])
         spread -= np.take_along_axis(samples[:, n:], draws, 1).mean(1)
     return tuple(percentile_interval(value, spread))
 
@@ -363,7 +363,7 @@ def best_fit(encoder, tokenizer, train: pd.DataFrame, size: int, profile):
         finetune.fit(list(part["text"]), part["positive"], encoder=copy.deepcopy(encoder), lr=lr, **settings)
         for lr in RATES
     ]
-    return max(fits, key=lambda model: clicks.auc(further["positive"], model.predict(list(further["text"]))))
+    return max(fits, key=lambda model: metrics.auc(further["positive"], model.predict(list(further["text"]))))
 
 
 def minilms(seed: int, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Prepared]:
