@@ -13,8 +13,7 @@ from scipy import sparse
 from . import metrics
 from .errors import SchemaError
 from .jackknife import coverage_values, gap_values, gini_values
-from .tables import interaction_matrix, lists_from_table, with_our_names
-from .topk import top_k
+from .rank import interaction_matrix, lists_from_table, top_k, with_our_names
 
 _TAIL = 20  # training likes below which an item counts as tail
 _BINS = 10  # of probabilities, for the calibration error

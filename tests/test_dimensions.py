@@ -15,7 +15,7 @@ from reclab.dimensions import Evidence, measure, provider_values, supported
 from reclab.errors import SchemaError
 from reclab.intervals import bootstrap_interval, bootstrap_table
 from reclab.jackknife import difference_values, gap_values
-from reclab.tables import lists_from_table, with_our_names
+from reclab.rank import lists_from_table, with_our_names
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 
