@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from . import efficient, text, training
 from .errors import ReclabError, UnknownNameError
 from .metrics import valid_labels
 from .profiles import Profile

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .rank import interaction_matrix, top_k_products
 from .results import write_atomically
-from .tables import interaction_matrix
 
 
 @contextmanager
@@ -107,8 +107,6 @@ def score(part: str | Path, vectors: str | Path, folder: str | Path, k: int = 10
 
     Returns: ``users`` with a list, and ``hits``: those whose held-out item is on it.
     """
-    from .topk import top_k_products
-
     log, items = pd.read_parquet(part), pd.read_parquet(vectors).sort_values("item_id")  # however they were shared out
     log = log[log["item_id"].isin(items["item_id"])]
     known, of_items = log[~log["held_out"]], np.stack(items["vector"].to_numpy())

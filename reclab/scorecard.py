@@ -15,10 +15,8 @@ from scipy import sparse, stats
 
 from . import metrics, plots
 from .errors import ReclabError, SchemaError, UnknownNameError
+from .rank import interaction_matrix, lists_from_table, positions, top_k, with_our_names
 from .results import write_atomically
-from .tables import _positions as positions
-from .tables import interaction_matrix, lists_from_table, with_our_names
-from .topk import top_k
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 _LOWER_IS_BETTER = ("Gini", "miscalibration", "provider gap", "calibration error")
@@ -87,9 +85,7 @@ class Evidence:
                 n_values = np.shape(values)[0]
                 raise SchemaError(f"{name} has {n_values} values, one for each of {size} is needed")
         if self.rated is not None and (n := self.rated.multiply(self.relevant).nnz):
-            raise SchemaError(
-                f"rated holds {n} held-out likes, to be shown by nobody: drop them there"
-            )
+            raise SchemaError(f"rated holds {n} held-out likes, to be shown by nobody: drop them there")
 
     def _matrix(self, name: str, table: pd.DataFrame) -> sparse.csr_array:
         if name != "rated" and "positive" in table and not table["positive"].all():
@@ -451,15 +447,11 @@ def _alarms(lists, found, slices, data: Evidence, k: int, expected, options: dic
                 alarms.append(f"{name}: {far}; has it seen the test set?")
             if surely_above(values["overlap with popularity"], _MOSTLY_POPULAR):
                 alarms.append(f"{name}: most of what it shows is what is popular")
-        if data.not_to_show is not None and (
-            n := metrics.hits(lists[name], data.not_to_show).sum()
-        ):
+        if data.not_to_show is not None and (n := metrics.hits(lists[name], data.not_to_show).sum()):
             alarms.append(f"{name}: {n:,} of its places show what the user had rated")
         if "stability" in values and surely_above(-values["stability"], -_STEADY):
             alarms.append(f"{name}: its runs share less than half of their items")
-        groups = [
-            f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()
-        ]
+        groups = [f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()]
         if groups:
             alarms.append(f"{name}: serves some worse than all others: {', '.join(groups)}")
     return alarms
@@ -473,8 +465,7 @@ def _note(lists: dict, data: Evidence, baseline: str, level: float) -> str:
     return (
         f"lists of {k} for {n_users:,} users ({judged:,} have relevant items) "
         f"from {n_items:,} items; {level:.0%} intervals over users; "
-        f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm)"
-        + "".join(missing)
+        f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm)" + "".join(missing)
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from .errors import ReclabError, SchemaError, UnknownNameError
-from .tables import binary
+from .rank import binary
 
 NOT_GIVEN = "not given"
 _TYPOS = ("leave out", "double", "swap", "replace")

@@ -1,18 +1,20 @@
-"""Baselines against brute force and golden values of other libraries; top-k against a full sort."""
+"""Models against brute force, closed forms and golden values of other libraries; lists against a full sort."""
 
 import sys
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.stats import chisquare
 from sklearn.linear_model import Ridge
 
 from reclab import metrics, rank
 from reclab.assets import fetch
 from reclab.errors import ReclabError, SchemaError
-from reclab.tables import interaction_matrix, lists_from_table
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
@@ -37,12 +39,13 @@ def movielens():
     test = last[last["user_id"].map(liked["user_id"].value_counts()) > 1]
     users, items = np.unique(table["user_id"]), np.unique(table["item_id"])
     parts = liked.drop(test.index), test, table.drop(test.index)
-    return [interaction_matrix(part, users, items) for part in parts]
+    return [rank.interaction_matrix(part, users, items) for part in parts]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_agrees_with_an_independent_implementation(name, movielens):
     train, test, rated = movielens
+    assert GOLDEN["data"] == {"users": train.shape[0], "items": train.shape[1], "test_users": test.nnz}
     golden = GOLDEN["systems"][name]
     scores = MODELS[name].fit(train).score(train)
     rng = np.random.default_rng(2024)
@@ -56,67 +59,38 @@ def test_agrees_with_an_independent_implementation(name, movielens):
     assert np.nanmean(metrics.recall_at_k(lists, test)) == pytest.approx(golden["recall_at_10"], rel=1e-9)
 
 
-def test_golden_data_are_the_same_split(movielens):
-    train, test, _ = movielens
-    assert GOLDEN["data"] == {"users": train.shape[0], "items": train.shape[1], "test_users": test.nnz}
-
-
 # Models
 
 
-def brute_item_knn(X, k, shrink):
-    X = X.toarray()
-    n_items = X.shape[1]
-    similar = np.zeros((n_items, n_items))
-    for i in range(n_items):
-        for j in range(n_items):
-            norm = np.sqrt(X[:, i].sum() * X[:, j].sum())
-            similar[i, j] = (X[:, i] * X[:, j]).sum() / (norm + shrink) if norm else 0
-    scores = np.zeros(X.shape)
-    for i in range(n_items):
-        others = sorted((j for j in range(n_items) if j != i), key=lambda j: (-round(similar[i, j], 12), j))
-        scores[:, i] = X[:, others[:k]] @ similar[i, others[:k]]
-    return scores
+def brute_similarities(rows, others, k, shrink, never):
+    """Of each row to its k nearest others, 0 to the rest, pair by pair."""
+    similar = np.zeros((len(rows), len(others)))
+    for i, row in enumerate(rows):
+        for j, other in enumerate(others):
+            norm = np.sqrt(row.sum() * other.sum())
+            if norm and not never(i, j):
+                similar[i, j] = row @ other / (norm + shrink)
+        similar[i, sorted(range(len(others)), key=lambda j: (-similar[i, j].round(12), j))[k:]] = 0
+    return similar
 
 
 @pytest.mark.parametrize(("k", "shrink"), [(1, 0), (4, 0), (4, 2.5), (29, 0)])
 def test_item_knn_agrees_with_brute_force(k, shrink):
-    X = example() @ sparse.diags_array((np.arange(30) != 3).astype(float))  # nobody has item 3
+    X = example().toarray()
+    X[:, 3], X[:, 8] = 0, X[:, 7]  # nobody has item 3; items 7 and 8 are twins
+    similar = brute_similarities(X.T, X.T, k, shrink, lambda i, j: i == j)
     scores = rank.ItemKNN(k, shrink).fit(X).score(X)
-    np.testing.assert_allclose(scores, brute_item_knn(X, k, shrink), rtol=1e-12)
-    assert not scores[:, 3].any()
-
-
-def brute_user_knn(X, others, k):
-    X, others = X.toarray(), others.toarray()
-    scores = np.zeros(X.shape)
-    for user, row in enumerate(X):
-        similar = {}
-        for v, other in enumerate(others):
-            norm = np.sqrt(row.sum() * other.sum())
-            similar[v] = row @ other / norm if norm and (row != other).any() else 0
-        for v in sorted(similar, key=lambda v: (-round(similar[v], 12), v))[:k]:
-            scores[user] += similar[v] * others[v]
-    return scores
+    np.testing.assert_allclose(scores, X @ similar.T, rtol=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 6, 80])
 def test_user_knn_agrees_with_brute_force(k):
-    X = example().tolil()
+    X, new = example().toarray(), example(n_users=7, seed=1).toarray()
     X[5], X[6] = X[4], 0  # a twin, and a user without history
-    X, new = X.tocsr(), example(n_users=7, seed=1)
     model = rank.UserKNN(k).fit(X)
     for rows in (X, new):
-        np.testing.assert_allclose(model.score(rows), brute_user_knn(rows, X, k), rtol=1e-12)
-    assert not model.score(X)[6].any()
-    assert model.score(new[:0]).shape == (0, 30)
-
-
-def test_user_knn_blocks_do_not_change_the_result(monkeypatch):
-    X = example()
-    whole = rank.UserKNN(5).fit(X).score(X)
-    monkeypatch.setattr(rank, "_BLOCK", 7)
-    np.testing.assert_array_equal(rank.UserKNN(5).fit(X).score(X), whole)
+        similar = brute_similarities(rows, X, k, 0, lambda i, j, rows=rows: (rows[i] == X[j]).all())
+        np.testing.assert_allclose(model.score(rows), similar @ X, rtol=1e-12)
 
 
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
@@ -128,12 +102,7 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
         ridge = Ridge(alpha=3.0, fit_intercept=False).fit(dense[:, others], dense[:, item])
         np.testing.assert_allclose(weights[others, item], ridge.coef_, rtol=1e-8, atol=1e-10)
     assert not np.diag(weights).any()
-
-
-def test_ease_says_where_l2_is_too_small():
-    twins = sparse.csr_array(np.ones((4, 3)))
-    with pytest.raises(ReclabError, match="l2 = 1e-17 is too small"):
-        rank.EASE(l2=1e-17).fit(twins)
+    np.testing.assert_allclose(rank.EASE(l2=3.0).fit(X).score(X), X @ weights, rtol=1e-12)
 
 
 def test_popularity_counts_each_user_once():
@@ -141,14 +110,77 @@ def test_popularity_counts_each_user_once():
     np.testing.assert_array_equal(rank.Popularity().fit(X).score(X), [[2, 0, 1], [2, 0, 1]])
 
 
-EVERY_MODEL = [
-    rank.Popularity(),
-    rank.ItemKNN(5),
-    rank.UserKNN(5),
-    rank.EASE(),
-    rank.ALS(4),
-    rank.BPR(4, epochs=2),
-]
+def als_objective(X, users, items, l2, weight):
+    error = (1 + (weight - 1) * X) * (X - users @ items.T) ** 2
+    return error.sum() + l2 * ((users**2).sum() + (items**2).sum())
+
+
+def test_als_users_are_weighted_ridge_regressions():
+    X = example()
+    model = rank.ALS(4, l2=3.0, weight=7.0, epochs=2).fit(X)
+    for user, likes in enumerate(X.toarray()):
+        weights = np.diag(1 + 6 * likes)
+        lhs = model.items_.T @ weights @ model.items_ + 3.0 * np.eye(4)
+        expected = np.linalg.solve(lhs, model.items_.T @ weights @ likes)
+        np.testing.assert_allclose(model.vectors(X)[user], expected, rtol=1e-9)
+
+
+def test_als_lowers_its_objective_until_neither_side_can_improve():
+    X = example(40, 25)
+    dense, found = X.toarray(), []
+    for epochs in (1, 2, 5, 100):
+        model = rank.ALS(4, l2=3.0, weight=7.0, epochs=epochs).fit(X)
+        found.append(als_objective(dense, model.vectors(X), model.items_, 3.0, 7.0))
+    assert found == sorted(found, reverse=True) and found[0] > found[-1]
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        nudged = model.items_ + 1e-3 * rng.standard_normal(model.items_.shape)
+        assert als_objective(dense, model.vectors(X), nudged, 3.0, 7.0) > found[-1]
+
+
+def test_every_unliked_item_is_drawn_equally_often_and_no_liked_one():
+    X = rank.binary(np.array([[1, 0, 1, 0, 0, 1.0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]))
+    users = np.tile(np.arange(4), 4000)
+    drawn = rank.unliked(X, users, np.random.default_rng(0))
+    for user in range(4):
+        counts = np.bincount(drawn[users == user], minlength=6)
+        free = X.toarray()[user] == 0
+        assert not counts[~free].any()
+        assert free.sum() == 1 or chisquare(counts[free]).pvalue > 0.001
+
+
+def test_bpr_lowers_its_loss_on_all_pairs_and_learns_beside_users_who_like_all_or_nothing():
+    X = example(40, 25).toarray()
+    X[0], X[1] = 0, 1
+
+    def loss(scores):
+        margin = scores[:, :, None] - scores[:, None, :]
+        return np.logaddexp(0, -margin)[(X[:, :, None] > 0) & (X[:, None, :] == 0)].mean()
+
+    found = [rank.BPR(4, epochs=n, batch_size=50, weight_decay=0).fit(X).score(X) for n in (1, 10, 100)]
+    assert loss(found[0]) > loss(found[1]) > loss(found[2])
+    assert np.isfinite(found).all() and not found[2][0].any()
+
+
+@pytest.mark.parametrize("model", [rank.ALS(4, epochs=15), rank.BPR(8, epochs=60, batch_size=256)])
+def test_unseen_items_of_the_own_camp_come_first(model):
+    own = np.kron(np.eye(2), np.ones((30, 20)))  # users of two camps, who like nothing of the other's
+    X = own * (np.random.default_rng(0).random(own.shape) < 0.6)
+    scores = np.where(X > 0, np.nan, model.fit(X).score(X))
+    ours, theirs = (np.nanmean(np.where(side, scores, np.nan), axis=1) for side in (own > 0, own == 0))
+    assert (ours > theirs).mean() > 0.95
+
+
+@pytest.mark.parametrize("model", [rank.ALS, rank.BPR])
+def test_the_seed_decides(model):
+    X = example()
+    scores = [model(4, epochs=2, seed=seed).fit(X).score(X) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.allclose(scores[0], scores[2])
+
+
+OF_ANY_USER = [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE(), rank.ALS(4)]
+EVERY_MODEL = [*OF_ANY_USER, rank.BPR(4, epochs=2)]
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)
@@ -161,43 +193,81 @@ def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     assert (ratings != before).nnz == 0
 
 
-@pytest.mark.parametrize("model", [rank.Popularity(), rank.ItemKNN(5), rank.UserKNN(5), rank.EASE(), rank.ALS(4)])
+@pytest.mark.parametrize("model", OF_ANY_USER)
 def test_models_score_users_that_they_never_saw(model):
     X = example()
     scores = model.fit(X).score(X)
     np.testing.assert_allclose(model.score(X[[4, 9]]), scores[[4, 9]], rtol=1e-12)
+    assert model.score(X[:0]).shape == (0, 30)
 
 
-@pytest.mark.parametrize("model", [rank.Popularity, rank.ItemKNN, rank.UserKNN, rank.EASE, rank.ALS, rank.BPR])
+@pytest.mark.parametrize("model", EVERY_MODEL)
+def test_blocks_do_not_change_the_result(model, monkeypatch):
+    X = example()
+    whole = model.fit(X).score(X)
+    monkeypatch.setattr(rank, "_BLOCK", 7)
+    np.testing.assert_array_equal(model.fit(X).score(X), whole)
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL)
 def test_models_refuse_what_they_were_not_fitted_for(model):
-    X = example(n_users=120, n_items=60)
-    with pytest.raises(ReclabError, match=rf"{model.__name__} is not fitted yet"):
-        model().score(X)
-    with pytest.raises(SchemaError, match=r"X has 10 items, .* fitted on 60"):
-        model().fit(X).score(X[:, :10])
+    name, X = type(model).__name__, example()
+    with pytest.raises(ReclabError, match=f"{name} is not fitted yet"):
+        type(model)().score(X)
+    with pytest.raises(SchemaError, match=r"X has 10 items, .* fitted on 30"):
+        model.fit(X).score(X[:, :10])
     X.data[3] = np.nan
     with pytest.raises(SchemaError, match="X holds NaN"):
-        model().fit(X)
+        model.fit(X)
+
+
+@pytest.mark.parametrize("others", [slice(5), slice(None, None, -1)])
+def test_bpr_refuses_users_that_it_has_no_vectors_for(others):
+    X = example()
+    with pytest.raises(SchemaError, match="users and likes of fit only"):
+        rank.BPR(4, epochs=1).fit(X).score(X[others])
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "X", "says"),
     [
-        (rank.ItemKNN(k=0), r"k must be in 1\.\.29 .* got 0"),
-        (rank.ItemKNN(k=30), r"k must be in 1\.\.29 .* got 30"),
-        (rank.ItemKNN(k=3, shrink=-1), "shrink must be 0 or more"),
-        (rank.UserKNN(k=0), r"k must be in 1\.\.80 .* got 0"),
-        (rank.UserKNN(k=81), r"k must be in 1\.\.80 .* got 81"),
-        (rank.EASE(l2=0), "l2 must be above 0"),
-        (rank.EASE(l2=float("nan")), "l2 must be above 0"),
+        (rank.ItemKNN(k=0), example(), r"k must be in 1\.\.29 .* got 0"),
+        (rank.ItemKNN(k=30), example(), r"k must be in 1\.\.29 .* got 30"),
+        (rank.ItemKNN(k=3, shrink=-1), example(), "shrink must be 0 or more"),
+        (rank.UserKNN(k=0), example(), r"k must be in 1\.\.80 .* got 0"),
+        (rank.UserKNN(k=81), example(), r"k must be in 1\.\.80 .* got 81"),
+        (rank.EASE(l2=0), example(), "EASE: l2 must be above 0, got 0"),
+        (rank.EASE(l2=float("nan")), example(), "EASE: l2 must be above 0, got nan"),
+        (rank.EASE(l2=1e-17), np.ones((4, 3)), "l2 = 1e-17 is too small"),
+        (rank.EASE(), sparse.csr_array((2, 2_000_000)), r"2,000,000 x 2,000,000 need 29,802\.3 GiB of memory"),
+        (rank.ALS(factors=0), example(), "ALS: factors must be above 0, got 0"),
+        (rank.ALS(l2=0), example(), "ALS: l2 must be above 0, got 0"),
+        (rank.ALS(weight=-1), example(), "ALS: weight must be above 0"),
+        (rank.ALS(epochs=0), example(), "ALS: epochs must be above 0"),
+        (rank.BPR(batch_size=0), example(), "BPR: batch_size must be above 0"),
+        (rank.BPR(learning_rate=float("nan")), example(), "BPR: learning_rate must be above 0"),
+        (rank.BPR(), np.zeros((3, 4)), "no pairs to learn from"),
+        (rank.BPR(), np.ones((3, 4)), "no pairs to learn from"),
     ],
 )
-def test_settings_out_of_range_are_refused(model, says):
+def test_what_cannot_be_fitted_is_refused(model, X, says):
     with pytest.raises(ReclabError, match=says):
-        model.fit(example())
+        model.fit(X)
 
 
-# Top-k
+@pytest.mark.parametrize("model", EVERY_MODEL)
+def test_scores_that_memory_cannot_hold_are_refused(model, monkeypatch):
+    X = example()
+    model.fit(X)
+    monkeypatch.setattr(rank.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * X.size - 1))
+    if isinstance(model, rank.Popularity):  # one row, whatever the number of users
+        assert model.score(sparse.csr_array((1_000_000, 30))).shape == (1_000_000, 30)
+    else:
+        with pytest.raises(ReclabError, match=r"scores of 80 x 30 need 0\.0 GiB of memory"):
+            model.score(X)
+
+
+# Lists
 
 
 def full_sort(scores, k, exclude):
@@ -209,17 +279,46 @@ def full_sort(scores, k, exclude):
     return lists
 
 
-@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("n_items", [1, 20, 63, 64, 129, 700])
 @pytest.mark.parametrize("decimals", [0, 1, 9])
-def test_top_k_agrees_with_a_full_sort(k, decimals):
+def test_top_k_agrees_with_a_full_sort(n_items, decimals):
     rng = np.random.default_rng(1)
-    scores = rng.normal(size=(50, 20)).round(decimals)
+    scores = rng.normal(size=(40, n_items)).round(decimals)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
-    seen = rng.random(scores.shape) < rng.random((50, 1))
-    lists = rank.top_k(scores, k, exclude=sparse.csr_array(seen.astype(float)))
-    np.testing.assert_array_equal(lists, full_sort(scores, k, seen))
-    assert lists.dtype == np.int64
-    np.testing.assert_array_equal(rank.top_k(scores, k), full_sort(scores, k, np.zeros_like(seen)))
+    seen = rng.random(scores.shape) < np.linspace(0, 1, 40)[:, None]
+    for k in {1, min(10, n_items), n_items}:
+        lists = rank.top_k(scores, k, exclude=sparse.csr_array(seen.astype(float)))
+        np.testing.assert_array_equal(lists, full_sort(scores, k, seen))
+        assert lists.dtype == np.int64
+        np.testing.assert_array_equal(rank.top_k(scores, k), full_sort(scores, k, seen & False))
+
+
+@pytest.mark.parametrize("n_items", [1, 64, 700])
+@pytest.mark.parametrize("block", [1, 7, 512])
+def test_lists_from_vectors_are_those_of_their_products(n_items, block, monkeypatch):
+    rng = np.random.default_rng(0)  # whole numbers: products are exact in any order of summing, and often equal
+    users, items = (rng.integers(-9, 10, (n, 3)).astype(np.float32) for n in (40, n_items))
+    users.flags.writeable = items.flags.writeable = False
+    seen = sparse.csr_array(rng.random((40, n_items)) < np.linspace(0, 1, 40)[:, None], dtype=float)
+    monkeypatch.setattr(rank, "_BLOCK", block)
+    for k in {1, min(10, n_items), n_items}:
+        for exclude in (None, seen):
+            found = rank.top_k_products(users, items, k, exclude)
+            np.testing.assert_array_equal(found, rank.top_k(users @ items.T, k, exclude))
+    assert rank.top_k_products(users[:0], items, 1).shape == rank.top_k(np.empty((0, 5)), 1).shape == (0, 1)
+
+
+@pytest.mark.parametrize("step", [1, 40, 64])
+def test_best_items_at_regular_distances_are_all_found(step):
+    scores = np.ones(900)
+    scores[130 : 130 + 12 * step : step] = np.arange(12) + 2.0
+    assert rank.top_k(scores[None], 10).tolist() == [[130 + step * place for place in range(11, 1, -1)]]
+
+
+def test_double_precision_is_kept():
+    items = np.array([[1.0], [1.0 + 1e-12], [1.0]])
+    assert rank.top_k_products(np.ones((1, 1)), items, 1).tolist() == [[1]]
+    assert rank.top_k_products(np.ones((1, 1), np.float32), items.astype(np.float32), 1).tolist() == [[0]]
 
 
 def test_a_stored_zero_excludes_nothing_and_the_scores_stay_as_they_were():
@@ -229,15 +328,23 @@ def test_a_stored_zero_excludes_nothing_and_the_scores_stay_as_they_were():
     assert scores.tolist() == [[1.0, 2.0]]
 
 
-def test_no_users_give_no_lists():
-    assert rank.top_k(np.empty((0, 5)), 3).shape == (0, 3)
+@pytest.mark.parametrize("of_vectors", [False, True])
+def test_lists_need_no_memory_for_all_scores(of_vectors):
+    rng = np.random.default_rng(0)
+    users, items = (rng.random((n, 4), dtype=np.float32) for n in (5_000, 2_000))
+    popular = np.broadcast_to(rng.random(2_000), (5_000, 2_000))
+    tracemalloc.start()
+    rank.top_k_products(users, items, 10) if of_vectors else rank.top_k(popular, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e7 < popular.size * 4
 
 
 @pytest.mark.parametrize(
     ("scores", "k", "exclude", "says"),
     [
         (np.zeros((2, 3)), 0, None, r"k must be in 1\.\.3"),
-        (np.zeros((2, 3)), 4, None, r"k must be in 1\.\.3"),
+        (np.zeros((2, 3)), 4, None, r"k must be in 1\.\.3, the size of the catalogue, got 4"),
         (np.array([[0, 1.0], [np.nan, 0]]), 1, None, "user 1 hold NaN"),
         (np.zeros(3), 1, None, r"shape \(n_users, n_items\)"),
         (np.zeros((2, 3)), 1, sparse.csr_array((3, 2)), "must agree"),
@@ -246,6 +353,22 @@ def test_no_users_give_no_lists():
 def test_scores_that_cannot_be_ranked_are_refused(scores, k, exclude, says):
     with pytest.raises(ReclabError, match=says):
         rank.top_k(scores, k, exclude)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "k", "says"),
+    [
+        (np.ones((2, 3)), np.ones((5, 3)), 6, r"k must be in 1\.\.5"),
+        (np.ones((2, 3)), np.ones((5, 4)), 1, r"as many factors, got \(2, 3\) and \(5, 4\)"),
+        (np.ones(3), np.ones((5, 3)), 1, "must be vectors"),
+        (np.array([[1.0], [np.nan]]), np.ones((5, 1)), 1, "not finite"),
+        (np.ones((1, 1)), np.array([[np.inf]]), 1, "not finite"),
+        (np.full((1, 2), 1e30, np.float32), np.full((2, 2), 1e30, np.float32), 1, "may overflow"),
+    ],
+)
+def test_vectors_that_cannot_be_ranked_are_refused(users, items, k, says):
+    with pytest.raises(ReclabError, match=says):
+        rank.top_k_products(users, items, k)
 
 
 # Tables
@@ -260,7 +383,7 @@ def test_interaction_matrix_counts_a_pair_once():
 
 def test_numbers_and_text_are_compared_as_text():
     table = pd.DataFrame({"user_id": [7, 8], "item_id": ["x", "y"]})
-    assert interaction_matrix(table, ["8", "7"], ["x", "y"]).toarray().tolist() == [[0, 1], [1, 0]]
+    assert rank.interaction_matrix(table, ["8", "7"], ["x", "y"]).toarray().tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -276,50 +399,39 @@ def test_numbers_and_text_are_compared_as_text():
 )
 def test_ids_that_do_not_fit_are_refused(table, users, says):
     with pytest.raises(SchemaError, match=says):
-        interaction_matrix(pd.DataFrame(table), users, ["x", "y"])
+        rank.interaction_matrix(pd.DataFrame(table), users, ["x", "y"])
 
 
 def recommended(**changes):
-    columns = {
-        "user_id": ["b", "b", "a", "b"],
-        "item_id": ["x", "z", "y", "y"],
-        "score": [0.5, 0.9, 0.1, 0.5],
-    }
+    columns = {"user_id": ["b", "b", "a", "b"], "item_id": ["x", "z", "y", "y"], "score": [0.5, 0.9, 0.1, 0.5]}
     return pd.DataFrame(columns | changes)
 
 
 def test_lists_from_scores_and_ranks():
     users, items = ["a", "b", "c"], ["x", "y", "z"]
-    by_score = lists_from_table(recommended(), users, items, 2)
+    by_score = rank.lists_from_table(recommended(), users, items, 2)
     assert by_score.tolist() == [[1, -1], [2, 0], [-1, -1]]
-    by_rank = lists_from_table(recommended(rank=[3, 2, 1, 1]), users, items, 3)
+    by_rank = rank.lists_from_table(recommended(rank=[3, 2, 1, 1]), users, items, 3)
     assert by_rank.tolist() == [[1, -1, -1], [1, 2, 0], [-1, -1, -1]]
 
 
 @pytest.mark.parametrize(
     ("changes", "k", "says"),
     [
-        ({"score": [1, 2, np.nan, 3]}, 2, "score in row 2 is nan, not a number"),
-        ({"score": [1, 2, "high", 3]}, 2, "score in row 2 is 'high', not a number"),
+        ({"score": [1, 2, np.nan, 3]}, 2, "score in row 2 is nan, not a finite number"),
+        ({"score": [1, 2, "high", 3]}, 2, "score in row 2 is 'high', not a finite number"),
         ({"score": [1, -np.inf, 2, 3]}, 2, "score in row 1 is -inf, not a finite number"),
-        ({"rank": [1, np.inf, 1, 2]}, 2, "rank in row 1 is inf, not a finite number"),
-        ({"rank": [1, -2, 1, 2]}, 2, "rank in row 1 is -2, not a rank of 0 or more"),
-        (
-            {"item_id": ["x", "x", "y", "y"]},
-            2,
-            "item_id 'x' stands twice for user_id 'b'; it would count twice",
-        ),
+        ({"rank": [1, np.inf, 1, 2]}, 2, "rank in row 1 is inf, not a finite number of 0 or more"),
+        ({"rank": [1, -2, 1, 2]}, 2, "rank in row 1 is -2, not a finite number of 0 or more"),
+        ({"item_id": ["x", "x", "y", "y"]}, 2, "item_id 'x' stands twice for user_id 'b'; it would count twice"),
         ({"rank": [1, 2, 1, 2]}, 2, "rank 2 stands twice for user_id 'b'; which comes first"),
         ({"user_id": ["b", "b", "q", "b"]}, 2, "user_id 'q' is none of the 2 known ids"),
         ({"item_id": ["x", "film", "y", "z"]}, 2, "item_id 'film' is none of the 3 known ids"),
         ({}, 0, "k must be 1 or more"),
+        ({"score": None}, 2, "needs a column 'score'"),
     ],
 )
 def test_tables_that_make_no_lists_are_refused(changes, k, says):
+    table = recommended(**changes).dropna(axis="columns", how="all")
     with pytest.raises(ReclabError, match=says):
-        lists_from_table(recommended(**changes), ["a", "b"], ["x", "y", "z"], k)
-
-
-def test_a_table_without_rank_and_score_is_refused():
-    with pytest.raises(SchemaError, match="needs a column 'score'"):
-        lists_from_table(recommended().drop(columns="score"), ["a", "b"], ["x", "y", "z"], 2)
+        rank.lists_from_table(table, ["a", "b"], ["x", "y", "z"], k)

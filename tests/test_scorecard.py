@@ -9,8 +9,8 @@ import pytest
 
 from reclab import metrics, rank
 from reclab.errors import ReclabError, SchemaError, UnknownNameError
+from reclab.rank import lists_from_table, with_our_names
 from reclab.scorecard import BETTER, UNCLEAR, WORSE, Evidence, jackknife, measure, scorecard
-from reclab.tables import lists_from_table, with_our_names
 
 USERS, ITEMS = [f"u{n}" for n in range(150)], [f"i{n}" for n in range(40)]
 rng = np.random.default_rng(0)

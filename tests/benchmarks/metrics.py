@@ -28,8 +28,8 @@ from measures import cpu_seconds, report, row, take_turns
 from scipy import sparse
 
 from reclab import metrics, rank
+from reclab.rank import interaction_matrix, lists_from_table
 from reclab.scorecard import BETTER, UNCLEAR, Evidence, scorecard
-from reclab.tables import interaction_matrix, lists_from_table
 
 USERS, ITEMS, K, LIKED = 200_000, 5_000, 100, 20
 FASTER, WHOLE_FASTER, APART, CARD_SECONDS, MEMORY = 2, 5, 1e-9, 10, 1.0

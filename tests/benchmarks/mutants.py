@@ -249,8 +249,8 @@ MUTANTS = [
         "lists are drawn at random",
         "10",
         ("10.ndcg_*",),
-        "topk.py",
-        "    scores = np.asarray(scores, dtype=float)\n    if scores.ndim != 2:",
+        "rank.py",
+        "    scores = np.asarray(scores)\n    if scores.ndim != 2:",
         "    scores = np.random.default_rng(0).random(np.shape(scores))\n    if scores.ndim != 2:",
     ),
     Mutant(
@@ -274,8 +274,8 @@ MUTANTS = [
         "10",
         ("10.ndcg_EASE", "10.temporal_ndcg_EASE"),
         "rank.py",
-        "        self.weights_ /= -np.diag(self.weights_).copy()\n",
-        "        self.weights_ /= -np.diag(self.weights_).copy()[:, None]\n",
+        "        weights /= -np.diag(weights)\n",
+        "        weights /= -np.diag(weights)[:, None]\n",
     ),
     Mutant(
         "the first like is held out, not the last",

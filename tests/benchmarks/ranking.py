@@ -32,8 +32,8 @@ from scipy import sparse
 
 from reclab import data, metrics, rank
 from reclab.fusion import FusedClassifier
+from reclab.rank import interaction_matrix
 from reclab.sequence import SASRec
-from reclab.tables import interaction_matrix
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden.json").read_text("utf-8"))
 USERS, ITEMS, FACTORS, K = 100_000, 50_000, 64, 10
