@@ -6,7 +6,15 @@ from .clothing import clothing
 from .movies import join_on_title, movies
 from .own import load_csv, stream_csv
 from .pictures import load_pictures
-from .schema import Card, Dataset
+from .schema import (
+    Card,
+    Dataset,
+    Split,
+    check_leakage,
+    cold_items,
+    cold_users,
+    leave_last_out,
+    temporal,
+)
 from .shop import Shop, shop
-from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal
 from .truth import Truth

@@ -281,7 +281,7 @@ MUTANTS = [
         "the first like is held out, not the last",
         "10",
         ("10.ndcg_*",),
-        "data/splits.py",
+        "data/schema.py",
         '.sort_values("timestamp", kind="stable").groupby("user_id").tail(1)',
         '.sort_values("timestamp", kind="stable").groupby("user_id").head(1)',
     ),

@@ -1,11 +1,10 @@
-"""The data sets against their raw files, published counts and an independent join; the schema against bad tables."""
+"""The data sets against their raw files, published counts and an independent join."""
 
 import collections
 import csv
 import re
 import sqlite3
 import unicodedata
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import yaml
 from reclab import data
 from reclab.assets import ASSETS, fetch
 from reclab.data.movies import FACTS, normalise_title, read_wikidata
-from reclab.errors import SchemaError, UnknownNameError
+from reclab.errors import UnknownNameError
 
 
 def rows_of(path, delimiter="\t"):
@@ -26,156 +25,6 @@ def rows_of(path, delimiter="\t"):
         )
         names = [name.split(":")[0] for name in next(reader)]
         return [dict(zip(names, row, strict=True)) for row in reader]
-
-
-# The schema
-
-
-def tables(**changes):
-    parts = {
-        "users": pd.DataFrame({"user_id": ["ann", "bob"], "age": [20, 30]}),
-        "items": pd.DataFrame({"item_id": ["p", "q", "r"], "text": ["a shirt", None, "a hat"]}),
-        "interactions": pd.DataFrame(
-            {"user_id": ["ann", "bob", "bob"], "item_id": ["p", "p", "q"], "positive": [True, False, True]}
-        ),
-        "card": data.Card("shop", "a till", "CC0"),
-    }
-    return parts | changes
-
-
-def changed(table, column, values):
-    return {table: tables()[table].assign(**{column: values})}
-
-
-def test_a_right_dataset_is_taken_and_counted():
-    assert data.Dataset(**tables()).counts() == {
-        "users": 2,
-        "items": 3,
-        "interactions": 3,
-        "positive share": 0.6667,
-        "items with text": 2,
-    }
-
-
-REPEATED = "users: user_id 'ann' in row 1 stands there twice; keep one row an id"
-UNKNOWN_USER = "interactions: user_id 'eve' in row 1 is not in the users table; add it there or drop the 2 such rows"
-UNKNOWN_ITEM = "interactions: item_id 'z' in row 2 is not in the items table; add it there or drop the 1 such rows"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"users": tables()["users"].rename(columns={"user_id": "user"})},
-            "users: no column 'user_id'; it has user, age; rename one or add it",
-        ),
-        (
-            {"items": tables()["items"].drop(columns="text")},
-            "items: no column 'text'; it has item_id; rename one or add it",
-        ),
-        (
-            {"interactions": tables()["interactions"][["user_id"]]},
-            "interactions: no column 'item_id', 'positive'; it has user_id; rename one or add it",
-        ),
-        (
-            changed("users", "user_id", [1, 2]),
-            "users: user_id must be text, its type is int64; use .astype(str)",
-        ),
-        (
-            changed("items", "item_id", pd.Series(["p", "q", 3], dtype=object)),
-            "items: item_id must be text, its type is object; use .astype(str)",
-        ),
-        (changed("users", "user_id", ["ann", "ann"]), REPEATED),
-        (
-            changed("interactions", "user_id", ["ann", np.nan, "bob"]),
-            "interactions: user_id is missing in row 1; drop that row or give it an id",
-        ),
-        (changed("interactions", "user_id", ["ann", "eve", "eve"]), UNKNOWN_USER),
-        (changed("interactions", "item_id", ["p", "q", "z"]), UNKNOWN_ITEM),
-        (
-            changed("interactions", "positive", [1, 0, 1]),
-            "interactions: column 'positive' must be True or False, its type is int64",
-        ),
-        (
-            changed("interactions", "positive", pd.array([True, None, False], dtype="boolean")),
-            "interactions: positive is missing in row 1; drop that row or say True or False",
-        ),
-    ],
-)
-def test_a_wrong_table_is_refused_by_name_column_and_row(changes, message):
-    with pytest.raises(SchemaError) as refused:
-        data.Dataset(**tables(**changes))
-    assert str(refused.value) == message
-
-
-def test_rows_are_named_by_position_whatever_the_index():
-    repeated = tables()["users"].assign(user_id="ann").set_axis(["x", "y"])
-    with pytest.raises(SchemaError, match=f"^{REPEATED}$"):
-        data.Dataset(**tables(users=repeated))
-
-
-# The card
-
-
-class Cells(HTMLParser):
-    """The words of each table cell and of the caption; unescaped, as a browser shows them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.cells, self.tags = [], collections.Counter()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags[tag] += 1
-        if tag in ("caption", "th", "td"):
-            self.cells.append("")
-
-    def handle_data(self, text):
-        self.cells[-1] += text
-
-
-CARD = data.Card(
-    title="shop <b>& co</b>",
-    source="a till",
-    licence="CC0",
-    sha256={"log.csv": "0123456789abcdef" * 4},
-    traps=("prices < 0", "no people"),
-)
-ROWS = [
-    ("source", "a till"),
-    ("licence", "CC0"),
-    ("users", "2"),
-    ("items", "3"),
-    ("interactions", "3"),
-    ("positive share", "0.6667"),
-    ("items with text", "2"),
-    ("sha256 of log.csv", "0123456789abcdef…"),
-    ("trap 1", "prices < 0"),
-    ("trap 2", "no people"),
-]
-
-
-def test_card_shows_source_licence_hash_counts_and_traps_and_no_empty_row():
-    dataset = data.Dataset(**tables(card=CARD))
-    title, *lines = repr(dataset).splitlines()
-    assert title == CARD.title
-    assert [tuple(line.strip().split("  ", 1)) for line in lines] == ROWS
-
-
-def test_card_in_a_notebook_is_an_escaped_table_of_the_same_rows():
-    page = Cells(data.Dataset(**tables(card=CARD))._repr_html_())
-    assert page.cells == [CARD.title, *(word for row in ROWS for word in row)]
-    assert page.tags == {"table": 1, "caption": 1, "tr": len(ROWS), "th": len(ROWS), "td": len(ROWS)}
-
-
-def test_card_cites_where_there_is_something_to_cite():
-    card = data.Card("shop", "a till", "CC0", citation="Till (2020)")
-    assert "cite  Till (2020)" in repr(data.Dataset(**tables(card=card)))
-
-
-def test_card_groups_thousands():
-    users = pd.DataFrame({"user_id": ["ann", "bob", *map(str, range(1998))]})
-    assert "users  2,000\n" in repr(data.Dataset(**tables(users=users)))
 
 
 # Films
