@@ -13,7 +13,7 @@ import yaml
 
 from reclab import data
 from reclab.assets import ASSETS, fetch
-from reclab.data.movies import FACTS, normalise_title, read_wikidata
+from reclab.data.sources import FACTS, join_on_title, normalise_title, read_wikidata
 from reclab.errors import UnknownNameError
 
 
@@ -182,16 +182,16 @@ def people(joined):
 
 def test_join_takes_the_nearest_year_then_the_lowest_id():
     items = small_items(("Ran", 1985), ("Ran", 1987), ("Ran", 1983), ("Ran", 1988), ("Big Heat, The", 1954))
-    joined = data.join_on_title(items, small_films())
+    joined = join_on_title(items, small_films())
     assert people(joined) == ["5", "9", "3", None, "7"]
     assert joined["matched"].tolist() == [True, True, True, False, True]
     both_near = small_films(film_id=[9, 3, 4, 7, 8], year=[1986, 1984, 1980, 1953, 1980])
-    assert people(data.join_on_title(items[:1], both_near)) == ["3"]  # 1984 and 1986 are equally near
+    assert people(join_on_title(items[:1], both_near)) == ["3"]  # 1984 and 1986 are equally near
 
 
 def test_join_keeps_every_item_once_and_in_order():
     items = small_items(("Unheard Of", 1990), ("Ran", 1985), ("Ran", None), ("Ran", 1985)).iloc[::-1]
-    joined = data.join_on_title(items, pd.concat([small_films(), small_films()]))
+    joined = join_on_title(items, pd.concat([small_films(), small_films()]))
     assert joined["item_id"].tolist() == ["3", "2", "1", "0"]
     assert joined["title"].tolist() == items["title"].tolist()
     assert joined["matched"].tolist() == [True, False, True, False]
@@ -296,9 +296,21 @@ def test_bandit_rows_are_those_of_the_file(logs, key):
     assert log["positive"].tolist() == [row["click"] == "1" for row in raw]
     np.testing.assert_allclose(log["propensity"], [float(row["propensity_score"]) for row in raw], rtol=1e-12)
     assert log["timestamp"].tolist() == [pd.Timestamp(row["timestamp"]) for row in raw]
+    assert log["user_id"].tolist() == ["-".join(row[name] for name in names) for row in raw]
     segments = dataset.users.set_index("user_id")[names]
-    assert segments.loc[log["user_id"]].values.tolist() == [[row[name] for name in names] for row in raw]
-    assert len(segments) == len({tuple(row[name] for name in names) for row in raw})
+    assert segments.index.tolist() == log["user_id"].drop_duplicates().tolist()
+    assert ["-".join(features) for features in segments.to_numpy()] == segments.index.tolist()
+
+
+def test_a_user_is_the_same_in_both_logs_and_an_item_feature_may_not_be(logs):
+    random, bts = logs["all", "random"], logs["all", "bts"]
+    users = random.users.merge(bts.users, on="user_id")
+    assert len(users) == 213
+    assert (users.filter(like="_x").to_numpy(str) == users.filter(like="_y").to_numpy(str)).all()
+    items = random.items.merge(bts.items, on="item_id")
+    same = [(items[f"item_feature_{n}_x"] == items[f"item_feature_{n}_y"]).mean() for n in range(4)]
+    assert same == [1, 0, 0, 0]
+    assert any("Item features 1 to 3" in trap for trap in random.card.traps)
 
 
 # Impressions of about a month, in millions; number of items.

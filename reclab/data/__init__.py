@@ -1,9 +1,7 @@
 """Data sets of one shape: users, items, interactions and a card that says where they come from."""
 
-from .bandit import open_bandit, open_bandit_log, production_prior
+from .bandit import open_bandit_log
 from .chunks import gather, to_parquet
-from .clothing import clothing
-from .movies import join_on_title, movies
 from .own import load_csv, stream_csv
 from .pictures import load_pictures
 from .schema import (
@@ -17,4 +15,5 @@ from .schema import (
     temporal,
 )
 from .shop import Shop, shop
+from .sources import clothing, movies, open_bandit, production_prior
 from .truth import Truth

@@ -14,65 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-import yaml
 
-from .. import assets
-from ..errors import SchemaError, UnknownNameError
+from ..errors import SchemaError
 from .files import blocks, keep, opened, refuse
-from .schema import Card, Dataset, require_columns
-
-_CAMPAIGNS = ("all", "men", "women")
-_POLICIES = ("random", "bts")
-_FEATURES = [f"user_feature_{number}" for number in range(4)]
-
-TRAPS = (
-    "No user id and no slate id: a user here is a combination of four hashed features, not a person.",
-    "10,000 rows with a few dozen clicks: too few to tell the two logging policies apart.",
-    "Propensities are marginal, per position, and only for the action that was shown.",
-    "'bts' kept learning while it logged: its click rate is not the value of the frozen prior.",
-)
-
-
-def open_bandit(campaign: str = "all", policy: str = "random") -> Dataset:
-    """10,000 logged impressions of one campaign under one logging policy; positive means a click.
-
-    ``interactions`` has ``position`` (1 to 3), ``propensity`` (in (0, 1]), ``timestamp``; ``items`` has the four item
-    features; ``users`` the four hashed user features.
-
-    Raises UnknownNameError: no such campaign or policy.
-    Raises AssetError: the files are neither cached nor can they be fetched.
-
-    Source: Saito et al. (2020), arXiv 2008.07146.
-    """
-    _known(campaign, policy)
-    files = assets.fetch("open-bandit-small")
-    member = f"{policy}/{campaign}.csv"
-    wanted = ["timestamp", "item_id", "position", "click", "propensity_score", *_FEATURES]
-    log = pd.read_csv(files[member], usecols=wanted, dtype={"item_id": str})
-    log["timestamp"] = pd.to_datetime(log["timestamp"], utc=True, format="ISO8601")
-    log["positive"] = log.pop("click") == 1
-    log = log.rename(columns={"propensity_score": "propensity"})
-    users = log[_FEATURES].drop_duplicates(ignore_index=True)
-    users.insert(0, "user_id", [f"segment-{row}" for row in range(len(users))])
-    log = log.merge(users, on=_FEATURES, how="left").drop(columns=_FEATURES)
-    items = pd.read_csv(files[f"{policy}/{campaign}/item_context.csv"], index_col=0, dtype={"item_id": str})
-    items["text"] = None
-    card = Card(
-        title=f"open bandit: campaign {campaign}, logged by the policy {policy}",
-        source="ZOZO, Open Bandit Dataset (small version), as packaged in obp",
-        licence="CC BY 4.0",
-        citation="Saito et al. (2020), arXiv 2008.07146",
-        sha256={member: assets.ASSETS["open-bandit-small"].members[member].sha256},
-        traps=TRAPS,
-    )
-    return Dataset(users, items, log, card)
-
-
-def _known(campaign: str, policy: str) -> None:
-    for kind, name, known in (("campaign", campaign, _CAMPAIGNS), ("policy", policy, _POLICIES)):
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-
+from .schema import require_columns
+from .sources import USER_FEATURES, require_campaign
 
 def open_bandit_log(
     source: str | Path, campaign: str = "all", policy: str = "random", *, bad: Counter | None = None
@@ -92,7 +38,7 @@ def open_bandit_log(
 
     Source: Saito et al. (2020), arXiv 2008.07146.
     """
-    _known(campaign, policy)
+    require_campaign(campaign, policy)
     member = f"{policy}/{campaign}/{campaign}.csv"
     names, first = [], 0
     with opened(source, member) as stream:
@@ -109,7 +55,7 @@ def _header(block: bytes, name: str) -> tuple[list[str], bytes]:
     line, _, rest = block.partition(b"\n")
     names = [part.strip().strip('"') for part in line.decode("utf-8").strip("\r").split(",")]
     names = [part or f"unnamed {place}" for place, part in enumerate(names)]
-    need = ("timestamp", "item_id", "position", "click", "propensity_score", *_FEATURES)
+    need = ("timestamp", "item_id", "position", "click", "propensity_score", *USER_FEATURES)
     require_columns(pd.DataFrame(columns=names), need, name)
     for twice in {part for part in names if names.count(part) > 1}:
         raise SchemaError(f"{name}: two columns are named {twice!r}; rename or drop one of them")
@@ -149,7 +95,7 @@ def _logged(table: pd.DataFrame, name: str, bad: Counter | None) -> pd.DataFrame
     times = pd.to_datetime(table["timestamp"], utc=True, format="ISO8601", errors="coerce")
     log = pd.DataFrame(
         {
-            "user_id": table[_FEATURES[0]].str.cat(table[_FEATURES[1:]], sep="-"),
+            "user_id": table[USER_FEATURES[0]].str.cat(table[USER_FEATURES[1:]], sep="-"),
             "item_id": table["item_id"],
             "positive": number["click"] == 1,
             "timestamp": times,
@@ -179,17 +125,3 @@ def _affinity(table: pd.DataFrame) -> np.ndarray | None:
     values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
     place = pd.Index(columns).get_indexer("user-item_affinity_" + table["item_id"])
     return np.where(place >= 0, values[np.arange(len(values)), place], np.nan)
-
-
-def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:
-    """Beta parameters of each item from about a month of production traffic: ``alpha (n_items,), beta (n_items,)``.
-
-    Their means ``alpha / (alpha + beta)`` are click rates at a realistic scale: a simulator with a known truth.
-
-    Raises UnknownNameError: no such campaign.
-
-    Source: prior of the BTS policy of Saito et al. (2020), arXiv 2008.07146; Apache-2.0.
-    """
-    _known(campaign, "bts")
-    prior = yaml.safe_load(assets.fetch("open-bandit-small")["prior_bts.yaml"].read_text("utf-8"))[campaign]
-    return np.array(prior["alpha"], float), np.array(prior["beta"], float)

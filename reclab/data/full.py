@@ -36,8 +36,8 @@ import pyarrow.compute as pc
 
 from ..errors import AssetError, MissingPackageError, SchemaError
 from .files import LONGEST, blocks, first_line, keep, members, opened, refuse
-from .movies import item_texts
 from .schema import listed, require_columns
+from .sources import item_texts
 
 # One thread, as a block at a time is little work; no extension is fetched, and nothing is put on the disk.
 _SETTINGS = {"threads": 1, "memory_limit": "1GB", "temp_directory": ""}
