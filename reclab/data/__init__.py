@@ -2,8 +2,8 @@
 
 from .bandit import open_bandit_log
 from .chunks import gather, to_parquet
+from .files import load_pictures
 from .own import load_csv, stream_csv
-from .pictures import load_pictures
 from .schema import (
     Card,
     Dataset,
@@ -14,6 +14,5 @@ from .schema import (
     leave_last_out,
     temporal,
 )
-from .shop import Shop, shop
+from .shop import Shop, Truth, shop
 from .sources import clothing, movies, open_bandit, production_prior
-from .truth import Truth

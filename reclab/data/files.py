@@ -1,4 +1,4 @@
-"""Opening files of any size: plain, gzip or zip, with what stands in their place refused by name.
+"""Opening files of any size: plain, gzip or zip, and pictures; what stands in their place is refused by name.
 
 Nothing is ever unpacked to the disk.
 """
@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -160,3 +160,67 @@ def keep(table: pd.DataFrame, ok: np.ndarray, name: str, kind: str, why: str, ba
     if bad is not None:
         bad[kind] += int((~ok).sum()) - 1
     return table[ok]
+
+
+def load_pictures(
+    folder: str | Path, item_ids: Sequence[str], *, size: int = 32, broken: str = "refuse"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read real photographs: one file an item, named by its id, with any ending that Pillow reads.
+
+    Parameters
+    ----------
+    folder : holds ``<item_id>.png``, ``.jpg`` and so on; other files are left alone.
+    item_ids : wanted items, in the order of the result.
+    size : pixels a side; a photograph is cut to its central square and scaled.
+    broken : ``"refuse"`` raises at a file that is no picture; ``"absent"`` counts its item as one without a picture.
+
+    Returns: ``(n_items, size, size, 3)`` uint8, zero where there is no picture, and ``(n_items,)`` bool: which items
+        have one.
+
+    Raises AssetError: there is no such folder; none of the items has a file; or a file is no picture.
+    Raises SchemaError: an item has two files. ValueError : ``size`` or ``broken`` is out of range.
+    """
+    if size < 1 or broken not in ("refuse", "absent"):
+        raise ValueError(f"size must be 1 or more and broken 'refuse' or 'absent', got {size} and {broken!r}")
+    files = _picture_files(Path(folder))
+    if not any(item in files for item in item_ids):
+        raise AssetError(f"{folder} has no picture of any of the {len(item_ids)} items; name the files <item_id>.png")
+    pictures = np.zeros((len(item_ids), size, size, 3), np.uint8)
+    present = np.zeros(len(item_ids), bool)
+    for row, item in enumerate(item_ids):
+        if item in files:
+            pixels = _pixels(files[item], size, refuse=broken == "refuse")
+            if pixels is not None:
+                pictures[row], present[row] = pixels, True
+    return pictures, present
+
+
+def _picture_files(folder: Path) -> dict[str, Path]:
+    from PIL import Image
+
+    if not folder.is_dir():
+        raise AssetError(f"there is no folder {folder}; give the one that holds the pictures")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in Image.registered_extensions():
+            if path.stem in found:
+                raise SchemaError(
+                    f"{folder}: item {path.stem!r} has two pictures, {found[path.stem].name} and {path.name}"
+                )
+            found[path.stem] = path
+    return found
+
+
+def _pixels(path: Path, size: int, refuse: bool) -> np.ndarray | None:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            return np.asarray(ImageOps.fit(upright, (size, size)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        if refuse:
+            raise AssetError(
+                f"{path} is no picture; replace or remove it, or call with broken='absent' to go on without"
+            ) from None
+        return None
