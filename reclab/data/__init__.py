@@ -1,8 +1,7 @@
 """Data sets of one shape: users, items, interactions and a card that says where they come from."""
 
-from .bandit import open_bandit_log
-from .chunks import gather, to_parquet
 from .files import load_pictures
+from .full import gather, open_bandit_log, to_parquet
 from .own import load_csv, stream_csv
 from .schema import (
     Card,
