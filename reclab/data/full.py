@@ -258,13 +258,18 @@ def mind_news(path: str | Path, bad: Counter | None = None) -> Iterator[pd.DataF
     return _delimited(path, _NEWS, columns, rules, bad)
 
 
-def mind_impressions(path: str | Path, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
+def mind_impressions(
+    path: str | Path, bad: Counter | None = None, *, labels: bool = True
+) -> Iterator[pd.DataFrame]:
     """What was shown, a row each, some 100,000 at a time.
 
     Columns: ``impression_id``, ``user_id``, ``item_id`` str; ``timestamp`` (no zone is given; read
-    as UTC); ``place`` int (from 1); ``positive`` boolean (clicked; missing in the test file, which
-    has no labels); ``history`` list of item ids (one list for all rows of an impression; may be
-    empty).
+    as UTC); ``place`` int (from 1); ``positive`` bool (clicked); ``history`` list of item ids (one
+    list for all rows of an impression; may be empty).
+
+    Parameters
+    ----------
+    labels : False for the test file, which has none, and leaves ``positive`` missing.
     """
     columns = {
         "impression_id": "r.impression",
@@ -272,24 +277,24 @@ def mind_impressions(path: str | Path, bad: Counter | None = None) -> Iterator[p
         "timestamp": "try_strptime(r.time, '%m/%d/%Y %I:%M:%S %p')",
         "history": "r.history",
         "shown": "trim(r.shown)",
-        "_labels": r"len(regexp_extract_all(shown, '-[01](\s|$)'))",
     }
     rules = {
         "user_id is not an id": "user_id <> ''",
         "timestamp is not like 11/9/2019 9:05:58 AM": "timestamp IS NOT NULL",
         "nothing was shown": "shown <> ''",
-        "only some of what was shown has a label -0 or -1": (
-            r"_labels IN (0, len(regexp_split_to_array(shown, '\s+')))"
-        ),
     }
+    if labels:
+        why = "something shown has no label -0 or -1 (the test file has none: labels=False)"
+        rules[why] = r"regexp_full_match(shown, '(\S+-[01](\s+|$))+')"
     for table in _delimited(path, _BEHAVIORS, columns, rules, bad):
         history, shown = table["history"].str.split(), table["shown"].str.split()
         places = [range(1, len(items) + 1) for items in shown]
         table = table.assign(history=history, shown=shown, place=places)
         rows = table.explode(["shown", "place"]).astype({"place": "int64"})
-        items = rows["shown"].astype(rows["user_id"].dtype).str.extract(r"^(.+?)(?:-([01]))?$")
-        positive = (items[1] == "1").astype("boolean").mask(items[1].isna())
-        rows = rows.assign(item_id=items[0], positive=positive)
+        items = rows["shown"].astype(rows["user_id"].dtype)
+        rows = rows.assign(item_id=items, positive=pd.array([pd.NA] * len(rows), "boolean"))
+        if labels:
+            rows = rows.assign(item_id=items.str[:-2], positive=items.str[-1] == "1")
         names = ["impression_id", "user_id", "item_id", "timestamp", "place", "positive", "history"]
         yield rows[names]
 

@@ -10,10 +10,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-WORDS = (
-    "the a it was very good bad soft nice product skin hair and but I bought this for my wife daughter colour works fine "
-    "returned broke loved smell size fits cheap strong battery light again never"
-).split()
+_VOCABULARY = (
+    "the a it was very good bad soft nice product skin hair and but I bought this for my wife daughter colour works "
+    "fine returned broke loved smell size fits cheap strong battery light again never"
+)
+WORDS = _VOCABULARY.split()
 
 
 def review_2023(rng: random.Random, number: int) -> dict:
