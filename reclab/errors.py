@@ -17,10 +17,6 @@ class LeakageError(ReclabError, AssertionError):
     """A split lets the model see what it is tested on."""
 
 
-class MissingPackageError(ReclabError, ImportError):
-    """A package that only some functions need is not installed."""
-
-
 class UnknownNameError(ReclabError, KeyError):
     """A profile, asset, notebook or exercise of that name does not exist."""
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from . import data
-from .data.shop_rules import BASE, Rules, Settings
+from .data.shop import BASE, Rules, Settings
 from .loop import World
 
 NEW_ITEMS, _NEW_USERS, TURN = 5, 8, 10  # days, counted from 0
@@ -28,7 +28,7 @@ def shop_world(seed: int, n_users: int = 400, n_items: int = 300) -> tuple[World
     Returns: The world; what is known of the users, their age group, (n_users, 4); and of the items, their material,
         style, category, brand and price, (n_items, 27). Pictures and shelves, which move clicks too, are not known.
     """
-    rules = Rules.draw(Settings(seed, n_users, n_items, 28, {}, 0.0, 0.0, 0.0, 0.0, 1.0))
+    rules = Rules.draw(Settings(seed, n_users, n_items, drift=1.0))
     who, what = np.arange(n_users), np.tile(np.arange(n_items), (n_users, 1))
     middle = np.full(n_users, 2)  # the place at which the shop's own effect of places is zero
     parts = [rules.components(what, who, np.full(n_users, day), middle) for day in (0, rules.settings.days)]

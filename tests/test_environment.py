@@ -27,6 +27,7 @@ LINE_ONE = "python -m pip install -c requirements.lock -e . && reclab run"
 LINE_TWO = 'python -m pip install -c requirements.lock -e ".[test]" && python -m pytest'
 CONDA_NAMES = {
     "torch": "pytorch-cpu",
+    "duckdb": "python-duckdb",  # the name alone is that of its command line there
     "matplotlib": "matplotlib-base",
     "huggingface-hub": "huggingface_hub",
     "jupyter-client": "jupyter_client",
@@ -142,12 +143,6 @@ def test_lock_holds_every_dependency_within_its_range():
         assert pin.version in range_, f"{name} {pin.version} is outside {range_}"
 
 
-def test_an_extra_is_among_what_the_tests_install():
-    for extra in EXTRAS.values():
-        for name, range_ in requirements(extra).items():
-            assert requirements("test")[name] == range_
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock leaves what one system needs to its parents")
 def test_lock_is_closed():
     """What the locked packages need is locked as well, but for torch's own CUDA libraries."""
@@ -195,15 +190,10 @@ def test_what_a_notebook_imports_is_declared(path):
         assert not undeclared(imported(source), set(requirements())), cell["id"]
 
 
-EXTRAS = {"data/full.py": "full"}  # what only these modules import is an extra
-
-
 def test_what_the_package_imports_is_declared():
     """By name: what comes only with another package may be gone with that package's next version."""
     for path in (ROOT / "reclab").rglob("*.py"):
-        extras = [extra for name, extra in EXTRAS.items() if path == ROOT / "reclab" / name]
-        assert undeclared(imported(path.read_text("utf-8")), set(requirements(*extras))) == set(), path.name
-    assert undeclared({"duckdb"}, set(requirements())) == {"duckdb"}  # not for those who do not ask for it
+        assert undeclared(imported(path.read_text("utf-8")), set(requirements())) == set(), path.name
     # packaging comes with torch and others, and nothing here imports it
     assert undeclared({"torch", "packaging", "no_such_module"}, set(requirements())) == {"packaging", "no_such_module"}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reclab import loop, worlds
-from reclab.data.truth import expected_auc
+from reclab.data.shop import expected_auc
 from reclab.errors import ReclabError
 from reclab.loop import World
 from reclab.systems import Counts, Halves, Learner, Random, best, difference, halves

@@ -2,13 +2,16 @@
 
 import codecs
 import datetime
+import gzip
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from reclab import data
+from reclab.data import files
 from reclab.errors import AssetError, SchemaError
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -308,3 +311,76 @@ def test_parquet_rows_that_miss_a_value_are_named():
     table.assign(user_id="u").to_parquet("log.parquet")
     with pytest.raises(SchemaError, match=r"^log\.parquet: positive in row 1 is nan, not 0 or 1$"):
         data.load_csv("log.parquet")
+
+
+# Streams
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
+def test_a_stream_of_own_rows_is_what_load_csv_gives(name, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 1 << 12)
+    rng = np.random.default_rng(0)
+    who, what = rng.integers(99, size=900).astype(str), rng.integers(50, size=900).astype(str)
+    table = pd.DataFrame({"who": who, "what": what})
+    table = table.assign(stars=rng.integers(1, 6, 900), timestamp=rng.integers(1e9, size=900))
+    text = table.to_csv(index=False).encode()
+    if name.endswith("parquet"):
+        table.to_parquet(name, row_group_size=100)
+    else:
+        write(gzip.compress(text) if name.endswith("gz") else text, name)
+    names = {"who": "user_id", "what": "item_id", "stars": "rating"}
+    pieces = list(data.stream_csv(name, rename=names, positive_from=3))
+    assert len(pieces) > 3
+    want = data.load_csv(write(text, "whole.csv"), rename=names, positive_from=3).interactions
+    found = pd.concat(pieces).astype({"rating": "int64"})
+    pd.testing.assert_frame_equal(found, want, check_dtype=False, check_index_type=False)
+
+
+def test_ids_keep_their_zeros_behind_a_thousand_columns():
+    names = ",".join(f"column_{number}" for number in range(2000))
+    row = ",".join(["1"] * 2000)
+    content = f"{names},user_id,item_id,rating\n{row},007,08,5\n".encode()
+    table = pd.concat(data.stream_csv(write(content, "wide.csv")))
+    assert table[["user_id", "item_id"]].values.tolist() == [["007", "08"]]
+
+
+def test_own_rows_are_counted_over_the_whole_file(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 64)
+    rows = "".join(f"u{number},i,4,5\n" for number in range(40))
+    for bad, message in (("u,,4,5\n", "item_id is missing in row 40"), ("u,i,x,5\n", "rating in row 40 is 'x', not a")):
+        with pytest.raises(SchemaError, match=message):
+            pd.concat(data.stream_csv(write(f"user_id,item_id,rating,timestamp\n{rows}{bad}".encode(), "log.csv")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"user_id,item_id,rating\n", "there are no rows below the header"),
+        (b"user_id,rating\n1,2\n", "no column 'item_id'"),
+        (b"user_id,item\r_id,rating\n1,2,3\n", "cannot be read"),
+        (b'user_id,"' + b"x" * 200_000 + b'",rating\n1,2,3\n', "no column 'item_id'|field larger"),
+        (b"user_id,item_id,rating\n1,2,5,6\n", "Expected 3 columns, got 4"),
+        (b"user_id,item_id,rating\n\xff,2,5\n", "cannot be read"),
+    ],
+)
+def test_own_rows_that_are_none(content, message):
+    with pytest.raises(SchemaError, match=message):
+        pd.concat(data.stream_csv(write(content, "log.csv")))
+
+
+@pytest.mark.parametrize("load", [data.load_csv, lambda path: pd.concat(data.stream_csv(path))])
+def test_what_pandas_noted_in_a_parquet_file_is_not_needed(load):
+    table = pd.DataFrame({"user_id": ["a"], "item_id": ["b"], "rating": [5.0]}).set_axis([7])
+    table.to_parquet("log.parquet", index=True)
+    content = Path("log.parquet").read_bytes()
+    assert b"numpy_type" in content
+    write(content.replace(b"numpy_type", b"numpy_typo"), "log.parquet")
+    found = load("log.parquet")
+    found = found.interactions if isinstance(found, data.Dataset) else found
+    assert list(found.columns) == ["user_id", "item_id", "rating", "positive", "timestamp"]
+    assert found["user_id"].tolist() == ["a"]
+
+
+def test_a_parquet_file_that_is_none():
+    with pytest.raises(SchemaError, match=r"log\.parquet cannot be read"):
+        pd.concat(data.stream_csv(write(b"PAR1" + bytes(200), "log.parquet")))

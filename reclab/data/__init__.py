@@ -1,12 +1,17 @@
 """Data sets of one shape: users, items, interactions and a card that says where they come from."""
 
-from .bandit import open_bandit, open_bandit_log, production_prior
-from .chunks import gather, to_parquet
-from .clothing import clothing
-from .movies import join_on_title, movies
+from .files import load_pictures
+from .full import gather, open_bandit_log, to_parquet
 from .own import load_csv, stream_csv
-from .pictures import load_pictures
-from .schema import Card, Dataset
-from .shop import Shop, shop
-from .splits import Split, check_leakage, cold_items, cold_users, leave_last_out, temporal
-from .truth import Truth
+from .schema import (
+    Card,
+    Dataset,
+    Split,
+    check_leakage,
+    cold_items,
+    cold_users,
+    leave_last_out,
+    temporal,
+)
+from .shop import Shop, Truth, shop
+from .sources import clothing, movies, open_bandit, production_prior

@@ -1,29 +1,40 @@
-"""The one schema that every data set follows, and the card that travels with it.
+"""The one schema of every data set, the card that travels with it, and splits without leakage.
 
-====================  =========================================================================================
-table                 columns (others may follow)
-====================  =========================================================================================
-``users``             ``user_id`` str, unique
-``items``             ``item_id`` str, unique; ``text`` str, what a language model reads (missing where unknown)
-``interactions``      ``user_id``, ``item_id`` str, both known; ``positive`` bool; ``timestamp`` UTC (may be missing)
-====================  =========================================================================================
+================  =================================================================================
+table             columns (others may follow)
+================  =================================================================================
+``users``         ``user_id`` str, unique
+``items``         ``item_id`` str, unique; ``text`` str, what a language model reads (or missing)
+``interactions``  ``user_id``, ``item_id`` str, both known; ``positive`` bool; ``timestamp`` UTC
+                  (or missing)
+================  =================================================================================
 """
 
 from __future__ import annotations
 
 import html
+import re
+import unicodedata
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from ..errors import SchemaError
+from ..errors import LeakageError, SchemaError, UnknownNameError
 
-_REQUIRED = {"users": ("user_id",), "items": ("item_id", "text"), "interactions": ("user_id", "item_id", "positive")}
+_REQUIRED = {
+    "users": ("user_id",),
+    "items": ("item_id", "text"),
+    "interactions": ("user_id", "item_id", "positive"),
+}
+_BY_TIME = ("temporal", "leave-last-out")
+_COLD = {"cold items": "item_id", "cold users": "user_id"}
+KINDS = (*_BY_TIME, *_COLD, "random")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader must know before using a data set: its source, licence, hashes and known traps."""
+    """What a reader must know before using a data set: source, licence, hashes and known traps."""
 
     title: str
     source: str
@@ -42,7 +53,8 @@ class Dataset:
     users, items, interactions : tables as in this module's docstring.
     card : source, licence, hashes and traps.
 
-    Raises SchemaError: a column is missing, an id is not text, repeated or unknown; names the table, column and row.
+    Raises SchemaError: a column is missing, an id is not text, repeated or unknown; names the
+        table, the column and the row.
     """
 
     users: pd.DataFrame
@@ -51,21 +63,41 @@ class Dataset:
     card: Card
 
     def __post_init__(self):
-        for table, columns in _REQUIRED.items():
-            require_columns(getattr(self, table), columns, table)
-        _unique_ids(self.users, "users", "user_id")
-        _unique_ids(self.items, "items", "item_id")
-        _known_ids(self.interactions, "user_id", self.users["user_id"], "users")
-        _known_ids(self.interactions, "item_id", self.items["item_id"], "items")
+        for name, columns in _REQUIRED.items():
+            require_columns(getattr(self, name), columns, name)
+        for name, column in (("users", "user_id"), ("items", "item_id")):
+            known, used = getattr(self, name)[column], self.interactions[column]
+            _require_text(known, name, column)
+            repeated = known.duplicated().to_numpy()
+            if repeated.any():
+                row = repeated.argmax()
+                raise SchemaError(
+                    f"{name}: {column} {known.iloc[row]!r} in row {row} stands there twice; "
+                    "keep one row an id"
+                )
+            _require_text(used, "interactions", column)
+            unknown = ~used.isin(known).to_numpy()
+            if unknown.any():
+                row = unknown.argmax()
+                raise SchemaError(
+                    f"interactions: {column} {used.iloc[row]!r} in row {row} is not in the {name} "
+                    f"table; add it there or drop the {int(unknown.sum())} such rows"
+                )
         positive = self.interactions["positive"]
         if not pd.api.types.is_bool_dtype(positive):
-            raise SchemaError(f"interactions: column 'positive' must be True or False, its type is {positive.dtype}")
+            raise SchemaError(
+                "interactions: column 'positive' must be True or False, "
+                f"its type is {positive.dtype}"
+            )
         if positive.isna().any():
             row = positive.isna().to_numpy().argmax()
-            raise SchemaError(f"interactions: positive is missing in row {row}; drop that row or say True or False")
+            raise SchemaError(
+                f"interactions: positive is missing in row {row}; "
+                "drop that row or say True or False"
+            )
 
     def counts(self) -> dict[str, int | float]:
-        """Rows of each table, the positive share, and the share of items with text."""
+        """Rows of each table, the positive share, and the number of items with text."""
         return {
             "users": len(self.users),
             "items": len(self.items),
@@ -87,52 +119,195 @@ class Dataset:
         return "\n".join([self.card.title, *lines])
 
     def _repr_html_(self) -> str:
+        left = 'style="text-align:left"'
         rows = "".join(
-            f'<tr><th style="text-align:left">{html.escape(name)}</th>'
-            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(value)}</td></tr>"
             for name, value in self._card_rows()
         )
-        return f'<table><caption style="text-align:left">{html.escape(self.card.title)}</caption>{rows}</table>'
+        return f"<table><caption {left}>{html.escape(self.card.title)}</caption>{rows}</table>"
 
 
 def listed(names, most: int = 40) -> str:
     """Names of a file's own on one line, for a message."""
     names = [" ".join(str(name).split())[:60] for name in names]
-    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])]) or "nothing"
+    if len(names) > most:
+        names[most:] = ["..."]
+    return ", ".join(names) or "nothing"
 
 
 def require_columns(table: pd.DataFrame, columns, name: str) -> None:
-    """Raise `SchemaError` naming the table and the missing columns, and what it has instead."""
-    missing = [column for column in columns if column not in table.columns]
+    """Raise `SchemaError` with the table's missing columns and what it has instead."""
+    missing = ", ".join(repr(column) for column in columns if column not in table.columns)
     if missing:
-        raise SchemaError(
-            f"{name}: no column {', '.join(map(repr, missing))}; it has {listed(table.columns)}; rename one or add it"
-        )
+        found = listed(table.columns)
+        raise SchemaError(f"{name}: no column {missing}; it has {found}; rename one or add it")
 
 
-def _unique_ids(table: pd.DataFrame, name: str, column: str) -> None:
-    ids = table[column]
-    _text_ids(ids, name, column)
-    repeated = ids.duplicated().to_numpy()
-    if repeated.any():
-        row = repeated.argmax()
-        raise SchemaError(f"{name}: {column} {ids.iloc[row]!r} in row {row} stands there twice; keep one row an id")
-
-
-def _known_ids(table: pd.DataFrame, column: str, known: pd.Series, other: str) -> None:
-    _text_ids(table[column], "interactions", column)
-    unknown = ~table[column].isin(known).to_numpy()
-    if unknown.any():
-        row = unknown.argmax()
-        raise SchemaError(
-            f"interactions: {column} {table[column].iloc[row]!r} in row {row} is not in the {other} table; "
-            f"add it there or drop the {int(unknown.sum())} such rows"
-        )
-
-
-def _text_ids(ids: pd.Series, name: str, column: str) -> None:
+def _require_text(ids: pd.Series, name: str, column: str) -> None:
     if ids.isna().any():
         row = ids.isna().to_numpy().argmax()
-        raise SchemaError(f"{name}: {column} is missing in row {row}; drop that row or give it an id")
+        raise SchemaError(
+            f"{name}: {column} is missing in row {row}; drop that row or give it an id"
+        )
     if not pd.api.types.is_string_dtype(ids):
-        raise SchemaError(f"{name}: {column} must be text, its type is {ids.dtype}; use .astype(str)")
+        raise SchemaError(
+            f"{name}: {column} must be text, its type is {ids.dtype}; use .astype(str)"
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train and test rows of an interactions table.
+
+    ``kind`` says which promise `check_leakage` holds it to: ``temporal``, ``leave-last-out``,
+    ``cold items``, ``cold users``, or ``random``, which promises nothing but separate rows.
+    """
+
+    kind: str
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
+def temporal(interactions: pd.DataFrame, at: float = 0.7) -> Split:
+    """Train on what came before one moment, test on the rest: the split that a live system meets.
+
+    Parameters
+    ----------
+    interactions : has ``timestamp``.
+    at : share of rows before the cut, in (0, 1); rows of the same moment stay together, in test.
+
+    Raises SchemaError: no timestamps. ValueError : ``at`` is out of range.
+    """
+    if not 0 < at < 1:
+        raise ValueError(f"at must be between 0 and 1, got {at}")
+    _require_times(interactions, "interactions")
+    times = interactions["timestamp"]
+    before = times < times.sort_values(ignore_index=True).iloc[int(at * len(times))]
+    return Split("temporal", interactions[before], interactions[~before])
+
+
+def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
+    """Test on the last interaction of every user who has at least two, train on all others.
+
+    Rows of one user with the same timestamp are put in an order drawn by ``seed``: results should
+    be averaged over several such draws.
+
+    Raises SchemaError: no timestamps.
+    """
+    _require_times(interactions, "interactions")
+    rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shuffled = rows.iloc[order]
+    last = shuffled.sort_values("timestamp", kind="stable").groupby("user_id").tail(1)
+    last = last[last["user_id"].map(rows["user_id"].value_counts()) >= 2]
+    held_out = rows.index.isin(last.index)
+    return Split("leave-last-out", interactions[~held_out], interactions[held_out])
+
+
+def cold_items(
+    interactions: pd.DataFrame, *, fold: int = 0, folds: int = 5, seed: int = 0
+) -> Split:
+    """Test on items that training never sees: one of ``folds`` random groups of items."""
+    return _cold("cold items", interactions, fold, folds, seed)
+
+
+def cold_users(
+    interactions: pd.DataFrame, *, fold: int = 0, folds: int = 5, seed: int = 0
+) -> Split:
+    """Test on users whom training never sees: one of ``folds`` random groups of users."""
+    return _cold("cold users", interactions, fold, folds, seed)
+
+
+def _cold(kind: str, interactions: pd.DataFrame, fold: int, folds: int, seed: int) -> Split:
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2, got {folds}")
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
+    column = _COLD[kind]
+    ids = np.sort(interactions[column].unique())
+    if len(ids) < folds:
+        raise ValueError(
+            f"folds must be at most the number of distinct {column} ({len(ids)}), got {folds}"
+        )
+    held_out = np.random.default_rng(seed).permutation(ids)[fold::folds]
+    cold = interactions[column].isin(held_out)
+    return Split(kind, interactions[~cold], interactions[cold])
+
+
+def check_leakage(split: Split) -> None:
+    """Raise if a split breaks its promise: the first thing to call on any split.
+
+    All splits: no (user, item) pair and no long text stands on both sides. ``temporal``: nothing
+    in train is as late as the first test row. ``leave-last-out``: no train row of a user is later
+    than that user's test row. ``cold items`` and ``cold users``: none of them is in train. Ids are
+    compared as text, and rows by what they hold, so both sides may count their rows from 0.
+
+    Raises LeakageError: says which promise is broken, how often, and names the first case.
+    Raises SchemaError: a column or a time is missing. UnknownNameError : no such kind of split.
+    """
+    kind, train, test = split.kind, split.train, split.test
+    if kind not in KINDS:
+        raise UnknownNameError("kind of split", kind, KINDS)
+    if not len(train) or not len(test):
+        sizes = f"(train {len(train)}, test {len(test)} rows)"
+        raise LeakageError(f"{kind}: one side is empty {sizes}")
+    past, asked = _ids_as_text(train, "train"), _ids_as_text(test, "test")
+    repeated = pd.MultiIndex.from_frame(asked).isin(pd.MultiIndex.from_frame(past))
+    once = "of what repeats, keep one row before you split"
+    _refuse(repeated, test, f"(user, item) pair(s) stand in train and in test ({once})")
+    if "text" in test and "text" in train:
+        long = np.array([isinstance(text, str) and len(text) > 40 for text in test["text"]])
+        copied = long & test["text"].isin(train["text"]).to_numpy()
+        _refuse(copied, test, f"text(s) stand word for word in train and in test ({once})")
+    if kind in _COLD:
+        column = _COLD[kind]
+        seen = asked[column].isin(past[column])
+        _refuse(seen, test, f"test row(s) hold a value of {column} that train has seen")
+    if kind in _BY_TIME:
+        _require_times(pd.concat([train, test]), kind)
+        before, after = train["timestamp"].reset_index(drop=True), test["timestamp"]
+    if kind == "temporal":
+        _refuse(after <= before.max(), test, "test row(s) are not later than train")
+    if kind == "leave-last-out":
+        latest = asked["user_id"].map(before.groupby(past["user_id"]).max())
+        earlier = after.reset_index(drop=True) < latest
+        _refuse(earlier, test, "test row(s) are earlier than a train row of their user")
+
+
+def _ids_as_text(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Ids as they are compared: 12, 12.0 and " 12" are one id, as are both ways to write é."""
+    columns = ("user_id", "item_id")
+    require_columns(table, columns, name)
+    found = {}
+    for column in columns:
+        codes, values = pd.factorize(table[column], use_na_sentinel=False)
+        texts = [unicodedata.normalize("NFC", str(value)).strip() for value in values]
+        texts = [re.sub(r"^(-?\d+)\.0+$", r"\1", text) for text in texts]
+        found[column] = np.array(texts, dtype=object)[codes]
+    return pd.DataFrame(found)
+
+
+def _refuse(leaks, test: pd.DataFrame, what: str) -> None:
+    leaks = np.asarray(leaks, bool)
+    if leaks.any():
+        first = test.index[leaks.argmax()]
+        raise LeakageError(
+            f"{leaks.sum()} {what}, first at index {first}; "
+            "split again, by time or by group, and check before you train"
+        )
+
+
+def _require_times(table: pd.DataFrame, name: str) -> None:
+    require_columns(table, ("timestamp",), name)
+    times = table["timestamp"]
+    if table.empty:
+        raise SchemaError(f"{name}: there are no rows to split; check the filter that came before")
+    if times.isna().any():
+        raise SchemaError(
+            f"{name}: some rows have no timestamp; drop them, or use a split that needs no time"
+        )
+    if times.dtype.kind not in "Miuf":
+        raise SchemaError(
+            f"{name}: timestamp must be times or numbers, its type is {times.dtype} (text sorts "
+            "'10' before '9', and no zone is not UTC); use pd.to_datetime(..., utc=True)"
+        )

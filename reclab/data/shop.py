@@ -1,49 +1,111 @@
 """The shop: a generated marketplace with known truth, for what no free data set has.
 
-Nothing in it was observed: people, items, pictures, searches and clicks come from the rules below and a seed. A result
-on it says whether a method finds what was planted, never how people behave.
+Nothing in it was observed: people, items, pictures, searches and clicks come from the rules below
+and a seed. A result on it says whether a method finds what was planted, never how people behave.
+All draws are uniform numbers, a stream for each name: turning one knob leaves all other draws
+alone, and no draw depends on how a library makes its normal or discrete numbers.
+
+The logit of a click is a sum of components, one a modality, drawn independently of each other:
+``logit = base + picture + text + tags + price + profile + history + popularity + position``.
+Whoever lacks one of them predicts best with its average over what it could be:
+E[sigmoid(rest + C)], where C has the distribution of the missing component. Every age group likes
+the same set of values in an order of its own, so C is distributed alike in all of them, and the
+average is the same rising function of the rest for every row. It keeps the order, so the AUC of
+the best prediction without a modality is that of the sum of the others, and needs no model.
+
+Two limits. A shop has few items, so components correlate a little by chance; over seeds this
+averages out. And the best prediction knows every liking; a model has to learn them, those of
+single users from a few searches each.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from . import shop_tables as tables
+from ..errors import UnknownNameError
 from .schema import Card, Dataset
-from .shop_rules import BASE, STRENGTHS, Rules, Settings, uniform
-from .truth import Truth, sigmoid
 
-_PLACES, OLD, _NEW = 5, 6, 2  # places on a page; candidates for each place, old items and items that arrive meanwhile
-_VISITS = 15  # most visits of a user
-TRAPS = (
-    "Generated: it shows what a method finds of what was planted, never how people behave.",
-    "The truth (`truth`) and a purchase are not known before the click: never features.",
-    "The picture's attributes stand in no text and no tag; `truth.items` names them, also where the picture is absent.",
-    "An item's id or click rate gives away part of its picture, text and tags: measure shares without them.",
-    "With confounding, popular items are shown more and clicked more: weigh by 1 / propensity.",
+BASE = -1.6  # logit of a click on an item about which nothing is known
+STRENGTHS = {
+    "picture": 0.8,
+    "text": 0.8,
+    "tags": 0.6,
+    "price": 0.4,
+    "profile": 0.4,
+    "history": 0.8,
+    "popularity": 0.4,
+    "position": 0.4,
+}
+CONTENT = {
+    "picture": ("silhouette", "colour", "pattern"),
+    "text": ("material", "style"),
+    "tags": ("category", "brand"),
+    "price": ("price_level",),
+}
+COLOURS = {
+    "red": (200, 50, 45),
+    "orange": (235, 140, 30),
+    "green": (50, 150, 70),
+    "blue": (50, 90, 190),
+    "purple": (130, 60, 160),
+    "yellow": (230, 210, 60),
+}
+WORDS = {
+    "silhouette": ("disc", "block", "cone", "cross"),
+    "colour": tuple(COLOURS),
+    "pattern": ("plain", "stripes", "dots", "checks"),
+    "material": ("oak", "steel", "linen", "glass", "cork"),
+    "style": ("rustic", "modern", "classic", "playful", "minimal"),
+    "category": ("lamp", "bag", "clock", "bottle", "blanket", "stool"),
+    "brand": ("Arvo", "Belmin", "Corda", "Dunoe", "Elska", "Fennor", "Gryt", "Halden"),
+    "price_level": ("8", "15", "28", "50", "90"),  # dollars
+}
+AGES, GENDERS, REGIONS = (
+    ("18-24", "25-39", "40-59", "60+"),
+    ("f", "m"),
+    ("city", "suburb", "country"),
 )
+SHELVES = ("kitchen", "garden", "travel", "sport", "music", "office")
+START, PICTURE_SIZE = pd.Timestamp("2026-01-01", tz="UTC"), 32  # pixels a side
+_TEXTS = (
+    "A {style} piece made of {material}. It arrives in two days.",
+    "Made of {material}, with a {style} look that lasts.",
+    "If you like it {style}: {material}, finished by hand.",
+    "A {style} design in solid {material}. Wipe it with a damp cloth.",
+    "Our favourite of the season, {style} and made from {material}.",
+    "It is {material} throughout. The look is {style}, the box is recycled.",
+)
+_MAY_LACK = ("picture", "text", "tags")
+_SELLERS, _SMALL = 40, 16  # sellers, and how many of them are small
+_PLACES, _OLD, _NEW = (
+    5,
+    6,
+    2,
+)  # places on a page; candidates for each: old items, and those that arrive
+_VISITS, _EARLIER = 15, 30  # most visits of a user; searches of a user before the first day
 
 
 @dataclass(frozen=True, repr=False)
 class Shop(Dataset):
-    """A `Dataset` whose interactions are impressions, with pictures, searches, the logging policy and the truth.
+    """A `Dataset` whose interactions are impressions, with pictures, searches and the truth.
 
     Parameters
     ----------
-    users : ``age_group, gender, region``. items : ``text`` (material and style), ``category, brand`` (the tags),
-        ``price`` (dollars), ``shelf``, ``seller_id, seller_group, created`` (UTC).
-    interactions : one row an impression: ``search_id, place`` (1 to 5), ``propensity, positive`` (a click),
-        ``purchased, timestamp``; a user meets an item at most once.
+    users : ``age_group, gender, region``. items : ``text`` (material and style), ``category,
+        brand`` (the tags), ``price`` (dollars), ``shelf, seller_id, seller_group, created`` (UTC).
+    interactions : one row an impression: ``search_id, place`` (1 to 5), ``propensity, positive`` (a
+        click), ``purchased, timestamp``; a user meets an item at most once.
     pictures : ``(n_items, 32, 32, 3)`` uint8, zero where absent.
     present : ``picture, text, tags`` (bool) of each item, in the order of ``items``.
     searches : ``search_id, user_id, query, timestamp``, also from before the first day.
-    candidates : ``(n_rows, 8)`` rows of ``items`` that could have been shown in that place, and ``propensities``, with
-        which chance each; they sum to 1, and are 0 before an item is on sale.
+    candidates : ``(n_rows, 8)`` rows of ``items`` that could have been shown in that place, and
+        ``propensities``, how likely each; they sum to 1, and are 0 before an item is on sale.
     truth : see `Truth`.
     settings : what `shop` was called with.
     """
@@ -57,42 +119,97 @@ class Shop(Dataset):
     settings: dict
 
     def write_files(self, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
-        """Write the raw files that this shop would leave behind, for somebody to clean.
-
-        ``users.csv``; ``metadata.jsonl`` (an item a line); ``ratings.csv`` (a rating of every purchase, seconds since
-        1970); ``reviews.jsonl`` (those with words); ``searches.tsv`` (an impression a row); ``pictures/<item_id>.png``.
-
-        Parameters
-        ----------
-        folder : made if need be; files of these names are written over.
-        dirt : False writes the same files clean.
-
-        Returns: Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its items for pictures.
-            A row has one kind of dirt at most; of a repeated row the later copy counts. Empty without dirt.
-        """
+        """Write the raw files that this shop would leave behind: see `shop_files.write_files`."""
         from .shop_files import write_files
 
         return write_files(self, folder, dirt=dirt)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of all tables, pictures and the truth, numbers rounded to six decimals: the same on every machine."""
-        digest = hashlib.sha256(self.pictures.tobytes())
-        tables = [self.users, self.items, self.interactions, self.searches, self.present]
-        arrays = [self.candidates, self.propensities, self.truth.click_probability, self.truth.candidate_probability]
-        for column in [t[name] for t in tables for name in t] + [self.truth.components[m] for m in STRENGTHS] + arrays:
-            digest.update(_plain(column))
-        return digest.hexdigest()
+
+@dataclass(frozen=True)
+class Truth:
+    """The planted truth of a shop; rows are those of its ``interactions``.
+
+    Parameters
+    ----------
+    components : ``(n_rows,)`` each, the logit that each modality adds.
+    absent : ``(n_rows,)`` each, whether the item shown lacks its picture, text or tags.
+    base : logit of an item about which nothing is known. noise : share of accidental clicks.
+    click_probability : ``(n_rows,)`` of the item shown.
+    candidate_probability : ``(n_rows, 8)`` of each item that could have been shown; NaN where an
+        item was not yet on sale.
+    items : the true attributes of every item, also where its picture, text or tags are absent.
+    tastes : ``(n_users, n_shelves)``, on the first day 1 where a user likes a shelf, else -1.
+    """
+
+    components: pd.DataFrame
+    absent: pd.DataFrame
+    base: float
+    noise: float
+    click_probability: np.ndarray
+    candidate_probability: np.ndarray
+    items: pd.DataFrame
+    tastes: pd.DataFrame
+
+    def predict(self, without: str | Sequence[str] = ()) -> np.ndarray:
+        """The best click prediction, ``(n_rows,)``, of a model that does not see some modalities.
+
+        A row whose item lacks its picture, text or tags is predicted without them in any case.
+
+        Parameters
+        ----------
+        without : modality or modalities left out.
+
+        Raises UnknownNameError: no such modality.
+        """
+        hidden = {without} if isinstance(without, str) else set(without)
+        for name in sorted(hidden - set(self.components)):
+            raise UnknownNameError("modality", name, self.components)
+        absent = self.absent.assign(**dict.fromkeys(hidden & set(self.absent), True))
+        predicted = np.empty(len(absent))
+        for pattern, rows in absent.groupby(list(absent)).indices.items():
+            gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
+            seen = self.components.drop(columns=list(gone)).to_numpy()[rows]
+            logits, grid = self.base + seen.sum(axis=1), np.arange(-20, 20, 0.01)
+            predicted[rows] = np.interp(logits, grid, self._averaged_over(gone, grid))
+        return predicted
+
+    def bayes_auc(self, without: str | Sequence[str] = ()) -> float:
+        """The AUC that no model without these modalities exceeds on average; as `predict`."""
+        return expected_auc(self.predict(without), self.click_probability)
+
+    def share(self, modality: str) -> float:
+        """What a modality of ``components`` is worth: the Bayes AUC less that without it."""
+        return self.bayes_auc() - self.bayes_auc(modality)
+
+    def _averaged_over(self, hidden: set[str], grid: np.ndarray) -> np.ndarray:
+        curve = sigmoid(grid)
+        for name in sorted(hidden):
+            values = self.components[name].to_numpy().round(6)
+            values, counts = np.unique(values, return_counts=True)
+            shifted = [np.interp(grid + value, grid, curve) for value in values]
+            weights = counts / counts.sum()
+            curve = sum(weight * part for weight, part in zip(weights, shifted, strict=True))
+        return (1 - self.noise) * curve + self.noise * sigmoid(self.base)
 
 
-def _plain(column) -> bytes:
-    values = column.to_numpy() if isinstance(column, pd.Series) else column
-    if isinstance(getattr(column, "dtype", None), pd.DatetimeTZDtype):
-        values = column.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-    if values.dtype.kind in "biu":
-        return values.astype("<i8").tobytes()
-    if values.dtype.kind == "f":
-        return np.nan_to_num(np.rint(values * 1e6), nan=-1).astype("<i8").tobytes()
-    return "\n".join("" if pd.isna(value) else value for value in values).encode()
+def sigmoid(logit):
+    """The probability that belongs to a logit."""
+    return 1 / (1 + np.exp(-np.asarray(logit, float)))
+
+
+def expected_auc(scores: np.ndarray, probability: np.ndarray) -> float:
+    """AUC of scores when row i is a click with probability p_i: expected wins over expected pairs.
+
+    Parameters
+    ----------
+    scores, probability : ``(n,)``. Scores closer than a billionth count as equal, so that rounding
+        breaks no tie.
+    """
+    _, place = np.unique(np.asarray(scores).round(9), return_inverse=True)
+    clicks = np.bincount(place, weights=probability)
+    others = np.bincount(place, weights=1 - probability)
+    below = np.cumsum(others) - others / 2
+    return float((clicks * below).sum() / (clicks.sum() * others.sum()))
 
 
 def shop(
@@ -108,59 +225,100 @@ def shop(
     confounding: float = 0.0,
     drift: float = 0.0,
 ) -> Shop:
-    """Generate a marketplace whose truth is known; the same arguments give the same shop on every machine.
+    """Generate a marketplace whose truth is known; equal arguments give an equal shop everywhere.
 
     Parameters
     ----------
     seed : 0 or more. What a knob does not touch stays as it is when the knob turns.
-    n_users, n_items : at least 8 and 80; a user visits up to 15 times, or ``n_items // 40``. A quarter of the items
-        arrives during the period.
+    n_users, n_items : at least 8 and 80; a user visits up to 15 times, or ``n_items // 40``. A
+        quarter of the items arrives during the period.
     days : length of the log.
-    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect. The others keep
-        those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes the values in an order of its own.
-        ``profile``: gender and region. ``history``: every user likes half of the shelves, and mostly searches there.
-        ``popularity``: of the item, seen only in what is clicked. ``position``: the place on the page.
+    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect.
+        The others keep those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes
+        the values in an order of its own. ``profile``: gender and region. ``history``: every user
+        likes half of the shelves, and mostly searches there. ``popularity``: of the item, seen only
+        in what is clicked. ``position``: the place on the page.
     noise : share of clicks that are accidents, as likely for every item.
-    missing : share of items whose picture, text and tags are absent, each at random; or one share for each.
-    unfairness : 0 to below 1; lowers the odds that a small seller's item is shown by this share, at equal relevance.
-    confounding : how much popularity moves what is shown: odds go with exp(confounding * popularity).
-    drift : how often tastes turn during the period: each turn moves every liking on to the next value, for each age
-        group, attribute and user on a day of their own. Prices are liked as before.
+    missing : share of items whose picture, text and tags are absent, each at random; or one share
+        for each.
+    unfairness : 0 to 0.99; lowers the odds that a small seller's item is shown by this share, at
+        equal relevance.
+    confounding : how much popularity moves what is shown: odds go with
+        exp(confounding * popularity).
+    drift : how often tastes turn during the period: each turn moves every liking on to the next
+        value, for each age group, attribute and user on a day of their own. Prices are liked as
+        before.
 
     Raises ValueError: a knob is out of range. UnknownNameError : no such modality.
     """
-    settings = Settings(seed, n_users, n_items, days, strengths or {}, noise, missing, unfairness, confounding, drift)
+    settings = Settings(
+        seed,
+        n_users,
+        n_items,
+        days,
+        strengths or {},
+        noise,
+        missing,
+        unfairness,
+        confounding,
+        drift,
+    )
     rules = Rules.draw(settings)
-    shown, candidates, on_sale = _visits(settings, rules)
-    odds = rules.odds(candidates) * on_sale
-    propensities = odds / odds.sum(axis=1, keepdims=True)
-    chance = uniform(seed, "chosen", len(shown), 1) * odds.sum(axis=1, keepdims=True)
-    choice = (chance < odds.cumsum(axis=1)).argmax(axis=1)
-    parts = rules.components(candidates, shown["user"].to_numpy(), shown["day"].to_numpy(), shown["place"].to_numpy())
-    probability = (1 - settings.noise) * sigmoid(BASE + sum(parts.values())) + settings.noise * sigmoid(BASE)
+    shown, candidates, on_sale = _visits(rules)
+    readiness = np.exp(confounding * rules.popularity) * np.where(rules.small, 1 - unfairness, 1)
+    odds = readiness[candidates] * on_sale
+    total = odds.sum(axis=1, keepdims=True)
+    propensities = odds / total
+    drawn = uniform(seed, "chosen", len(shown), 1) * total
+    choice = (drawn < odds.cumsum(axis=1)).argmax(axis=1)
+    user, day, place = (shown[name].to_numpy() for name in ("user", "day", "place"))
+    parts = rules.components(candidates, user, day, place)
+    clicked_on_purpose = (1 - noise) * sigmoid(BASE + sum(parts.values()))
+    probability = clicked_on_purpose + noise * sigmoid(BASE)
     rows = np.arange(len(shown))
     shown["item"], shown["propensity"] = candidates[rows, choice], propensities[rows, choice]
-    absent = rules.absent()
+    absent, user_ids = rules.absent(), ids("u", n_users)
+    attributes = {name: _pick(WORDS[name], codes) for name, codes in rules.codes.items()}
     truth = Truth(
         components=pd.DataFrame({name: part[rows, choice] for name, part in parts.items()}),
         absent=absent.iloc[shown["item"]].reset_index(drop=True),
         base=BASE,
-        noise=settings.noise,
+        noise=noise,
         click_probability=probability[rows, choice],
         candidate_probability=np.where(on_sale, probability, np.nan),
-        items=tables.true_items(rules),
-        tastes=tables.taste_table(rules),
-    )
-    return Shop(
-        users=tables.user_table(rules),
-        items=tables.item_table(rules, absent),
-        interactions=tables.impression_table(rules, shown, truth),
-        card=Card(
-            "shop: a generated marketplace", "generated by reclab.data.shop", "MIT, as this package", traps=TRAPS
+        items=pd.DataFrame(
+            {"item_id": ids("i", n_items)} | attributes | {"popularity": rules.popularity}
         ),
-        pictures=tables.picture_array(rules, absent),
+        tastes=pd.DataFrame(rules.tastes, pd.Index(user_ids, name="user_id"), list(SHELVES)),
+    )
+    profiles = {
+        "age_group": _pick(AGES, rules.age),
+        "gender": _pick(GENDERS, rules.gender),
+        "region": _pick(REGIONS, rules.region),
+    }
+    return Shop(
+        users=pd.DataFrame({"user_id": user_ids} | profiles),
+        items=_item_table(rules, absent),
+        interactions=_impressions(rules, shown, truth),
+        card=Card(
+            title="shop: a generated marketplace",
+            source="generated by reclab.data.shop",
+            licence="MIT, as this package",
+            traps=(
+                "Generated: it shows what a method finds of what was planted, "
+                "never how people behave.",
+                "`truth` and a purchase are not known before the click: never features.",
+                "The picture's attributes stand in no text and no tag; `truth.items` names them, "
+                "also where the picture is absent.",
+                "An item's id or click rate gives away part of its picture, text and tags: "
+                "measure shares without them.",
+                "With confounding, popular items are shown more and clicked more: "
+                "weigh by 1 / propensity.",
+            ),
+        ),
+        pictures=_pictures(rules, absent["picture"].to_numpy()),
         present=~absent,
-        searches=tables.search_table(rules, shown),
+        searches=_searches(rules, shown),
         candidates=candidates,
         propensities=propensities,
         truth=truth,
@@ -168,30 +326,335 @@ def shop(
     )
 
 
-def _visits(settings: Settings, rules: Rules) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """One row a place on a page, the items that could stand there, and which of them are on sale."""
-    seed, n_users, most = settings.seed, settings.n_users, min(_VISITS, settings.n_items // (_PLACES * (OLD + _NEW)))
-    often = np.minimum(2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most)), most)
-    day = np.sort(np.floor(uniform(seed, "day", n_users, most) * settings.days).astype(int), axis=1)
+# The rules: who and what there is, who likes what, and what is shown.
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The knobs of a shop, checked; see `shop`."""
+
+    seed: int
+    n_users: int
+    n_items: int
+    days: int = 28
+    strengths: dict[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+    missing: float | dict[str, float] = 0.0
+    unfairness: float = 0.0
+    confounding: float = 0.0
+    drift: float = 0.0
+
+    def __post_init__(self):
+        for name, low in (("seed", 0), ("n_users", 8), ("n_items", 80), ("days", 2)):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or value < low:
+                raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        for name, high in (("noise", 1), ("unfairness", 0.99), ("confounding", 5), ("drift", 100)):
+            _require_share(name, getattr(self, name), high)
+        missing = self.missing
+        if not isinstance(missing, dict):
+            missing = dict.fromkeys(_MAY_LACK, missing)
+        none = dict.fromkeys(_MAY_LACK, 0.0)
+        strengths = _of_modalities("strengths", self.strengths, STRENGTHS, 10)
+        object.__setattr__(self, "strengths", strengths)
+        object.__setattr__(self, "missing", _of_modalities("missing", missing, none, 1))
+
+
+def _of_modalities(knob: str, given: dict, default: dict[str, float], high: float) -> dict:
+    for name, value in given.items():
+        if name not in default:
+            raise UnknownNameError("modality", name, default)
+        _require_share(f"{knob}[{name!r}]", value, high)
+    return default | {name: float(value) for name, value in given.items()}
+
+
+def _require_share(name: str, value: float, high: float) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= value <= high:
+        raise ValueError(f"{name} must be from 0 to {high}, got {value!r}")
+
+
+def uniform(seed: int, name: str, *shape: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) of that shape from the stream of that name."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape)
+
+
+def _balanced(seed: int, name: str, n: int, levels: int) -> np.ndarray:
+    """``(n,)`` codes below ``levels``, each as often as the others, in a random order."""
+    codes = np.empty(n, int)
+    codes[np.argsort(uniform(seed, name, n), kind="stable")] = np.arange(n) % levels
+    return codes
+
+
+def _spread(levels: int) -> np.ndarray:
+    """``levels`` evenly spaced values with mean 0 and standard deviation 1."""
+    values = np.linspace(-1, 1, levels)
+    return values / values.std()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who and what there is, and who likes what: codes of users and items, and likings.
+
+    ``codes`` is attribute -> ``(n_items,)``; ``created`` a day; ``likings`` attribute ->
+    ``(levels, age groups)``; ``turns`` attribute -> ``(age groups,)`` and "history" ->
+    ``(n_users,)``: how far into a turn of tastes each starts; ``tastes`` ``(n_users, shelves)``.
+    """
+
+    settings: Settings
+    age: np.ndarray
+    gender: np.ndarray
+    region: np.ndarray
+    codes: dict[str, np.ndarray]
+    shelf: np.ndarray
+    seller: np.ndarray
+    created: np.ndarray
+    popularity: np.ndarray
+    likings: dict[str, np.ndarray]
+    turns: dict[str, np.ndarray]
+    tastes: np.ndarray
+
+    @classmethod
+    def draw(cls, settings: Settings) -> Rules:
+        """Draw everything that does not happen in time."""
+        seed, n_users, n_items = settings.seed, settings.n_users, settings.n_items
+        order = np.argsort(uniform(seed, "popularity", n_items), kind="stable")
+        popularity = -np.log1p(-(np.argsort(order, kind="stable") + 0.5) / n_items)
+        arrives = _balanced(seed, "new", n_items, 4) == 3
+        share = uniform(seed, "created", n_items)
+        day = 1 + np.floor(share * 0.9 * (settings.days - 1)).astype(int)
+        shelves = np.argsort(uniform(seed, "tastes", n_users, len(SHELVES)), axis=1)
+        turns = {name: uniform(seed, f"turn of {name}", len(AGES)) for name in WORDS}
+        turns["history"] = uniform(seed, "turn of history", n_users)
+        return cls(
+            settings,
+            age=_balanced(seed, "age", n_users, len(AGES)),
+            gender=_balanced(seed, "gender", n_users, len(GENDERS)),
+            region=_balanced(seed, "region", n_users, len(REGIONS)),
+            codes={name: _balanced(seed, name, n_items, len(WORDS[name])) for name in WORDS},
+            shelf=_balanced(seed, "shelf", n_items, len(SHELVES)),
+            seller=_balanced(seed, "seller", n_items, _SELLERS),
+            created=np.where(arrives, day, 0),
+            popularity=(popularity - popularity.mean()) / popularity.std(),
+            likings={name: _liking(seed, name) for name in WORDS},
+            turns=turns,
+            tastes=np.where(np.argsort(shelves, axis=1) < len(SHELVES) // 2, 1, -1),
+        )
+
+    @property
+    def small(self) -> np.ndarray:
+        """``(n_items,)`` bool: sold by a small seller."""
+        return self.seller < _SMALL
+
+    def absent(self) -> pd.DataFrame:
+        """Which items lack their picture, text or tags."""
+        seed, n_items = self.settings.seed, self.settings.n_items
+        drawn = {name: uniform(seed, f"absent {name}", n_items) for name in _MAY_LACK}
+        return pd.DataFrame({name: drawn[name] < self.settings.missing[name] for name in drawn})
+
+    def steps(self, name: str, who, day) -> np.ndarray:
+        """How often a liking has turned by that day; that of prices never does."""
+        if name == "price_level":
+            return np.zeros(np.broadcast_shapes(np.shape(who), np.shape(day)), int)
+        passed = self.settings.drift * np.maximum(day, 0) / self.settings.days
+        return np.floor(passed + self.turns[name][who]).astype(int)
+
+    def content(self, modality: str, items: np.ndarray, age, day) -> np.ndarray:
+        """What a modality of the items adds to the logit of that age group on that day."""
+        attributes, total = CONTENT[modality], 0.0
+        for name in attributes:
+            liking, codes = self.likings[name], self.codes[name][items]
+            total = total + liking[(codes + self.steps(name, age, day)) % len(liking), age]
+        return self.settings.strengths[modality] / np.sqrt(len(attributes)) * total
+
+    def components(
+        self, items: np.ndarray, user: np.ndarray, day: np.ndarray, place: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Modality -> ``(n_rows, n_candidates)``, what each adds to the logit of a click.
+
+        Parameters
+        ----------
+        items : ``(n_rows, n_candidates)``. user, day, place : ``(n_rows,)``.
+        """
+        user, day, place = user[:, None], np.asarray(day)[:, None], place[:, None]
+        age = self.age[user]
+        shelf = (self.shelf[items] + self.steps("history", user, day)) % len(SHELVES)
+        profile = _spread(2)[self.gender[user]] + _spread(3)[self.region[user]]
+        others = {
+            "profile": profile / np.sqrt(2),
+            "history": self.tastes[user, shelf],
+            "popularity": self.popularity[items],
+            "position": -_spread(_PLACES)[place],
+        }
+        parts = {name: self.content(name, items, age, day) for name in CONTENT}
+        for name, part in others.items():
+            parts[name] = self.settings.strengths[name] * np.broadcast_to(part, items.shape)
+        return parts
+
+
+def _liking(seed: int, name: str) -> np.ndarray:
+    """``(levels, age groups)``: the same values, in an order for each group; prices up or down."""
+    values = _spread(len(WORDS[name]))
+    if name == "price_level":
+        up = _balanced(seed, "likes high prices", len(AGES), 2) == 1
+        return np.where(up, values[:, None], -values[:, None])
+    drawn = uniform(seed, f"liking of {name}", len(values), len(AGES))
+    return values[np.argsort(drawn, axis=0, kind="stable")]
+
+
+def _visits(rules: Rules) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """One row a place on a page, the items that could stand there, and which are on sale."""
+    seed, n_users = rules.settings.seed, rules.settings.n_users
+    most = min(_VISITS, rules.settings.n_items // (_PLACES * (_OLD + _NEW)))
+    visits = 2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most))
+    day = np.floor(uniform(seed, "day", n_users, most) * rules.settings.days).astype(int)
+    day = np.sort(day, axis=1)
     second = np.floor(uniform(seed, "second", n_users, most) * 86_000).astype(int)
     order = np.argsort(day * 86_400 + second, axis=1, kind="stable")
-    pages = {
-        "user": np.repeat(np.arange(n_users), most),
-        "visit": np.arange(n_users * most),
-        "day": day.ravel(),
-        "second": np.take_along_axis(second, order, axis=1).ravel(),
-    }
-    kept = np.repeat((np.arange(most) < often[:, None]).ravel(), _PLACES)
-    shown = pd.DataFrame({name: np.repeat(values, _PLACES)[kept] for name, values in pages.items()})
-    shown["place"] = np.tile(np.arange(_PLACES), n_users * most)[kept]
-    candidates = _candidates(seed, n_users, most * _PLACES, rules.created == 0)[kept]
+    pages = pd.DataFrame(
+        {
+            "user": np.repeat(np.arange(n_users), most),
+            "visit": np.arange(n_users * most),
+            "day": day.ravel(),
+            "second": np.take_along_axis(second, order, axis=1).ravel(),
+        }
+    )
+    slots = pages.loc[np.repeat(pages.index, _PLACES)].reset_index(drop=True)
+    slots["place"] = np.tile(np.arange(_PLACES), len(pages))
+    parts = []  # no item is a candidate of a user twice
+    for name, items, width in (
+        ("old", np.flatnonzero(rules.created == 0), _OLD),
+        ("new", np.flatnonzero(rules.created > 0), _NEW),
+    ):
+        drawn = uniform(seed, f"{name} candidates", n_users, len(items))
+        chosen = np.argsort(drawn, axis=1, kind="stable")[:, : most * _PLACES * width]
+        parts.append(items[chosen].reshape(len(slots), width))
+    candidates = np.concatenate(parts, axis=1).astype(np.int32)
+    kept = (slots["visit"] % most < np.minimum(visits, most)[slots["user"]]).to_numpy()
+    shown, candidates = slots[kept].reset_index(drop=True), candidates[kept]
     return shown, candidates, rules.created[candidates] <= shown["day"].to_numpy()[:, None]
 
 
-def _candidates(seed: int, n_users: int, slots: int, old: np.ndarray) -> np.ndarray:
-    """``(n_users * slots, 8)`` items that could be shown; no item is a candidate of a user twice."""
-    parts = []
-    for name, items, width in (("old", np.flatnonzero(old), OLD), ("new", np.flatnonzero(~old), _NEW)):
-        order = np.argsort(uniform(seed, f"{name} candidates", n_users, len(items)), axis=1, kind="stable")
-        parts.append(items[order[:, : slots * width]].reshape(n_users * slots, width))
-    return np.concatenate(parts, axis=1).astype(np.int32)
+# The tables and pictures, written from the rules.
+
+
+def ids(letter: str, n: int) -> list[str]:
+    """``n`` ids of equal length, as u000 to u999."""
+    return [f"{letter}{number:0{len(str(n - 1))}d}" for number in range(n)]
+
+
+def _pick(words, codes: np.ndarray) -> np.ndarray:
+    return np.array(words, dtype=object)[codes]
+
+
+def _moments(day, second) -> pd.Series:
+    seconds = np.asarray(day) * 86_400 + np.asarray(second)
+    return pd.Series(START + pd.to_timedelta(seconds, unit="s"))
+
+
+def _search_ids(visits) -> np.ndarray:
+    return np.array([f"q{visit:06d}" for visit in visits], dtype=object)
+
+
+def _item_table(rules: Rules, absent: pd.DataFrame) -> pd.DataFrame:
+    """What the shop says of its items."""
+    seed, n = rules.settings.seed, rules.settings.n_items
+    named = {name: _pick(words, rules.codes[name]) for name, words in WORDS.items()}
+    templates = _pick(_TEXTS, _balanced(seed, "template", n, len(_TEXTS)))
+    filled = [
+        template.format(material=material, style=style)
+        for template, material, style in zip(
+            templates, named["material"], named["style"], strict=True
+        )
+    ]
+    dollars = named["price_level"].astype(float) * (0.8 + 0.4 * uniform(seed, "price", n))
+    return pd.DataFrame(
+        {
+            "item_id": ids("i", n),
+            "text": np.where(absent["text"], None, np.array(filled, dtype=object)),
+            "category": np.where(absent["tags"], None, named["category"]),
+            "brand": np.where(absent["tags"], None, named["brand"]),
+            "price": np.floor(dollars) + 0.99,
+            "shelf": _pick(SHELVES, rules.shelf),
+            "seller_id": _pick(ids("s", _SELLERS), rules.seller),
+            "seller_group": np.where(rules.small, "small", "large").astype(object),
+            "created": _moments(rules.created, 0),
+        }
+    )
+
+
+def _impressions(rules: Rules, shown: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    """The log: what was shown to whom, when, where, how likely, and what came of it."""
+    seed, n = rules.settings.seed, len(shown)
+    clicked = uniform(seed, "click", n) < truth.click_probability
+    keen = sigmoid(truth.components.sum(axis=1).to_numpy() / 2 - 1)
+    return pd.DataFrame(
+        {
+            "user_id": _pick(ids("u", rules.settings.n_users), shown["user"]),
+            "item_id": _pick(ids("i", rules.settings.n_items), shown["item"]),
+            "positive": clicked,
+            "timestamp": _moments(shown["day"], shown["second"] + shown["place"]),
+            "search_id": _search_ids(shown["visit"]),
+            "place": shown["place"].to_numpy() + 1,
+            "propensity": shown["propensity"].to_numpy(),
+            "purchased": clicked & (uniform(seed, "purchase", n) < keen),
+        }
+    )
+
+
+def _searches(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
+    """What users typed, on visits and before the log begins: nine in ten on a shelf they like."""
+    seed, n_users = rules.settings.seed, rules.settings.n_users
+    visits, n_earlier = shown.drop_duplicates("visit"), n_users * _EARLIER
+    user = np.concatenate([np.repeat(np.arange(n_users), _EARLIER), visits["user"]])
+    month = 28 * 86_400
+    earlier = np.floor(uniform(seed, "earlier", n_users, _EARLIER) * month)
+    earlier = (
+        np.sort(earlier, axis=1).ravel() - month + 86_400
+    )  # seconds of the day before the first
+    day = np.concatenate([np.full(n_earlier, -1), visits["day"]])
+    second = np.concatenate([earlier, visits["second"] - 5])
+    third = np.floor(uniform(seed, "searched shelf", len(user)) * 3).astype(int)
+    liked = uniform(seed, "likes what is searched", len(user)) < 0.9
+    by_liking = np.argsort(-rules.tastes, axis=1, kind="stable")
+    place = by_liking[user, np.where(liked, third, third + 3)]
+    shelf = (place - rules.steps("history", user, day)) % len(SHELVES)
+    endings = [f" {word}" for word in WORDS["category"]] + [""] * len(WORDS["category"])
+    ending = np.floor(uniform(seed, "searched category", len(user)) * len(endings)).astype(int)
+    searches = [*ids("e", n_earlier), *_search_ids(visits["visit"])]
+    table = pd.DataFrame(
+        {
+            "search_id": np.array(searches, dtype=object),
+            "user_id": _pick(ids("u", n_users), user),
+            "query": (_pick(SHELVES, shelf) + _pick(endings, ending)).tolist(),
+            "timestamp": _moments(day, second),
+        }
+    )
+    return table.sort_values(["timestamp", "search_id"], ignore_index=True)
+
+
+def _pictures(rules: Rules, absent: np.ndarray) -> np.ndarray:
+    """``(n_items, 32, 32, 3)`` uint8, zero where absent; whole numbers only, so that every machine
+    draws the same pixels. Each item is moved, scaled, lit and grained by chance."""
+    seed, n = rules.settings.seed, rules.settings.n_items
+    silhouette, colour, pattern = (rules.codes[name] for name in CONTENT["picture"])
+    camera = np.floor(uniform(seed, "camera", n, 4) * [3, 3, 4, 41]).astype(int)
+    grain = np.floor(uniform(seed, "grain", n, PICTURE_SIZE, PICTURE_SIZE) * 11).astype(int)
+    column, row, size, light = camera.T[:, :, None, None]
+    y, x = np.mgrid[:PICTURE_SIZE, :PICTURE_SIZE]
+    x, y, size = x - 15 - column, y - 15 - row, size + 8
+    near, far = np.minimum(abs(x), abs(y)), np.maximum(abs(x), abs(y))
+    disc, block = x * x + y * y <= size * size, far < size
+    cone = (2 * abs(x) <= y + size) & (y < size)
+    cross = (near < size // 3 + 1) & (far <= size)
+    shape = np.choose(silhouette[:, None, None], [disc, block, cone, cross])
+    plain, stripes = np.zeros(shape.shape, bool), np.broadcast_to(x % 6 < 3, shape.shape)
+    dots, checks = (x % 5 < 2) & (y % 5 < 2), (x // 4 + y // 4) % 2 == 0
+    dark = shape & np.choose(pattern[:, None, None], [plain, stripes, dots, checks])
+    paint = np.array(list(COLOURS.values()))[colour][:, None, None, :]
+    painted = np.where(dark[..., None], paint // 3, paint)
+    pixels = np.where(shape[..., None], painted, 190 + light[..., None])
+    pixels = (pixels + grain[..., None] - 5).clip(0, 255).astype(np.uint8)
+    pixels[absent] = 0
+    return pixels

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer
 
 from reclab import data
-from reclab.data.truth import expected_auc
+from reclab.data.shop import expected_auc
 from reclab.fusion import FusedClassifier, Lookup
 from reclab.looks import PictureNamer
 

@@ -1,0 +1,427 @@
+"""The schema against bad tables, splits against brute force, the leakage check against planted leaks."""
+
+import collections
+import unicodedata
+from contextlib import nullcontext
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reclab import data
+from reclab.data import Split, check_leakage
+from reclab.errors import LeakageError, ReclabError, SchemaError, UnknownNameError
+
+# The schema
+
+
+def tables(**changes):
+    parts = {
+        "users": pd.DataFrame({"user_id": ["ann", "bob"], "age": [20, 30]}),
+        "items": pd.DataFrame({"item_id": ["p", "q", "r"], "text": ["a shirt", None, "a hat"]}),
+        "interactions": pd.DataFrame(
+            {"user_id": ["ann", "bob", "bob"], "item_id": ["p", "p", "q"], "positive": [True, False, True]}
+        ),
+        "card": data.Card("shop", "a till", "CC0"),
+    }
+    return parts | changes
+
+
+def changed(table, column, values):
+    return {table: tables()[table].assign(**{column: values})}
+
+
+def test_a_right_dataset_is_taken_and_counted():
+    assert data.Dataset(**tables()).counts() == {
+        "users": 2,
+        "items": 3,
+        "interactions": 3,
+        "positive share": 0.6667,
+        "items with text": 2,
+    }
+
+
+REPEATED = "users: user_id 'ann' in row 1 stands there twice; keep one row an id"
+UNKNOWN_USER = "interactions: user_id 'eve' in row 1 is not in the users table; add it there or drop the 2 such rows"
+UNKNOWN_ITEM = "interactions: item_id 'z' in row 2 is not in the items table; add it there or drop the 1 such rows"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"users": tables()["users"].rename(columns={"user_id": "user"})},
+            "users: no column 'user_id'; it has user, age; rename one or add it",
+        ),
+        (
+            {"interactions": tables()["interactions"][["user_id"]]},
+            "interactions: no column 'item_id', 'positive'; it has user_id; rename one or add it",
+        ),
+        (changed("users", "user_id", [1, 2]), "users: user_id must be text, its type is int64; use .astype(str)"),
+        (
+            changed("items", "item_id", pd.Series(["p", "q", 3], dtype=object)),
+            "items: item_id must be text, its type is object; use .astype(str)",
+        ),
+        (changed("users", "user_id", ["ann", "ann"]), REPEATED),
+        ({"users": tables()["users"].assign(user_id="ann").set_axis(["x", "y"])}, REPEATED),  # by position
+        (
+            changed("interactions", "user_id", ["ann", np.nan, "bob"]),
+            "interactions: user_id is missing in row 1; drop that row or give it an id",
+        ),
+        (changed("interactions", "user_id", ["ann", "eve", "eve"]), UNKNOWN_USER),
+        (changed("interactions", "item_id", ["p", "q", "z"]), UNKNOWN_ITEM),
+        (
+            changed("interactions", "positive", [1, 0, 1]),
+            "interactions: column 'positive' must be True or False, its type is int64",
+        ),
+        (
+            changed("interactions", "positive", pd.array([True, None, False], dtype="boolean")),
+            "interactions: positive is missing in row 1; drop that row or say True or False",
+        ),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name_column_and_row(changes, message):
+    with pytest.raises(SchemaError) as refused:
+        data.Dataset(**tables(**changes))
+    assert str(refused.value) == message
+
+
+# The card
+
+
+class Cells(HTMLParser):
+    """The words of each table cell and of the caption; unescaped, as a browser shows them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.tags = [], collections.Counter()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        if tag in ("caption", "th", "td"):
+            self.cells.append("")
+
+    def handle_data(self, text):
+        self.cells[-1] += text
+
+
+def test_the_card_shows_the_same_rows_as_text_and_as_an_escaped_table_and_no_empty_one():
+    card = data.Card(
+        title="shop <b>& co</b>",
+        source="a till",
+        licence="CC0",
+        citation="Till (2020)",
+        sha256={"log.csv": "0123456789abcdef" * 4},
+        traps=("prices < 0", "no people"),
+    )
+    rows = [("source", "a till"), ("licence", "CC0"), ("cite", "Till (2020)"), ("users", "2,000"), ("items", "3")]
+    rows += [("interactions", "3"), ("positive share", "0.6667"), ("items with text", "2")]
+    rows += [("sha256 of log.csv", "0123456789abcdef…"), ("trap 1", "prices < 0"), ("trap 2", "no people")]
+    users = pd.DataFrame({"user_id": ["ann", "bob", *map(str, range(1998))]})
+    dataset = data.Dataset(**tables(card=card, users=users))
+    title, *lines = repr(dataset).splitlines()
+    assert title == card.title
+    assert [tuple(line.strip().split("  ", 1)) for line in lines] == rows
+    page = Cells(dataset._repr_html_())
+    assert page.cells == [card.title, *(word for row in rows for word in row)]
+    assert page.tags == {"table": 1, "caption": 1, "tr": len(rows), "th": len(rows), "td": len(rows)}
+    assert "cite" not in repr(data.Dataset(**tables()))
+
+
+# Splits
+
+
+def log(n_rows=300, n_users=20, n_items=40, n_moments=60, seed=0):
+    """Random interactions, each (user, item) pair at most once, with many equal times and an index out of order."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.choice(n_users * n_items, n_rows, replace=False)
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{pair // n_items}" for pair in pairs],
+            "item_id": [f"i{pair % n_items}" for pair in pairs],
+            "positive": rng.random(n_rows) < 0.5,
+            "timestamp": pd.to_datetime(rng.integers(0, n_moments, n_rows), unit="s", utc=True),
+        },
+        index=rng.permutation(n_rows),
+    )
+
+
+SPLITS = {
+    "temporal": data.temporal,
+    "leave-last-out": data.leave_last_out,
+    "cold items": data.cold_items,
+    "cold users": data.cold_users,
+}
+COLD = [(data.cold_items, "item_id"), (data.cold_users, "user_id")]
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_split_is_clean_names_its_kind_and_keeps_the_rows_in_order(kind, seed):
+    table = log(seed=seed)
+    before = table.copy(deep=True)
+    split = SPLITS[kind](table)
+    assert split.kind == kind
+    check_leakage(split)
+    assert len(split.train) + len(split.test) == len(table)
+    for part in (split.train, split.test):
+        pd.testing.assert_frame_equal(part, table[table.index.isin(part.index)])
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize("at", [0.05, 0.3, 0.5, 0.7, 0.999])
+@pytest.mark.parametrize("n_moments", [3, 60, 5000])
+def test_temporal_is_the_largest_past_within_the_share(at, n_moments):
+    table = log(n_moments=n_moments, seed=4)
+    split = data.temporal(table, at=at)
+    sizes = [(table["timestamp"] < moment).sum() for moment in table["timestamp"].unique()]
+    assert len(split.train) == max(size for size in sizes if size <= at * len(table))
+    assert split.train["timestamp"].max() < split.test["timestamp"].min() or not len(split.train)
+    assert len(data.temporal(table).train) == len(data.temporal(table, at=0.7).train)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_leave_last_out_holds_out_one_latest_row_of_each_user_who_has_two(seed):
+    table = log(60, n_users=30, n_items=10, n_moments=8, seed=seed)
+    split = data.leave_last_out(table, seed=seed)
+    held_out = collections.Counter(split.test["user_id"])
+    for row in split.test.itertuples():
+        assert row.timestamp == max(table["timestamp"][table["user_id"] == row.user_id])
+    rows = collections.Counter(table["user_id"])
+    assert 1 in rows.values()
+    assert held_out == {user: 1 for user, count in rows.items() if count > 1}
+    doubled = data.leave_last_out(table.set_axis(np.arange(60) // 3), seed=seed)  # an index that repeats
+    assert doubled.test["item_id"].tolist() == split.test["item_id"].tolist()
+
+
+def test_leave_last_out_draws_evenly_among_equal_times():
+    """Of four rows at the last moment, each is held out in a quarter of 400 draws, give or take four deviations."""
+    table = pd.DataFrame(
+        {
+            "user_id": ["ann"] * 5 + ["bob"] * 2,
+            "item_id": list("abcdeab"),
+            "timestamp": pd.to_datetime([9, 9, 1, 9, 9, 5, 5], unit="s", utc=True),
+        }
+    )
+    tests = [data.leave_last_out(table, seed=seed).test["item_id"].tolist() for seed in range(400)]
+    ann, bob = (collections.Counter(test[row] for test in tests) for row in (0, 1))
+    assert set(ann) == set("abde")
+    assert all(abs(count - 100) < 4 * np.sqrt(400 * 0.25 * 0.75) for count in ann.values())
+    assert all(abs(count - 200) < 4 * np.sqrt(400 * 0.5 * 0.5) for count in bob.values())
+
+
+@pytest.mark.parametrize(("cold", "column"), COLD)
+@pytest.mark.parametrize("folds", [2, 5, 7])
+def test_cold_folds_share_out_the_ids_by_seed_whatever_the_order_of_rows(cold, column, folds):
+    table = log()
+    groups = [set(cold(table, fold=fold, folds=folds).test[column]) for fold in range(folds)]
+    ids = set(table[column])
+    assert sum(map(len, groups)) == len(ids)
+    assert set.union(*groups) == ids
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+    assert set(cold(table.iloc[::-1], folds=folds).test[column]) == groups[0]
+    assert set(cold(table, folds=folds, seed=1).test[column]) != groups[0]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (lambda table: data.temporal(table, at=0), "at must be between 0 and 1, got 0"),
+        (lambda table: data.temporal(table, at=float("nan")), "at must be between 0 and 1, got nan"),
+        (lambda table: data.cold_items(table, fold=5), r"fold must be in 0\.\.4, got 5"),
+        (lambda table: data.cold_users(table, fold=-1), r"fold must be in 0\.\.4, got -1"),
+        (lambda table: data.cold_items(table, folds=1), "folds must be at least 2, got 1"),
+        (
+            lambda table: data.cold_users(table, folds=21),
+            r"folds must be at most the number of distinct user_id \(20\), got 21",
+        ),
+    ],
+)
+def test_an_argument_out_of_range_is_refused(split, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        split(log())
+
+
+TIMES = "(text sorts '10' before '9', and no zone is not UTC); use pd.to_datetime(..., utc=True)"
+BAD_TIMES = [
+    (lambda t: t.drop(columns="timestamp"), "no column 'timestamp'; it has user_id, item_id, positive; rename one or"),
+    (lambda t: t.assign(timestamp=t["timestamp"].mask(t["positive"])), "some rows have no timestamp; drop them, or"),
+    (
+        lambda t: t.assign(timestamp=t["timestamp"].astype(str)),
+        f"timestamp must be times or numbers, its type is str {TIMES}",
+    ),
+    (lambda t: t[:0], "there are no rows to split; check the filter that came before"),
+]
+
+
+@pytest.mark.parametrize("split", [data.temporal, data.leave_last_out])
+@pytest.mark.parametrize(("spoil", "message"), BAD_TIMES)
+def test_splits_by_time_refuse_bad_times(split, spoil, message):
+    with pytest.raises(SchemaError) as refused:
+        split(spoil(log()))
+    assert str(refused.value).startswith(f"interactions: {message}")
+
+
+def test_numbers_are_times_too():
+    table = log()
+    seconds = table.assign(timestamp=table["timestamp"].astype("int64"))
+    for split in (data.temporal, data.leave_last_out):
+        assert split(seconds).test.index.tolist() == split(table).test.index.tolist()
+        check_leakage(split(seconds))
+
+
+# Leaks
+
+AGAIN = "split again, by time or by group, and check before you train"
+ONCE = "(of what repeats, keep one row before you split)"
+
+
+def assert_leak(split, message):
+    with pytest.raises(LeakageError) as refused:
+        check_leakage(split)
+    assert str(refused.value) == message
+    assert isinstance(refused.value, AssertionError)
+    assert isinstance(refused.value, ReclabError)
+
+
+@pytest.mark.parametrize("kind", [*SPLITS, "random"])
+@pytest.mark.parametrize("index", ["its own", "another"])
+def test_a_pair_on_both_sides_is_a_leak_whatever_its_index(kind, index):
+    split = SPLITS.get(kind, data.cold_items)(log())
+    leaked = split.test.iloc[[3, 1]]
+    train = pd.concat([split.train, leaked if index == "its own" else leaked.set_axis([10_000, 10_001])])
+    message = f"2 (user, item) pair(s) stand in train and in test {ONCE}, first at index {split.test.index[1]}; {AGAIN}"
+    assert_leak(Split(kind, train, split.test), message)
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_rows_of_two_files_that_both_count_from_zero_are_no_leak(kind):
+    split = SPLITS[kind](log())
+    check_leakage(Split(kind, *(part.reset_index(drop=True) for part in (split.train, split.test))))
+
+
+COMBINED, SIGNS = "café", unicodedata.normalize("NFD", "café")
+
+
+@pytest.mark.parametrize(("kind", "column"), [("random", "user_id"), ("cold items", "item_id")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("12", 12), ("12", 12.0), (12, 12.0), ("12.0", "12"), ("12", " 12"), (COMBINED, SIGNS)]
+)
+def test_an_id_is_the_same_however_it_is_written(kind, column, one, other):
+    same = {"user_id": "ann", "item_id": "hat"}
+    train, test = (pd.DataFrame([same | {column: value}]) for value in (one, other))
+    with pytest.raises(LeakageError, match=r"^1 \(user, item\) pair"):
+        check_leakage(Split(kind, train, test))
+    with pytest.raises(LeakageError) if kind == "cold items" else nullcontext():
+        check_leakage(Split(kind, train, test.assign(user_id="bob")))
+    check_leakage(Split(kind, train, test.assign(**{column: "012"})))
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_one_side_without_rows_is_refused(kind):
+    split = SPLITS[kind](log())
+    n_train, n_test = len(split.train), len(split.test)
+    assert_leak(Split(kind, split.train[:0], split.test), f"{kind}: one side is empty (train 0, test {n_test} rows)")
+    assert_leak(Split(kind, split.train, split.test[:0]), f"{kind}: one side is empty (train {n_train}, test 0 rows)")
+
+
+TEXT = "It fits like a glove, and I wore it to work."  # 44 letters
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_a_long_text_on_both_sides_is_a_leak(kind):
+    split = SPLITS[kind](log())
+    texts = [f"review number {row}, of its own and long enough" for row in range(300)]
+    train, test = split.train.assign(text=texts[: len(split.train)]), split.test.assign(text=texts[len(split.train) :])
+    check_leakage(Split(kind, train, test))
+    train.iloc[0, -1] = test.iloc[1, -1] = TEXT
+    message = f"1 text(s) stand word for word in train and in test {ONCE}, first at index {test.index[1]}; {AGAIN}"
+    assert_leak(Split(kind, train, test), message)
+    test.iloc[1, -1] = TEXT.upper()
+    check_leakage(Split(kind, train, test))
+
+
+def test_short_missing_or_unread_texts_are_no_leak():
+    split = data.cold_items(log())
+    for value in (TEXT[:40], None, np.nan, 3.5):
+        check_leakage(Split(split.kind, split.train.assign(text=value), split.test.assign(text=value)))
+    with pytest.raises(LeakageError, match=f"{len(split.test)} text"):
+        check_leakage(Split(split.kind, split.train.assign(text=TEXT[:41]), split.test.assign(text=TEXT[:41])))
+    check_leakage(Split(split.kind, split.train, split.test.assign(text=TEXT)))
+
+
+def test_a_train_row_as_late_as_the_test_is_a_leak_of_a_temporal_split():
+    split = data.temporal(log())
+    first = split.test["timestamp"].min()
+    for later, leaks in ((0, split.test["timestamp"] == first), (10_000, split.test["timestamp"] >= first)):
+        train = split.train.copy()
+        train.iloc[0, train.columns.get_loc("timestamp")] = first + pd.Timedelta(seconds=later)
+        message = f"{leaks.sum()} test row(s) are not later than train, first at index {leaks.idxmax()}; {AGAIN}"
+        assert_leak(Split("temporal", train, split.test), message)
+        check_leakage(Split("random", train, split.test))
+
+
+def test_a_later_train_row_of_the_same_user_is_a_leak_of_leave_last_out():
+    split = data.leave_last_out(log(n_moments=5000))
+    test, train = split.test, split.train.copy()
+    column, row = train.columns.get_loc("timestamp"), 7
+    mine = np.flatnonzero(train["user_id"] == test["user_id"].iloc[row])[0]
+    train.iloc[mine, column] = test["timestamp"].iloc[row]
+    check_leakage(Split("leave-last-out", train, test))  # as late is a draw, which the split allows
+    train.iloc[mine, column] += pd.Timedelta(seconds=1)
+    message = f"1 test row(s) are earlier than a train row of their user, first at index {test.index[row]}; {AGAIN}"
+    assert_leak(Split("leave-last-out", train, test), message)
+    check_leakage(Split("random", train, test))
+
+
+@pytest.mark.parametrize(("cold", "column"), COLD)
+def test_a_known_id_is_a_leak_of_a_cold_split(cold, column):
+    split = cold(log())
+    leaked = split.test[column].iloc[4]
+    other = "user_id" if column == "item_id" else "item_id"
+    known = split.train.iloc[[0]].assign(**{column: leaked, other: "someone new"}).set_axis([10_000])
+    leaks = split.test[column] == leaked
+    seen = f"{leaks.sum()} test row(s) hold a value of {column} that train has seen"
+    train = pd.concat([split.train, known])
+    assert_leak(Split(split.kind, train, split.test), f"{seen}, first at index {leaks.idxmax()}; {AGAIN}")
+    check_leakage(Split("random", train, split.test))
+
+
+@pytest.mark.parametrize("kind", ["temporal", "leave-last-out"])
+@pytest.mark.parametrize("side", ["train", "test"])
+@pytest.mark.parametrize(("spoil", "message"), BAD_TIMES[1:3])
+def test_a_split_by_time_with_a_bad_time_on_either_side_is_refused(kind, side, spoil, message):
+    parts = {"train": SPLITS[kind](log()).train, "test": SPLITS[kind](log()).test}
+    parts[side] = spoil(parts[side])
+    with pytest.raises(SchemaError, match=f"^{kind}: " + message.split(",")[0]):
+        check_leakage(Split(kind, **parts))
+
+
+@pytest.mark.parametrize("kind", ["temporal", "leave-last-out"])
+def test_times_of_two_types_are_refused(kind):
+    split = SPLITS[kind](log())
+    for convert in (lambda times: times.dt.tz_localize(None), lambda times: times.astype("int64")):
+        test = split.test.assign(timestamp=convert(split.test["timestamp"]))
+        with pytest.raises(SchemaError, match=rf"^{kind}: timestamp must be times or numbers, its type is object"):
+            check_leakage(Split(kind, split.train, test))
+
+
+def test_a_kind_that_promises_nothing_known_is_refused():
+    split = data.cold_items(log())
+    with pytest.raises(
+        UnknownNameError, match="there is no kind of split named 'cold item'; choose one of: cold items"
+    ):
+        check_leakage(Split("cold item", split.train, split.test))
+
+
+def test_splits_of_the_films_are_clean():
+    """942 people like at least two films; a share of 0.7 cuts 100,000 ratings within one second."""
+    ratings = data.movies().interactions
+    likes = ratings[ratings["positive"]]
+    last, cut = data.leave_last_out(likes), data.temporal(ratings)
+    for split in (last, cut):
+        check_leakage(split)
+    assert len(last.test) == 942 == (likes["user_id"].value_counts() > 1).sum()
+    assert 0 <= 70_000 - len(cut.train) < 100
