@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import tomllib
 from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
 
-from reclab.errors import ReclabError
+from reclab.errors import ReclabError, one_line
 from reclab.profiles import get_profile
-from reclab.results import write_atomically
-from reclab.runner import kernel_environment, run_notebook
-from reclab.series import find_notebooks, one_line
+from reclab.results import find_notebooks, write_atomically
+from reclab.run import run_afresh
 
 ROOT = Path(__file__).parent.parent
 METADATA = {
@@ -176,10 +174,7 @@ def store(path: Path, run) -> None:
 def refresh(path: Path, pyproject: Path) -> None:
     """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
     node = prepared(path, pyproject)
-    with tempfile.TemporaryDirectory(prefix="refresh-", ignore_cleanup_errors=True) as scratch:
-        profile = get_profile("laptop", seed=0)
-        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
-        run = run_notebook(path, env=env, node=node)
+    run = run_afresh(path, get_profile("laptop", seed=0), node)
     store(path, run)
     print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
 

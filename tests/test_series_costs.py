@@ -14,8 +14,8 @@ from waiting import CEILING
 from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
-from reclab.runner import Run
-from reclab.series import read_notebook
+from reclab.results import read_notebook
+from reclab.run import Run
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
@@ -75,7 +75,7 @@ def test_a_promise_is_read_from_the_first_cell(said, found):
 
 def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
     path, readme = PATHS[0], tmp_path / "README.md"
-    run = Run(path.stem[:2], path.stem, read_notebook(path), seconds=1.4, peak=99.6)
+    run = Run(path.stem, read_notebook(path), seconds=1.4, peak=99.6)
     readme.write_text(README, "utf-8")
     receipt = receipts.receipt([run], get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
     series.keep(run, receipt, tmp_path, readme)
@@ -143,7 +143,7 @@ def test_more_than_three_times_the_quiet_seconds_miss_the_bar(tmp_path, monkeypa
     def run(path, profile):
         ran.append((path.stem, len(loops())))
         busy = ran[-1] == ("05_b", 2)
-        return Run(path.stem[:2], path.stem, None, seconds=seconds if busy else 10, error=error if busy else None)
+        return Run(path.stem, None, seconds=seconds if busy else 10, error=error if busy else None)
 
     monkeypatch.setattr(series, "run_afresh", run)
     assert series.main(["--busy", "--check"], tmp_path) == status

@@ -6,7 +6,9 @@ import ipywidgets
 import pytest
 
 from reclab import plots
-from reclab.widgets import VIEW, Explorer, TextExplorer, fusion_explorer
+from reclab.plots import VIEW, Explorer
+from reclab.plots import text_explorer as TextExplorer
+from reclab.widgets import fusion_explorer
 
 
 def draw(clicks, worth):
