@@ -39,7 +39,7 @@ LIBRARIES = (
     *("torch", "transformers", "accelerate", "peft", "captum", "gguf"),
 )
 # These run notebooks and write about them; no number in a notebook comes out of them.
-TOOLING = {"calibrate.py", "receipts.py", "run.py", "verdicts.py"}
+TOOLING = {"calibrate.py", "doctor.py", "receipts.py", "run.py", "verdicts.py"}
 TOLERANCE = 1e-9  # relative, below which two values are the same number
 # What can differ between two runs, the most likely cause of another result first.
 CAUSES = {

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 900  # seconds that a cell may take
 DATA = ("movielens-100k", "wikidata-films", "clothing-reviews", "open-bandit-small", "minilm-l6")
-COMMANDS = ("run", "data", "calibrate", "verify", "release", "grade")
+COMMANDS = ("run", "data", "calibrate", "verify", "release", "grade", "doctor")
 _FAILED, _MISUSED, _STOPPED = 1, 2, 130
 _VARIABLES = """
 environment variables:
@@ -428,6 +428,8 @@ def parser() -> argparse.ArgumentParser:
     option("--notebooks", nargs="+", metavar="NN", help="those set (default: those handed in)")
     option("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
     option("--kernels", type=int, help="students at a time (default: one a processor, at most 4)")
+
+    command("doctor", _of("doctor"), "look for what keeps the series from running here")
     return top
 
 
@@ -448,7 +450,7 @@ def _run(args: argparse.Namespace) -> int:
     paths = results.find_notebooks(args.notebooks, results.notebooks_folder())
     _fetch_assets(profile)
     if profile.name == "gpu" and profile.device == "cpu":
-        print("No GPU is found, so profile gpu takes hours")
+        print("No GPU is found, so profile gpu takes hours: `reclab doctor` says more")
     out = _new_folder(args.out)
     derived = out / "derived" if args.fresh else assets.derived_folder()
     env = kernel_environment(profile, derived=derived, ledger=out / "ledger")

@@ -32,28 +32,31 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 MARK = "<!-- badges -->"
 
 SETUP = """\
-import importlib.util
+import importlib.metadata
 
-if importlib.util.find_spec("reclab") is None:
-    raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
-
-# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
-import reclab  # noqa: F401"""
+try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+    from reclab import get_profile  # noqa: F401
+except ImportError:
+    other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
+    why = f"another reclab is in its place: pip uninstall {other}" if other else "reclab is not installed here"
+    raise ModuleNotFoundError(f"{why}; the README says how to install this one, in one line") from None"""
 
 # What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
 COLAB_LACKS = "captum fairlearn gensim smart_open"
 
 SETUP_COLAB = """\
-import importlib.util
+import importlib.metadata
 import sys
 
-if importlib.util.find_spec("reclab") is None:
-    if "google.colab" not in sys.modules:
-        raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
+try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+    from reclab import get_profile  # noqa: F401
+except ImportError:
+    other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
+    if other or "google.colab" not in sys.modules:
+        why = f"another reclab is in its place: pip uninstall {{other}}" if other else "reclab is not installed here"
+        raise ModuleNotFoundError(f"{{why}}; the README says how to install this one, in one line") from None
     %pip install -q --no-deps {lacking} git+{url}@{tag}
-
-# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
-import reclab  # noqa: F401"""
+    import reclab  # noqa: F401"""
 
 
 def repository(pyproject: Path) -> tuple[str | None, str]:

@@ -534,7 +534,7 @@ def test_a_run_fails_on_an_error_or_a_number_outside_and_goes_on_only_where_aske
         (["calibrate", "bert"], "there is no notebook named 'bert'; choose one of: 00_start"),
         (["data", "fetch", "netflix"], "there is no asset named 'netflix'; choose one of: "),
         (["data", "verify", "netflix"], "there is no asset named 'netflix'; choose one of: "),
-        (["rnu"], "there is no command named 'rnu'; choose one of: calibrate, data, grade, release, run, "),
+        (["rnu"], "there is no command named 'rnu'; choose one of: calibrate, data, doctor, grade, release, run, "),
     ],
 )
 def test_an_unknown_name_is_one_line_and_status_2(checkout, capsys, argv, message):
