@@ -117,14 +117,12 @@ def explore(card: Scorecard, across: str, up: str):
     """The trade-off with menus for both metrics; the first one alone where no kernel runs."""
     import ipywidgets
 
-    from .widgets import Explorer
-
     names = list(card.values["metric"].unique())
     controls = {
         name: ipywidgets.Dropdown(options=names, value=first, description=name)
         for name, first in {"across": across, "up": up}.items()
     }
-    return Explorer(lambda across, up: tradeoff(card, across, up), **controls)
+    return plots.Explorer(lambda across, up: tradeoff(card, across, up), **controls)
 
 
 def _arms(row) -> list | None:
