@@ -10,6 +10,7 @@ the user put there; pip; the hub. A model that comes as a GGUF file is turned on
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import hashlib
 import os
@@ -17,15 +18,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-from .errors import AssetError, ReclabError, UnknownNameError
+from .errors import AssetError, ReclabError, UnknownNameError, warn_not_kept
 
 
 @dataclass(frozen=True)
@@ -522,11 +525,21 @@ def _converted(gguf: Path, sha256: str) -> Path:
                 shutil.rmtree(part, ignore_errors=True)  # what a killed process left
                 _convert(gguf, part)
                 part.rename(target)
-    except OSError as error:
-        raise ReclabError(f"cannot write {target} ({error.strerror}); free some space or set RECLAB_DERIVED") from None
+    except OSError:
+        warn_not_kept(target.parent, "RECLAB_DERIVED")
+        return _converted_for_now(gguf)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+@cache
+def _converted_for_now(gguf: Path) -> Path:
+    """The same in a folder that is gone when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="reclab-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _convert(gguf, folder)
+    return folder
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -6,15 +6,15 @@ import hashlib
 import json
 import math
 import statistics
-import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 
 from .errors import ReclabError
 from .profiles import Profile
 from .receipts import code_hash, source_hash, versions
-from .results import Result, read_ledger, write_atomically
+from .results import Result, read_ledger, read_notebook, write_atomically
 
 PROOF = 0.97  # the share of fresh results that has to lie inside
 _CONFIDENCE = 0.999
@@ -74,7 +74,9 @@ class Proof:
     missed: list[str]
 
 
-def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs: Path, say=print) -> Proof | None:
+def calibrate(
+    path: Path, profile: Profile, run_afresh: Callable, *, n_seeds: int, n_proof: int, runs: Path, say=print
+) -> Proof | None:
     """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then prove it.
 
     Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run again
@@ -82,6 +84,7 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
 
     Parameters
     ----------
+    run_afresh : `reclab.run.run_afresh`.
     n_seeds : runs behind each band, at least 2.
     n_proof : fresh seeds that the bands are tried on; 0 leaves the proof out and returns None.
     runs : folder of what is kept between calls.
@@ -89,8 +92,6 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
 
     Raises ReclabError: the notebook failed under a seed, or a result was missing under one.
     """
-    from .series import read_notebook
-
     if n_seeds < 2:
         raise ReclabError(f"--seeds must be at least 2, got {n_seeds}")
     number, code, source = path.stem[:2], code_hash(read_notebook(path)), source_hash()
@@ -100,35 +101,32 @@ def calibrate(path: Path, profile: Profile, *, n_seeds: int, n_proof: int, runs:
     meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
     meta |= {f"version_{name}": version for name, version in versions().items() if name in _VERSIONS}
 
-    measured = {seed: _measured(path, replace(profile, seed=seed), kept, say) for seed in meta["seeds"]}
+    def measure(seeds) -> dict[int, dict[str, Result]]:
+        return {seed: _measured(path, replace(profile, seed=seed), run_afresh, kept, say) for seed in seeds}
+
+    measured = measure(meta["seeds"])
     bands = make_bands(path.stem, measured)
     write_atomically(target, toml(meta, bands))
     say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
     seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
-    proof = prove(bands, {seed: _measured(path, replace(profile, seed=seed), kept, say) for seed in seeds})
+    proof = prove(bands, measure(seeds))
     meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
     write_atomically(target, toml(meta, bands))
     return proof
 
 
-def _measured(path: Path, profile: Profile, kept: Path, say=print) -> dict[str, Result]:
+def _measured(path: Path, profile: Profile, run_afresh: Callable, kept: Path, say) -> dict[str, Result]:
     """The results of a notebook under one seed, by key; kept from an earlier run."""
-    head = f"{path.stem}, seed {profile.seed}"
-    if (kept / str(profile.seed)).is_dir():
+    head, number, ledger = f"{path.stem}, seed {profile.seed}", path.stem[:2], kept / str(profile.seed)
+    if (ledger / f"{number}.json").is_file():
         say(f"{head} ... kept from before")
-        return read_ledger(path.stem[:2], kept / str(profile.seed))
-    from .runner import kernel_environment, run_notebook
-
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept, prefix="seed-", ignore_cleanup_errors=True) as scratch:
-        ledger = Path(scratch, "ledger")
-        run = run_notebook(path, env=kernel_environment(profile, derived=Path(scratch, "derived"), ledger=ledger))
-        if run.error:
-            raise ReclabError(f"{head}: {run.error}")
-        ledger.mkdir(exist_ok=True)  # a notebook may have no result
-        ledger.rename(kept / str(profile.seed))
+        return read_ledger(number, ledger)
+    run = run_afresh(path, profile)
+    if run.error:
+        raise ReclabError(f"{head}: {run.error}")
+    write_atomically(ledger / f"{number}.json", json.dumps([asdict(result) for result in run.results.values()]))
     say(f"{head} ... {run.seconds:.0f} s, {len(run.results)} results")
     return run.results
 

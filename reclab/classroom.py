@@ -25,8 +25,7 @@ from .errors import ReclabError
 from .exercises import registry
 from .grader import Kernel, needs_whole, score
 from .masters import Master, Task, is_solution, marks, read_masters
-from .results import write_atomically
-from .series import notebooks_folder
+from .results import notebooks_folder, write_atomically
 from .submissions import Answers, Submission, answers_of, find_submissions, read_cells, which_master
 
 TIMEOUT = 20

@@ -20,16 +20,18 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 import psutil
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell, new_notebook
 
-from .errors import ReclabError
+from .errors import ReclabError, one_line
 from .masters import Master, Task, is_check, is_solution, marks
 from .needs import binds, slice_of, uses
-from .runner import TIMEOUT, kernel_manager
-from .series import one_line
 from .submissions import Answers
+
+TIMEOUT = 900
 
 _LESSON, ANSWER, _HELPER, CHECK = "the lesson's own code", "your answer", "your own code", "the check"
 # As %reset does, without its collection of garbage, which takes longer than most exercises; uses no name that a
@@ -153,7 +155,7 @@ class Kernel:
         scratch = self._open.enter_context(tempfile.TemporaryDirectory(prefix="reclab-", ignore_cleanup_errors=True))
         folder = Path(scratch, "work")
         folder.mkdir()
-        manager = kernel_manager(Path(scratch))
+        manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
         threads = dict.fromkeys(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
         own = {"IPYTHONDIR": scratch, "RECLAB_LEDGER": str(folder / "ledger")}
         history = ["--HistoryManager.hist_file=:memory:"]

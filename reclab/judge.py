@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from . import assets
-from .errors import ReclabError
+from .errors import ReclabError, warn_not_kept
 from .results import expected_folder, write_atomically
 
 MODEL = "smollm2-135m-instruct"
@@ -226,8 +226,8 @@ def _append(path: Path, done: dict[str, np.ndarray]) -> None:
         with path.open("ab", buffering=0) as file:
             file.write("".join(f"\n{line} {_check(line)}" for line in lines).encode() + b"\n")
             os.fsync(file.fileno())
-    except OSError as error:
-        raise ReclabError(f"cannot write {path} ({error.strerror}); free some space or set RECLAB_DERIVED") from None
+    except OSError:
+        warn_not_kept(path.parent, "RECLAB_DERIVED")
 
 
 def _read(path: Path, *, shipped: bool) -> dict[str, np.ndarray]:

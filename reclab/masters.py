@@ -17,8 +17,7 @@ import nbformat
 
 from .errors import ReclabError
 from .needs import binds, imports
-from .results import write_atomically
-from .series import find_notebooks, notebooks_folder, read_notebook
+from .results import find_notebooks, notebooks_folder, read_notebook, write_atomically
 
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 _SOLUTION, _HIDDEN, _SCHEME = "SOLUTION", "HIDDEN TESTS", "MARK SCHEME"

@@ -1,15 +1,22 @@
-"""One look for every figure, with the words that say what it shows."""
+"""One look for every figure, with the words that say what it shows; explorers that redraw one."""
 
 from __future__ import annotations
 
+import html
 import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from cycler import cycler
 
+if TYPE_CHECKING:
+    import ipywidgets
+
 # Okabe and Ito's palette, which holds for colour-blind readers (https://jfly.uni-koeln.de/color/).
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-
+VIEW = "application/vnd.jupyter.widget-view+json"
 _STYLE = {
     "figure.figsize": (7.0, 3.6),
     "figure.dpi": 110,
@@ -20,10 +27,17 @@ _STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.3,
 }
+# A notebook that is opened without its kernel has no controls: JupyterLab shows an error's text in
+# their place, with nothing inside it. This says what to do instead.
+_NO_KERNEL = """<style>
+.jp-OutputArea-output.jupyter-widgets:not(:has(*)) { font-size: 0; }
+.jp-OutputArea-output.jupyter-widgets:not(:has(*))::after { font-size: var(--jp-ui-font-size1);
+  content: "Run this cell, and controls stand here." }
+</style>"""
 
 
 class Picture:
-    """A finished figure: a PNG and its alt text, which is also what a text-only reader (and a test) sees."""
+    """A finished figure: a PNG and its alt text, which is also what a text-only reader sees."""
 
     def __init__(self, png: bytes, alt: str):
         self.png, self.alt = png, alt
@@ -35,8 +49,21 @@ class Picture:
         return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
 
+class Page:
+    """Some HTML, in which whatever was typed is escaped, and its words for a text-only reader."""
+
+    def __init__(self, source: str):
+        self.source = source
+
+    def __repr__(self) -> str:
+        return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", self.source)).split())
+
+    def _repr_html_(self) -> str:
+        return self.source + _NO_KERNEL
+
+
 def figure(columns: int = 1, *, title: str, height: float = 3.6, **options):
-    """A new figure in the house style; returns ``(figure, axes)`` as `matplotlib.pyplot.subplots` does.
+    """A new figure in the house style; ``(figure, axes)``, as `matplotlib.pyplot.subplots` gives.
 
     Parameters
     ----------
@@ -46,13 +73,14 @@ def figure(columns: int = 1, *, title: str, height: float = 3.6, **options):
     options : passed on to `matplotlib.pyplot.subplots`.
     """
     with plt.rc_context(_STYLE):
-        fig, axes = plt.subplots(1, columns, figsize=(7.0, height), layout="constrained", **options)
+        size = (7.0, height)
+        fig, axes = plt.subplots(1, columns, figsize=size, layout="constrained", **options)
         fig.suptitle(title, fontsize=11)
     return fig, axes
 
 
 def show(fig, alt: str) -> Picture:
-    """Close a figure and hand it to the notebook with its alt text; make this a cell's last expression.
+    """Close a figure and hand it to the notebook; make this a cell's last expression.
 
     Parameters
     ----------
@@ -70,3 +98,65 @@ def show(fig, alt: str) -> Picture:
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)
     return Picture(buffer.getvalue(), alt)
+
+
+class Explorer:
+    """Controls above a picture, or a page, that follows them; it is saved as it was left.
+
+    The picture is an output of its own, as any figure's is, so that it keeps its size and stays
+    where there is no kernel.
+
+    Parameters
+    ----------
+    draw : called with the value of every control by name; returns what `show` returns, or a `Page`.
+    controls : name -> an ipywidgets control with a ``value``, such as ``ipywidgets.IntSlider``.
+    """
+
+    def __init__(self, draw: Callable[..., Picture | Page], **controls: ipywidgets.ValueWidget):
+        import ipywidgets
+
+        self.draw, self.controls, self._shown = draw, controls, []
+        self.box = ipywidgets.VBox([*controls.values()])
+        self.drawn = self._draw()
+        for control in controls.values():
+            control.observe(self._redraw, names="value")
+
+    def _draw(self) -> Picture | Page:
+        return self.draw(**{name: control.value for name, control in self.controls.items()})
+
+    def _parts(self) -> list[Picture | Page]:
+        """What is shown: a picture is followed by its words."""
+        if isinstance(self.drawn, Picture):
+            return [self.drawn, Page(f"<p>{html.escape(self.drawn.alt)}</p>")]
+        return [self.drawn]
+
+    def _redraw(self, change) -> None:
+        self.drawn = self._draw()
+        for handle, part in zip(self._shown, self._parts(), strict=False):
+            handle.update(part)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        words = f"Controls: {', '.join(self.controls)}. Run this cell to use them."
+        display({VIEW: self.box._repr_mimebundle_()[VIEW], "text/plain": words}, raw=True)
+        self._shown = [display(part, display_id=True) for part in self._parts()]
+
+
+def text_explorer(read: Callable[[str], str], first: str) -> Explorer:
+    """A box to type a text in, above a page that is made from it.
+
+    Parameters
+    ----------
+    read : called with the text; returns HTML in which whatever was typed is escaped.
+    first : the text to start with.
+    """
+    import ipywidgets
+
+    size = {"width": "100%", "height": "80px"}
+    # A key stroke is too often: the text counts when its box is left.
+    box = ipywidgets.Textarea(first, continuous_update=False, layout=size)
+    explorer = Explorer(lambda text: Page(read(text)), text=box)
+    hint = ipywidgets.HTML("<small>Type a text, then click outside of the box.</small>")
+    explorer.box.children = (box, hint)
+    return explorer

@@ -1,4 +1,4 @@
-"""How large a run is: the laptop profile for two cores, the gpu profile for a Colab T4 and up.
+"""How large a run is, and on what it runs: ``laptop`` for two cores, ``gpu`` for a Colab T4 and up.
 
 Code takes its sizes from the profile, so the same notebook runs in both places without a branch.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from .errors import ReclabError, UnknownNameError
 
@@ -17,43 +20,28 @@ _PRECISIONS = ("no", "bf16", "fp16", "auto")
 
 @dataclass(frozen=True)
 class Profile:
-    """The sizes of a run.
+    """The sizes of a run; those of ``laptop`` stand here."""
 
-    Attributes
-    ----------
-    name : ``laptop`` or ``gpu``.
-    model : name of the pretrained encoder in `reclab.assets`.
-    n_reviews : labelled reviews for the fine-tune.
-    n_reviews_quick : labelled reviews for the two-minute loop of notebook 00.
-    max_length : tokens kept of each text.
-    batch_size : texts in a training batch.
-    micro_batches : parts that a batch is computed in, one after the other, to save memory.
-    epochs : passes over the training texts.
-    replications : independent repetitions of each bandit simulation.
-    horizon : rounds of each bandit simulation.
-    bootstrap : bootstrap resamples behind each interval.
-    mixed_precision : ``no``, ``bf16`` or ``fp16``, as Accelerate names them, or ``auto``: what the device is good at.
-    seed : seed of everything that is drawn at random, except the splits, which belong to the data.
-    """
-
-    name: str
-    model: str
-    n_reviews: int
-    n_reviews_quick: int
-    max_length: int
-    batch_size: int
-    epochs: int
-    replications: int
-    horizon: int
-    bootstrap: int
-    micro_batches: int = 1
-    mixed_precision: str = "no"
-    seed: int = 0
+    name: str = "laptop"
+    model: str = "minilm-l6"  # the pretrained encoder, by its name in `reclab.assets`
+    n_reviews: int = 2_000  # labelled reviews for the fine-tune
+    n_reviews_quick: int = 320  # the same for the loop of notebook 00
+    max_length: int = 128  # tokens kept of each text
+    batch_size: int = 16  # texts in a training batch
+    micro_batches: int = 2  # parts that a batch is computed in, one by one, to save memory
+    epochs: int = 1  # passes over the training texts
+    replications: int = 500  # independent repetitions of each bandit simulation
+    horizon: int = 2_000  # rounds of each bandit simulation
+    bootstrap: int = 1_000  # resamples behind each interval
+    mixed_precision: str = "no"  # or bf16, fp16, or auto: what the device is good at
+    seed: int = 0  # of everything drawn at random, except the splits, which belong to the data
 
     @property
     def device(self) -> str:
-        """``cuda`` on the gpu profile where there is one, else ``cpu``; the laptop profile stays on the CPU,
-        so that its stored outputs hold on a machine with a GPU too."""
+        """``cuda`` on the gpu profile where there is one, else ``cpu``.
+
+        The laptop profile stays on the CPU, so that its stored outputs hold beside a GPU too.
+        """
         if self.name != "gpu":
             return "cpu"
         import torch
@@ -62,9 +50,9 @@ class Profile:
 
     @property
     def precision(self) -> str:
-        """The mixed precision to train in, ``no``, ``bf16`` or ``fp16``, with ``auto`` resolved for this device.
+        """The mixed precision to train in, with ``auto`` resolved for this device.
 
-        A CPU without bf16 instructions would be many times slower in bf16: it computes in float32, with a warning.
+        A CPU without bf16 instructions computes in float32, with a warning: bf16 is slower there.
         """
         import torch
 
@@ -78,37 +66,28 @@ class Profile:
         if cpu_has_bf16():
             return "bf16"
         if wanted != "auto":
-            warnings.warn(f"this CPU has no bf16 instructions: {wanted} is replaced by float32", stacklevel=2)
+            warnings.warn(
+                f"this CPU has no bf16 instructions: {wanted} is replaced by float32", stacklevel=2
+            )
         return "no"
 
     def __str__(self) -> str:
         return (
-            f"profile {self.name}: {self.model}, up to {self.n_reviews:,} reviews of {self.max_length} tokens, "
-            f"batches of {self.batch_size}, {self.epochs} epoch(s), mixed precision {self.mixed_precision}"
+            f"profile {self.name}: {self.model}, up to {self.n_reviews:,} reviews of "
+            f"{self.max_length} tokens, batches of {self.batch_size}, {self.epochs} epoch(s), "
+            f"mixed precision {self.mixed_precision}"
         )
 
 
 PROFILES = {
-    "laptop": Profile(
-        name="laptop",
-        model="minilm-l6",
-        n_reviews=2_000,
-        n_reviews_quick=320,
-        max_length=128,
-        batch_size=16,
-        micro_batches=2,
-        epochs=1,
-        replications=500,
-        horizon=2_000,
-        bootstrap=1_000,
-    ),
+    "laptop": Profile(),
     "gpu": Profile(
         name="gpu",
         model="bert-base-cased",
         n_reviews=18_000,
         n_reviews_quick=2_000,
-        max_length=128,
         batch_size=32,
+        micro_batches=1,
         epochs=2,
         replications=2_000,
         horizon=10_000,
@@ -119,36 +98,42 @@ PROFILES = {
 
 
 def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
-    """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab with CUDA, else laptop.
+    """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab, else laptop.
 
-    ``RECLAB_PRECISION`` (``no``, ``bf16``, ``fp16`` or ``auto``) replaces the profile's precision. ``RECLAB_MODEL``,
-    an encoder's name in `reclab.assets`, replaces its model: for the gpu profile where the hub cannot be reached, say.
+    ``RECLAB_PRECISION`` replaces the profile's precision. ``RECLAB_MODEL``, an encoder's name in
+    `reclab.assets`, replaces its model: where the hub cannot be reached, say. Colab takes gpu by
+    itself only where CUDA is at hand.
 
     Parameters
     ----------
     name : a key of `PROFILES`.
-    seed : overrides ``RECLAB_SEED`` (an integer from 0 to 4294967295), whose default is 0.
+    seed : overrides ``RECLAB_SEED``, a whole number from 0 to 4294967295, whose default is 0.
 
     Raises UnknownNameError: no such profile.
-    Raises ReclabError: ``RECLAB_SEED`` is no whole number from 0 to 4294967295, or ``RECLAB_PRECISION`` is unknown.
+    Raises ReclabError: ``RECLAB_SEED`` or ``RECLAB_PRECISION`` has another value than these.
     """
     name = name or os.environ.get("RECLAB_PROFILE") or ("gpu" if _colab_with_cuda() else "laptop")
     if name not in PROFILES:
         raise UnknownNameError("profile", name, PROFILES)
     if seed is None:
         text = os.environ.get("RECLAB_SEED") or "0"
-        if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):  # what numpy and pandas take
-            raise ReclabError(f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}")
+        # What numpy and pandas take.
+        if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
+            raise ReclabError(
+                f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}"
+            )
         seed = int(text)
     precision = os.environ.get("RECLAB_PRECISION") or PROFILES[name].mixed_precision
     if precision not in _PRECISIONS:
-        raise ReclabError(f"RECLAB_PRECISION must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
+        raise ReclabError(
+            f"RECLAB_PRECISION must be one of {', '.join(_PRECISIONS)}, got {precision!r}"
+        )
     model = os.environ.get("RECLAB_MODEL") or PROFILES[name].model
     return replace(PROFILES[name], seed=seed, mixed_precision=precision, model=model)
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices in hardware (avx512_bf16 or amx), else float32 is faster."""
+    """Whether the CPU multiplies bf16 matrices in hardware (avx512_bf16 or amx)."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -160,3 +145,50 @@ def _colab_with_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def cores_seen() -> int:
+    """The processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores_granted(root: Path = Path("/")) -> float:
+    """How many processors' time this process gets: a container's share may be less than it sees.
+
+    root : holds ``proc`` and ``sys``, where Linux keeps the limits of control groups, old and new.
+    """
+    granted = float(cores_seen())
+    for group in _control_groups("cpu", root):
+        with suppress(OSError, ValueError):  # no such limit, or the word max
+            if (group / "cpu.max").is_file():
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota = (group / "cpu.cfs_quota_us").read_text()
+                period = (group / "cpu.cfs_period_us").read_text()
+            if int(quota) > 0:
+                granted = min(granted, int(quota) / int(period))
+    return granted
+
+
+def memory_granted(root: Path = Path("/")) -> int | None:
+    """The bytes that this process's control groups may take together; None where nothing says."""
+    limits = []
+    for group in _control_groups("memory", root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):
+                limits.append(int((group / name).read_text()))
+    return min(limits, default=None)
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of the control groups that this process lies in; a limit of each counts."""
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / (controller if controllers else "")
+            for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+                yield top / group.relative_to("/")

@@ -29,10 +29,9 @@ from jsonschema.exceptions import best_match
 
 from . import __version__, results
 from .assets import ASSETS
-from .errors import ReclabError
+from .errors import ReclabError, one_line
 from .profiles import Profile, get_profile
 from .results import OUTSIDE, WITHIN
-from .series import one_line
 
 SCHEMA = 2
 LIBRARIES = (
@@ -40,7 +39,7 @@ LIBRARIES = (
     *("torch", "transformers", "accelerate", "peft", "captum", "gguf"),
 )
 # These run notebooks and write about them; no number in a notebook comes out of them.
-TOOLING = {*("calibrate.py", "cli.py", "receipts.py", "report.py", "runner.py", "series.py", "verdicts.py")}
+TOOLING = {"calibrate.py", "doctor.py", "receipts.py", "run.py", "verdicts.py"}
 TOLERANCE = 1e-9  # relative, below which two values are the same number
 # What can differ between two runs, the most likely cause of another result first.
 CAUSES = {
@@ -147,7 +146,7 @@ def receipt(runs, profile: Profile, *, started: str, complete: bool, planned: li
 
     Parameters
     ----------
-    runs : list of `reclab.runner.Run`.
+    runs : list of `reclab.run.Run`.
     started : when the run began, as ISO 8601.
     complete : whether every notebook that was asked for ran to its end.
     planned : names of the notebooks that were asked for; None: those that ran.

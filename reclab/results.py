@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from . import __version__
-from .errors import ReclabError
+from .errors import ReclabError, UnknownNameError, one_line, warn_not_kept
 from .profiles import get_profile
 
 if TYPE_CHECKING:
@@ -148,7 +148,12 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
     verdict = RECORDED if band is None else WITHIN if low <= number <= high else OUTSIDE
     _ledger[key] = Result(key, number, low, high, verdict, tuple(own) or None, label, level, possible)
     rows = [asdict(r) for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
-    write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
+    try:
+        write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
+    except ReclabError:
+        if os.environ.get("RECLAB_LEDGER"):  # `reclab run` reads it there
+            raise
+        warn_not_kept(ledger_folder(), "RECLAB_LEDGER")
     return _ledger[key]
 
 
@@ -212,6 +217,57 @@ def ledger_folder() -> Path:
     # Another version may have other keys under a notebook's number.
     kept = platformdirs.user_cache_path("reclab") / "ledger" / __version__ / get_profile().name
     return Path(chosen) if chosen else kept
+
+
+def notebooks_folder() -> Path:
+    """The series: ``notebooks`` of the current folder, else of the checkout that this package lies in.
+
+    Raises ReclabError: neither holds a notebook.
+    """
+    for folder in (Path.cwd() / "notebooks", Path(__file__).parent.parent / "notebooks"):
+        if any(folder.glob("[0-9][0-9]_*.ipynb")):
+            return folder
+    raise ReclabError("no notebooks here; change to the folder of your clone, the one that holds notebooks/")
+
+
+def find_notebooks(names: list[str], folder: Path) -> list[Path]:
+    """The notebooks of those names in the series' order; all of them where no name is given.
+
+    Parameters
+    ----------
+    names : ``2``, ``02``, ``02_bert_finetuning`` or ``02_bert_finetuning.ipynb``.
+    folder : holds ``NN_name.ipynb``.
+
+    Raises UnknownNameError: no such notebook.
+    """
+    paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    by_name = paths | {stem[:2]: path for stem, path in paths.items()}
+    wanted = set()
+    for name in names:
+        stem = Path(name).name.removesuffix(".ipynb")
+        stem = stem.zfill(2) if stem.isdecimal() else stem
+        if stem not in by_name:
+            raise UnknownNameError("notebook", name, paths)
+        wanted.add(by_name[stem])
+    return [path for path in paths.values() if path in wanted or not names]
+
+
+def read_notebook(path: Path):
+    """Read a notebook as nbformat 4, without its outputs.
+
+    Raises ReclabError: the file cannot be read, or is no notebook.
+    """
+    import nbformat
+
+    try:
+        node = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        # Other people's JSON trips nbformat over in all these ways.
+        raise ReclabError(f"{path} is not a notebook that can be read ({one_line(error)})") from None
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return node
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -537,7 +537,7 @@ class Scorecard:
         """The trade-off with menus for both metrics; the first one alone where no kernel runs."""
         import ipywidgets
 
-        from .widgets import Explorer
+        from .plots import Explorer
 
         names = list(self.values["metric"].unique())
         controls = {

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from .errors import ReclabError
+from .errors import ReclabError, one_line
 from .masters import STUB, Master, is_check, marks, student_copy
 from .needs import binds
-from .series import one_line
 
 _SKIPPED = (".", "__MACOSX")
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from . import assets
+from .errors import ReclabError, warn_not_kept
 from .profiles import get_profile
 from .results import write_atomically
 
@@ -178,7 +179,10 @@ def encode(
             vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
+    try:
+        write_atomically(path, buffer.getvalue())
+    except ReclabError:
+        warn_not_kept(path.parent, "RECLAB_DERIVED")
     return vectors
 
 

@@ -137,7 +137,7 @@ def attribute(classifier: Classifier, review: str, steps: int = 20) -> Attributi
 
 
 def read(classifier: Classifier, review: str, names: tuple[str, str], steps: int = 20) -> str:
-    """What a classifier makes of a text, as HTML for `reclab.widgets.TextExplorer`.
+    """What a classifier makes of a text, as HTML for `reclab.plots.text_explorer`.
 
     A text without a word is not sent to the classifier: the answer is its ``base_rate``, and says so.
 

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import tomllib
 from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
 
-from reclab.errors import ReclabError
+from reclab.errors import ReclabError, one_line
 from reclab.profiles import get_profile
-from reclab.results import write_atomically
-from reclab.runner import kernel_environment, run_notebook
-from reclab.series import find_notebooks, one_line
+from reclab.results import find_notebooks, write_atomically
+from reclab.run import run_afresh
 
 ROOT = Path(__file__).parent.parent
 METADATA = {
@@ -34,28 +32,31 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 MARK = "<!-- badges -->"
 
 SETUP = """\
-import importlib.util
+import importlib.metadata
 
-if importlib.util.find_spec("reclab") is None:
-    raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
-
-# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
-import reclab  # noqa: F401"""
+try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+    from reclab import get_profile  # noqa: F401
+except ImportError:
+    other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
+    why = f"another reclab is in its place: pip uninstall {other}" if other else "reclab is not installed here"
+    raise ModuleNotFoundError(f"{why}; the README says how to install this one, in one line") from None"""
 
 # What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
 COLAB_LACKS = "captum fairlearn gensim smart_open"
 
 SETUP_COLAB = """\
-import importlib.util
+import importlib.metadata
 import sys
 
-if importlib.util.find_spec("reclab") is None:
-    if "google.colab" not in sys.modules:
-        raise ModuleNotFoundError("reclab is not installed here; the README says how, in one line")
+try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+    from reclab import get_profile  # noqa: F401
+except ImportError:
+    other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
+    if other or "google.colab" not in sys.modules:
+        why = f"another reclab is in its place: pip uninstall {{other}}" if other else "reclab is not installed here"
+        raise ModuleNotFoundError(f"{{why}}; the README says how to install this one, in one line") from None
     %pip install -q --no-deps {lacking} git+{url}@{tag}
-
-# Before torch: it tells torch's threads to sleep, not to spin, while they wait for each other on a busy machine.
-import reclab  # noqa: F401"""
+    import reclab  # noqa: F401"""
 
 
 def repository(pyproject: Path) -> tuple[str | None, str]:
@@ -176,10 +177,7 @@ def store(path: Path, run) -> None:
 def refresh(path: Path, pyproject: Path) -> None:
     """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
     node = prepared(path, pyproject)
-    with tempfile.TemporaryDirectory(prefix="refresh-", ignore_cleanup_errors=True) as scratch:
-        profile = get_profile("laptop", seed=0)
-        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
-        run = run_notebook(path, env=env, node=node)
+    run = run_afresh(path, get_profile("laptop", seed=0), node)
     store(path, run)
     print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
 

@@ -559,6 +559,15 @@ def test_an_empty_text_is_one_special_token_for_a_decoder(converted):
     assert text.tokenise(["", "ok"], tokenizer) == [[2], [tokenizer.convert_tokens_to_ids("ok")]]
 
 
+def test_without_a_cache_it_is_converted_for_as_long_as_the_process_runs(converted, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RECLAB_DERIVED", str(tmp_path / "file"))
+    monkeypatch.setattr(assets, "_convert", lambda gguf, folder: (folder / "config.json").write_text("{}"))
+    with pytest.warns(UserWarning, match="file cannot be written.* set RECLAB_DERIVED to"):
+        folder = assets.model_folder("tiny")
+        assert (folder / "config.json").is_file() and assets.model_folder("tiny") == folder
+
+
 def test_a_file_that_is_no_gguf_is_one_line_and_leaves_nothing(toy, tmp_path, monkeypatch):
     bad, derived = tmp_path / "bad.gguf", tmp_path / "derived"
     bad.write_text("<html>")

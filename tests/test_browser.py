@@ -11,13 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from waiting import CEILING, wait_for
 
-sys.path.append(str(Path(__file__).parent / "benchmarks"))
-
-from slices import cells_with
-
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "09_off_policy_evaluation.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +57,7 @@ def server(tmp_path_factory):
 def lab(server):
     """The server without a kernel, before and after."""
     yield server
-    _, address, token = server
-    for session in ask(f"{address}/api/sessions", token) or []:
-        ask(f"{address}/api/sessions/{session['id']}", token, method="DELETE")
+    stop_kernels(server)
 
 
 def _settings(path: Path, **values):
@@ -82,25 +77,14 @@ def ask(url: str, token: str, method: str = "GET"):
 
 def run_all(page, lab, node) -> dict:
     """Open a notebook without its outputs in the browser, run all of it, and say what the page then shows."""
-    root, address, token = lab
+    root = lab[0]
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     name = secrets.token_hex(4)  # a workspace of its own: the page opens no tab of another test
     nbformat.write(node, root / f"{name}.ipynb")
     n_code = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in node.cells)
-
-    wait_for("the server", lambda: ask(f"{address}/api/status", token))
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={token}")
-    page.locator(".jp-Notebook").wait_for()
-
-    # Until the kernel is idle and the page is connected to it, Run All would open a dialog instead.
-    def idle():
-        kernels = [session["kernel"] for session in ask(f"{address}/api/sessions", token) or []]
-        return any(k["execution_state"] == "idle" and k["connections"] > 0 for k in kernels)
-
-    wait_for("an idle kernel", idle)
-    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
+    open_notebook(page, lab, name)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
 
@@ -113,15 +97,38 @@ def run_all(page, lab, node) -> dict:
         return errors.count() or [p.strip() for p in prompts.all_inner_texts() if p.strip() != "[ ]:"] == numbered
 
     wait_for("every cell's number", finished)
-    return {
-        "errors": errors.all_inner_texts(),
-        "text": "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts()),
-    }
+    words = page.locator(".jp-OutputArea-output").all_inner_texts()
+    return {"name": name, "errors": errors.all_inner_texts(), "text": "\n".join(words)}
 
 
-def test_the_first_notebook_runs_in_a_browser(page, lab):
-    if not NOTEBOOK.is_file():
-        pytest.skip("notebook 00 is not there")
+def open_notebook(page, lab, name: str) -> None:
+    """Open a notebook that lies there, and wait for its kernel."""
+    _, address, token = lab
+    wait_for("the server", lambda: ask(f"{address}/api/status", token))
+    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={token}")
+    page.locator(".jp-Notebook").wait_for()
+
+    # Until the kernel is idle and the page is connected to it, Run All would open a dialog instead.
+    def idle():
+        kernels = [session["kernel"] for session in ask(f"{address}/api/sessions", token) or []]
+        return any(k["execution_state"] == "idle" and k["connections"] > 0 for k in kernels)
+
+    wait_for("an idle kernel", idle)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
+
+
+def stop_kernels(lab) -> None:
+    _, address, token = lab
+    for session in ask(f"{address}/api/sessions", token) or []:
+        ask(f"{address}/api/sessions/{session['id']}", token, method="DELETE")
+
+
+def notebook(*sources: str):
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return new_notebook(cells=[new_code_cell(source) for source in sources], metadata=kernel)
+
+
+def test_a_notebook_of_the_series_runs_in_a_browser(page, lab):
     node = nbformat.read(NOTEBOOK, as_version=4)
     stored = sum("image/png" in o.get("data", {}) for c in node.cells for o in c.get("outputs", []))
     seen = run_all(page, lab, node)
@@ -134,49 +141,37 @@ def test_the_first_notebook_runs_in_a_browser(page, lab):
 
 
 def test_an_error_in_a_cell_is_seen(page, lab):
-    cells = [nbformat.v4.new_code_cell("1 + 1"), nbformat.v4.new_code_cell("1 / 0")]
-    node = nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    )
-    seen = run_all(page, lab, node)
+    seen = run_all(page, lab, notebook("1 + 1", "1 / 0"))
     assert "ZeroDivisionError" in seen["errors"][0]
 
 
-# What makes the widget of a notebook, and the control of it that is used by keyboard.
-WIDGETS = {
-    "03": ("TextExplorer", "textarea"),
-    "04": ("fusion_explorer", ".noUi-handle"),
-    "05": ("Explorer", "select"),
-    "07": ("Explorer", ".noUi-handle"),
-    "10": ("explore", "select"),
+RISE = """
+import ipywidgets
+from reclab import plots
+
+def rise(top):
+    fig, ax = plots.figure(title="A line")
+    ax.plot([0, top])
+    return plots.show(fig, "A line that rises from zero to " + str(top))
+
+plots.Explorer(rise, top=%s)"""
+EXPLORERS = {
+    ".noUi-handle": RISE % "ipywidgets.IntSlider(1, 0, 5)",
+    "select": RISE % "ipywidgets.Dropdown(options=[1, 2, 3])",
+    "textarea": """
+from reclab import plots
+plots.text_explorer(lambda typed: f"<p>{len(typed)} letters</p>", "four")""",
 }
-# A widget follows the keyboard whatever its models have learnt: a few reviews, one pass over the likes.
-QUICK = """
-from dataclasses import replace
-from functools import partialmethod
-from reclab import data, profiles, rank, sequence
-
-few = data.clothing()
-few = replace(few, interactions=few.interactions.head(2_000))
-data.clothing = lambda: few
-profiles.PROFILES["laptop"] = replace(profiles.PROFILES["laptop"], n_reviews=320, bootstrap=50)
-for model in (rank.ALS, rank.BPR, sequence.SASRec):
-    model.__init__ = partialmethod(model.__init__, epochs=1)
-"""
 
 
-def shown(box) -> tuple:
-    """What a widget shows: the address of its picture, which is new for each picture, and its words."""
-    image = box.locator("img")
-    words = box.locator(".widget-html-content").all_inner_texts()
-    return (image.first.get_attribute("src") if image.count() else None), words
+def shown(cell) -> list:
+    """What a cell shows: the address of its picture, which is new for each picture, and its words."""
+    images = cell.locator(".jp-RenderedImage img")
+    return [images.nth(n).get_attribute("src") for n in range(images.count())] + words(cell)
 
 
-def at_rest(page, box) -> tuple | None:
-    """What a widget shows, once it shows something and has not changed for a second; its parts come one by one."""
-    before = shown(box)
-    page.wait_for_timeout(1000)
-    return before if any(before) and shown(box) == before else None
+def words(cell) -> list[str]:
+    return cell.locator(".jp-RenderedHTML").all_inner_texts()
 
 
 def use(page, control: str, handle) -> None:
@@ -184,27 +179,47 @@ def use(page, control: str, handle) -> None:
     handle.focus()
     if control == "textarea":
         page.keyboard.press("Control+End")
-        page.keyboard.type(" I love it and wear it all the time.")
+        page.keyboard.type("teen")
         page.keyboard.press("Tab")  # the text counts once its box is left
     elif control == "select":  # JupyterLab takes the arrows up and down for itself, to go from cell to cell
-        at_end = handle.evaluate("menu => menu.selectedIndex == menu.options.length - 1")
-        page.keyboard.press("Home" if at_end else "End")
+        page.keyboard.press("End")
     else:
         page.keyboard.press("ArrowRight")
 
 
-@pytest.mark.parametrize("number", WIDGETS)
-def test_a_widget_follows_the_keyboard(page, lab, number):
-    maker, control = WIDGETS[number]
-    (path,) = NOTEBOOK.parent.glob(f"{number}_*.ipynb")
-    node = cells_with(nbformat.read(path, as_version=4), maker)
-    node.cells.insert(0, nbformat.v4.new_code_cell(QUICK))
-    seen = run_all(page, lab, node)
+def test_explorers_follow_the_keyboard_and_stay_without_their_kernel(page, lab):
+    seen = run_all(page, lab, notebook(*EXPLORERS.values()))
     assert not seen["errors"], seen["errors"]
-    box = page.locator(".jp-OutputArea-output .widget-vbox").last
-    box.scroll_into_view_if_needed()
-    handle = box.locator(control).first
-    handle.wait_for()
-    before = wait_for("the widget to show all of itself", lambda: at_rest(page, box))
-    use(page, control, handle)
-    wait_for("the widget to follow", lambda: shown(box) != before)
+    cells = [page.locator(".jp-CodeCell").nth(place) for place in range(len(EXPLORERS))]
+
+    def follows(cell, control):
+        cell.scroll_into_view_if_needed()
+        handle = cell.locator(control).first
+        handle.wait_for()
+        before = wait_for("the explorer to show all of itself", lambda: shown(cell))
+        use(page, control, handle)
+        wait_for("the explorer to follow", lambda: shown(cell)[-1] != before[-1] and shown(cell)[0] != before[0])
+        return shown(cell)
+
+    left = [follows(*each) for each in zip(cells, EXPLORERS, strict=True)]
+    rises = "A line that rises from zero to"
+    assert [said[-1] for said in left] == [f"{rises} 2", f"{rises} 3", "8 letters"]
+    image = cells[0].locator(".jp-RenderedImage img")
+    assert image.evaluate("image => [image.clientWidth, image.naturalWidth]") == [770, 770], "it is stretched"
+
+    page.keyboard.press("Control+s")
+    file = lab[0] / f"{seen['name']}.ipynb"
+    wait_for("the notebook to be saved", lambda: "8 letters" in file.read_text("utf-8"))
+    stop_kernels(lab)
+    open_notebook(page, lab, seen["name"])  # with a kernel that knows nothing of the controls
+
+    def stays(cell, before):
+        cell.scroll_into_view_if_needed()
+        wait_for("what was left", lambda: shown(cell) == before)
+        lost = cell.locator(".jp-OutputArea-output.jupyter-widgets")
+        lost.wait_for()
+        assert lost.evaluate("lost => getComputedStyle(lost).fontSize") == "0px", "an error is seen"
+        assert "Run this cell" in lost.evaluate("lost => getComputedStyle(lost, '::after').content")
+
+    for each in zip(cells, left, strict=True):
+        stays(*each)

@@ -10,6 +10,7 @@ from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.results import CORRELATION, SHARE, Result
+from reclab.run import run_afresh
 
 SEED = "import os, pathlib\nseed = int(os.environ['RECLAB_SEED'])\n" + CHECK
 # Notes each run in a file beside the notebook, with what the derived cache held.
@@ -106,9 +107,8 @@ def profile():
 
 def calibrate(path, profile, tmp_path, *, n_seeds=3, n_proof=0):
     said = []
-    proof = cal.calibrate(
-        path, profile, n_seeds=n_seeds, n_proof=n_proof, runs=tmp_path / "runs" / "calibrate", say=said.append
-    )
+    seeds, kept = {"n_seeds": n_seeds, "n_proof": n_proof}, tmp_path / "runs" / "calibrate"
+    proof = cal.calibrate(path, profile, run_afresh, **seeds, runs=kept, say=said.append)
     return proof, said
 
 

@@ -17,10 +17,10 @@ from exercise_answers import ANSWERS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from waiting import CEILING
 
-from reclab import classroom, cli, masters, needs
+from reclab import classroom, masters, needs
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
-from reclab.runner import kernel_environment, run_notebook
+from reclab.run import kernel_environment, main, run_notebook
 from reclab.submissions import find_submissions
 
 ROOT = Path(__file__).parent.parent
@@ -255,7 +255,7 @@ def test_a_second_run_grades_only_what_changed(graded):
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     for n in range(4):
         hand_in(tmp_path / "in", f"s{n}", answered())
-    command = [sys.executable, "-m", "reclab.cli", "grade", "in", "--out", "s.csv", "--kernels", "1"]
+    command = [sys.executable, "-m", "reclab.run", "grade", "in", "--out", "s.csv", "--kernels", "1"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as run:
         lines = [run.stdout.readline() for _ in range(2)]
@@ -274,7 +274,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
 def test_ctrl_c_ends_in_one_line_and_leaves_no_kernel(tmp_path):
     for n in range(3):
         hand_in(tmp_path / "in", f"s{n}", answered(ENDLESS if n else RIGHT))
-    command = [sys.executable, "-m", "reclab.cli", "grade", "in", "--out", "s.csv", "--kernels", "2"]
+    command = [sys.executable, "-m", "reclab.run", "grade", "in", "--out", "s.csv", "--kernels", "2"]
     command += ["--timeout", str(CEILING)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -311,7 +311,7 @@ def test_what_is_wrong_with_a_call_is_said_in_one_line(tmp_path, capsys, monkeyp
         f"release {tmp_path / 'new'} 77": "there is no notebook named '77'",
     }
     for call, words in calls.items():
-        assert cli.main(call.split()) != 0
+        assert main(call.split()) != 0
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
 

@@ -220,10 +220,12 @@ def test_one_changed_digit_is_seen(model, derived):
         assert np.array_equal(judge.ask(PROMPTS, ANSWERS, model=model).log_p, first.log_p)
 
 
-def test_a_store_that_cannot_be_written_is_said(model, derived):
+def test_a_store_that_cannot_be_written_is_said_and_judgements_are_there(model, derived, tmp_path, monkeypatch):
     derived.write_text("a file in the way")
-    with pytest.raises(ReclabError, match=r"cannot write .*RECLAB_DERIVED"):
-        judge.ask(PROMPTS, ANSWERS, model=model)
+    with pytest.warns(UserWarning, match=r"derived/judgements cannot be written.*set RECLAB_DERIVED"):
+        found = judge.ask(PROMPTS, ANSWERS, model=model)
+    monkeypatch.setenv("RECLAB_DERIVED", str(tmp_path / "elsewhere"))
+    assert np.array_equal(judge.ask(PROMPTS, ANSWERS, model=model).log_p, found.log_p)
 
 
 # --- errors for a student

@@ -45,7 +45,7 @@ def test_a_fault_can_be_planted(mutant):
 
 def test_faults_are_in_every_notebook_and_their_results_have_bands():
     assert len(mutants.MUTANTS) >= 20
-    without = {path.name[:2] for path in mutants.series.find_notebooks([], mutants.HERE / "notebooks")} - {
+    without = {path.name[:2] for path in mutants.results.find_notebooks([], mutants.HERE / "notebooks")} - {
         m.notebook for m in mutants.MUTANTS
     }
     assert without == {"14"}, "what 14 shows is mostly stored"
@@ -102,5 +102,5 @@ def test_what_a_function_reads_later_is_kept():
 
 
 def test_a_key_that_nothing_checks_is_named():
-    with pytest.raises(ValueError, match=r"no cell checks or calls 00\.z"):
+    with pytest.raises(ValueError, match=r"no cell checks 00\.z"):
         kept(["00.z"], 'check("00.x", 1)')

@@ -1,14 +1,18 @@
-"""The figure helper: its look, its alt text, and the same bytes each time."""
+"""The figure helper: its look, its alt text, the same bytes each time; explorers that follow their controls."""
 
 import io
 
+import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from small_notebooks import write
 
 from reclab import plots
+from reclab.profiles import get_profile
+from reclab.run import run_afresh
 
 ALT = "A line that rises from one to three."
 
@@ -48,15 +52,9 @@ def test_an_alt_text_that_says_nothing_is_refused(alt):
     assert plots.show(line()[0], "one two three four five").alt == "one two three four five"
 
 
-def test_show_closes_the_figure_so_that_it_is_not_drawn_twice():
-    fig, _ = line()
-    assert plt.get_fignums()
-    plots.show(fig, ALT)
-    assert not plt.get_fignums()
-
-
-def test_picture_is_a_png_of_seven_inches_that_is_not_blank():
+def test_picture_is_a_png_of_seven_inches_that_is_not_blank_and_not_drawn_twice():
     picture = plots.show(line(height=2.0)[0], ALT)
+    assert not plt.get_fignums()
     assert picture.png.startswith(b"\x89PNG\r\n\x1a\n")
     image = pixels(picture)
     assert image.shape[:2] == (220, 770)  # 2 and 7 inches of 110 dots
@@ -70,10 +68,7 @@ def test_the_same_figure_is_the_same_bytes_whatever_the_user_has_set():
     fig, ax = line()
     ax.plot([3, 2, 1])
     assert plots.show(fig, ALT).png != first
-
-
-def test_no_trace_of_a_version_in_the_bytes():
-    assert matplotlib.__version__.encode() not in plots.show(line()[0], ALT).png
+    assert matplotlib.__version__.encode() not in first
 
 
 def test_figure_has_the_house_style_and_leaves_the_user_s_own_alone():
@@ -89,22 +84,15 @@ def test_figure_has_the_house_style_and_leaves_the_user_s_own_alone():
     assert ax.xaxis.get_gridlines()[0].get_visible()
 
 
-def test_legends_have_no_frame():
-    fig, axes = plots.figure(2, title="Two lines")
-    legends = []
-    for ax in axes:
-        ax.plot([1, 2], label="line")
-        legends.append(ax.legend())
-    plots.show(fig, ALT)
-    assert not any(legend.get_frame_on() for legend in legends)
-
-
 def test_panels_stand_side_by_side_and_options_reach_matplotlib():
     fig, axes = plots.figure(3, title="Three", sharey=True)
+    legends = [ax.plot([1, 2], label="line") and ax.legend() for ax in axes]
     axes[0].set_ylim(0, 7)
     assert len(axes) == 3
     assert axes[2].get_ylim() == (0, 7)
     assert (fig.get_figwidth(), fig.get_figheight()) == (7.0, 3.6)
+    plots.show(fig, ALT)
+    assert not any(legend.get_frame_on() for legend in legends)
 
 
 def luminance(colour):
@@ -120,3 +108,70 @@ def test_palette_is_okabe_and_ito_s_and_its_first_colours_stand_out_from_white()
     assert len(plots.PALETTE) == len(published)
     for colour in plots.PALETTE[:3]:
         assert 1.05 / (luminance(colour) + 0.05) > 3  # WCAG 2, 1.4.11: graphical objects
+
+
+# --- explorers
+
+
+def draw(clicks, worth):
+    """A stand-in for a figure: bytes and words that name the controls' values."""
+    return plots.Picture(f"png of {clicks} and {worth}".encode(), f"After {clicks} clicks at {worth} & up.")
+
+
+def test_only_a_changed_value_redraws_and_all_controls_are_asked():
+    drawn = []
+    slider = ipywidgets.IntSlider(3, 0, 10)
+    worth = ipywidgets.FloatSlider(1.0, min=0, max=2)
+    explorer = plots.Explorer(lambda **values: drawn.append(values) or draw(**values), clicks=slider, worth=worth)
+    slider.value = 3
+    slider.description = "clicks"
+    assert drawn == [{"clicks": 3, "worth": 1.0}]
+    slider.value = 4
+    worth.value = 0.5
+    assert drawn[1:] == [{"clicks": 4, "worth": 1.0}, {"clicks": 4, "worth": 0.5}]
+    assert explorer.drawn.png == b"png of 4 and 0.5"
+    assert explorer.box.children == (slider, worth)
+
+
+EXPLORER = """
+import ipywidgets
+from reclab import plots
+def draw(n):
+    return plots.Picture(b"png", f"fewer than <b>{n}</b> & p < 0.5")
+explorer = plots.Explorer(draw, n=ipywidgets.IntSlider(1, 0, 5))
+explorer"""
+TEXTS = """
+import html
+reader = plots.text_explorer(lambda typed: f"<p><b>{len(typed)}</b> letters: {html.escape(typed)}</p>", "so <soft>")
+reader"""
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """The outputs of two explorers that were moved in later cells."""
+    move = "explorer.controls['n'].value = 2\nreader.controls['text'].value = 'wool'"
+    path = write(tmp_path_factory.mktemp("explorers"), "00_a", EXPLORER, TEXTS, move)
+    run = run_afresh(path, get_profile("laptop"))
+    assert run.error is None
+    return [cell.outputs for cell in run.node.cells]
+
+
+def test_controls_stand_above_a_picture_that_follows_them_as_an_output_of_its_own(moved):
+    controls, picture, words = moved[0]
+    assert plots.VIEW in controls.data
+    assert controls.data["text/plain"] == "Controls: n. Run this cell to use them."
+    alt = "fewer than <b>2</b> & p < 0.5"
+    assert set(picture.data) == {"image/png", "text/plain"} and picture.metadata == {"image/png": {"alt": alt}}
+    assert words.data["text/plain"] == alt
+    assert words.data["text/html"].startswith("<p>fewer than &lt;b&gt;2&lt;/b&gt; &amp; p &lt; 0.5</p><style>")
+    assert moved[2] == []
+
+
+def test_a_text_is_read_at_the_start_and_when_it_changes(moved):
+    controls, page = moved[1]
+    assert plots.VIEW in controls.data and page.data["text/plain"] == "4 letters: wool"
+    assert page.data["text/html"].startswith("<p><b>4</b> letters: wool</p><style>")
+    reader = plots.text_explorer(lambda typed: f"<p>{typed}</p>", "so soft")
+    assert repr(reader.drawn) == "so soft"
+    assert reader.controls["text"].continuous_update is False, "a key stroke is too often"
+    assert reader.box.children[0] is reader.controls["text"]

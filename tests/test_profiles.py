@@ -1,19 +1,25 @@
-"""Profiles, their precision, and how one is chosen; the errors that every module raises."""
+"""Profiles, their precision, and how one is chosen; threads and limits; the errors that every module raises."""
 
 import dataclasses
+import os
+import re
+import subprocess
 import sys
 import types
 import warnings
 
 import pytest
+from refresh_notebooks import SETUP
 
 from reclab import errors, profiles
-from reclab.profiles import PROFILES, get_profile
+from reclab.profiles import PROFILES, cores_granted, cores_seen, get_profile, memory_granted
+
+VARIABLES = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")
 
 
 @pytest.fixture(autouse=True)
 def _no_choice_made(monkeypatch):
-    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
 
@@ -31,22 +37,18 @@ def cuda(monkeypatch):
     return say
 
 
-def test_the_laptop_is_the_default_and_seed_zero():
-    assert (get_profile().name, get_profile().seed) == ("laptop", 0)
-
-
 def test_argument_before_variable_before_default(monkeypatch):
+    assert (get_profile().name, get_profile().seed) == ("laptop", 0)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+    assert get_profile() == PROFILES["laptop"], "an empty variable counts as unset"
     monkeypatch.setenv("RECLAB_PROFILE", "gpu")
     monkeypatch.setenv("RECLAB_SEED", "7")
-    assert (get_profile().name, get_profile().seed) == ("gpu", 7)
-    assert (get_profile("laptop").name, get_profile("laptop", seed=3).seed) == ("laptop", 3)
-    assert get_profile(seed=0).seed == 0
-
-
-def test_empty_variables_count_as_unset(monkeypatch):
-    for name in ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION"):
-        monkeypatch.setenv(name, "")
-    assert (get_profile().name, get_profile().seed, get_profile().mixed_precision) == ("laptop", 0, "no")
+    monkeypatch.setenv("RECLAB_MODEL", "minilm-l6")
+    monkeypatch.setenv("RECLAB_PRECISION", "fp16")
+    changed = {"seed": 7, "model": "minilm-l6", "mixed_precision": "fp16"}
+    assert get_profile() == dataclasses.replace(PROFILES["gpu"], **changed)
+    assert (get_profile("laptop").name, get_profile("laptop", seed=0).seed) == ("laptop", 0)
 
 
 @pytest.mark.parametrize(
@@ -68,37 +70,25 @@ def test_the_laptop_profile_stays_on_the_cpu(name, gpu, want, cuda):
     assert get_profile(name).device == want
 
 
-def test_the_seed_changes_nothing_else():
-    assert get_profile("gpu", seed=5) == PROFILES["gpu"].__class__(**vars(PROFILES["gpu"]) | {"seed": 5})
-    assert PROFILES["gpu"].seed == 0
-    assert all(name == profile.name for name, profile in PROFILES.items())
-
-
 def test_gpu_is_the_larger_run():
     laptop, gpu = PROFILES["laptop"], PROFILES["gpu"]
     for size in ("n_reviews", "n_reviews_quick", "batch_size", "epochs", "replications", "horizon", "bootstrap"):
         assert getattr(gpu, size) > getattr(laptop, size), size
-    assert laptop.n_reviews <= 2000
-    assert (laptop.mixed_precision, gpu.mixed_precision) == ("no", "auto")
+    assert (laptop.n_reviews, laptop.mixed_precision, gpu.mixed_precision) == (2000, "no", "auto")
     assert (laptop.model, gpu.model) == ("minilm-l6", "bert-base-cased")
-
-
-def test_profile_says_its_sizes():
-    assert str(get_profile("laptop")) == (
+    assert all(name == profile.name for name, profile in PROFILES.items())
+    assert str(laptop) == (
         "profile laptop: minilm-l6, up to 2,000 reviews of 128 tokens, batches of 16, 1 epoch(s), mixed precision no"
     )
 
 
-@pytest.mark.parametrize("name", ["lapto", "LAPTOP", "cpu"])
-def test_an_unknown_profile_is_named_with_those_there_are(name, monkeypatch):
-    message = f"there is no profile named '{name}'; choose one of: gpu, laptop"
-    with pytest.raises(errors.UnknownNameError) as refused:
-        get_profile(name)
-    assert str(refused.value) == message
+@pytest.mark.parametrize(("name", "meant"), [("lapto", "laptop"), ("LAPTOP", "laptop"), ("cuda", "")])
+def test_an_unknown_profile_is_named_with_those_there_are(name, meant, monkeypatch):
     monkeypatch.setenv("RECLAB_PROFILE", name)
     with pytest.raises(errors.UnknownNameError) as refused:
         get_profile()
-    assert str(refused.value) == message
+    hint = f" (did you mean {meant!r}?)" if meant else ""
+    assert str(refused.value) == f"there is no profile named '{name}'; choose one of: gpu, laptop{hint}"
 
 
 @pytest.mark.parametrize("seed", ["x", "-1", "1.5", "1e3", " 3", "²", "4294967296", "9" * 5000])
@@ -112,7 +102,7 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
 @pytest.mark.parametrize("seed", [0, 1, 4294967295])
 def test_every_seed_in_range_is_taken(seed, monkeypatch):
     monkeypatch.setenv("RECLAB_SEED", str(seed))
-    assert get_profile().seed == seed
+    assert get_profile("gpu") == dataclasses.replace(PROFILES["gpu"], seed=seed)
 
 
 # Precision
@@ -140,7 +130,6 @@ def precision(name, asked):
 def test_a_gpu_takes_bf16_by_itself_where_it_has_it(asked, bf16, want, cuda):
     cuda(True, bool(bf16))
     assert precision("gpu", asked) == want
-    assert PROFILES["gpu"].mixed_precision == "auto"
 
 
 @pytest.mark.parametrize("name", ["laptop", "gpu"])
@@ -158,25 +147,8 @@ def test_a_cpu_takes_bf16_by_itself_where_it_has_it(name, asked, bf16, want, cpu
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])
 def test_a_cpu_without_bf16_says_that_it_computes_in_float32(asked, cpu):
     cpu(False)
-    message = f"^this CPU has no bf16 instructions: {asked} is replaced by float32$"
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=f"^this CPU has no bf16 instructions: {asked} is replaced by float32$"):
         assert precision("laptop", asked) == "no"
-
-
-@pytest.mark.parametrize("asked", ["no", "bf16", "fp16", "auto"])
-def test_the_environment_may_set_the_precision(asked, monkeypatch):
-    assert (get_profile("laptop").mixed_precision, get_profile("gpu").mixed_precision) == ("no", "auto")
-    monkeypatch.setenv("RECLAB_PRECISION", asked)
-    for name in PROFILES:
-        assert get_profile(name) == dataclasses.replace(PROFILES[name], mixed_precision=asked)
-
-
-def test_the_environment_may_set_the_encoder(monkeypatch):
-    assert get_profile("gpu").model == "bert-base-cased"
-    monkeypatch.setenv("RECLAB_MODEL", "minilm-l6")
-    assert get_profile("gpu") == dataclasses.replace(PROFILES["gpu"], model="minilm-l6")
-    monkeypatch.setenv("RECLAB_MODEL", "")
-    assert get_profile("gpu") == PROFILES["gpu"]
 
 
 @pytest.mark.parametrize("asked", ["fp32", "BF16", "half"])
@@ -188,19 +160,97 @@ def test_an_unknown_precision_is_refused(asked, monkeypatch):
 
 
 def test_bf16_of_the_cpu_is_read_from_its_flags():
-    flags = cpu_flags()
-    if flags is None:
-        pytest.skip("the CPU's flags can be read on Linux only")
-    assert profiles.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & flags)
-
-
-def cpu_flags():
     try:
         with open("/proc/cpuinfo") as file:
-            lines = [line for line in file if line.startswith("flags")]
-    except OSError:
-        return None
-    return set(lines[0].split()) if lines else None
+            flags = next(line for line in file if line.startswith("flags")).split()
+    except (OSError, StopIteration):
+        pytest.skip("the CPU's flags can be read on Linux only")
+    assert profiles.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
+
+
+# What a container is granted
+
+
+def control_group(root, lines, **files):
+    """The files in which Linux keeps the limits of control groups."""
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "self" / "cgroup").write_text("\n".join(lines) + "\n")
+    for name, text in files.items():
+        path = root / "sys" / "fs" / "cgroup" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(path.name.replace("-", ".")).write_text(text + "\n")
+
+
+NEW = ["0::/docker/ab"]
+OLD = ["9:name=systemd:/x", "4:memory:/docker/ab", "1:cpu,cpuacct:/docker/ab", "0::/"]
+GROUPS = {
+    "no files": ([], {}, 8, None),
+    "no limit": (NEW, {"docker__ab__cpu-max": "max 100000", "docker__ab__memory-max": "max"}, 8, None),
+    "its own": (NEW, {"docker__ab__cpu-max": "150000 100000", "docker__ab__memory-max": "2048"}, 1.5, 2048),
+    "the one around it": (NEW, {"docker__cpu-max": "200000 100000", "docker__ab__cpu-max": "max 100000"}, 2, None),
+    "the smaller": (NEW, {"docker__memory-max": "10", "docker__ab__memory-max": "20"}, 8, 10),
+    "its own as the root": (NEW, {"cpu-max": "50000 100000", "memory-max": "4096"}, 0.5, 4096),
+    "more than is seen": (NEW, {"cpu-max": "900000 100000"}, 8, None),
+    "damaged": (NEW, {"cpu-max": "many", "memory-max": ""}, 8, None),
+    "old": (
+        OLD,
+        {
+            "cpu__docker__ab__cpu-cfs_quota_us": "300000",
+            "cpu__docker__ab__cpu-cfs_period_us": "100000",
+            "memory__docker__ab__memory-limit_in_bytes": "512",
+        },
+        3,
+        512,
+    ),
+    "old without a limit": (OLD, {"cpu__cpu-cfs_quota_us": "-1", "cpu__cpu-cfs_period_us": "100000"}, 8, None),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_limits_of_control_groups_are_read(tmp_path, monkeypatch, name):
+    lines, files, cores, memory = GROUPS[name]
+    monkeypatch.setattr(profiles, "cores_seen", lambda: 8)
+    if lines:
+        control_group(tmp_path, lines, **files)
+    assert (cores_granted(tmp_path), memory_granted(tmp_path)) == (cores, memory)
+
+
+def test_here_no_more_is_granted_than_seen():
+    assert 0 < cores_granted() <= cores_seen() <= os.cpu_count()
+
+
+# What `import reclab` sets before a library asks: threads that sleep while they wait, and no more than are granted
+
+POLICY, THREADS = "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
+
+
+def python(code: str, **variables) -> subprocess.CompletedProcess:
+    """Run some code in a fresh process, whose environment does not have the variables yet."""
+    plain = {name: value for name, value in os.environ.items() if name not in (POLICY, THREADS)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=plain | variables, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("first", ["import reclab", SETUP], ids=["the package", "the set-up cell"])
+@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({POLICY: "ACTIVE"}, "ACTIVE")])
+def test_every_openmp_library_that_is_loaded_after_it_has_the_policy(first, own, policy):
+    done = python(first + "\nimport torch\nimport sklearn.linear_model", OMP_DISPLAY_ENV="true", **own)
+    told = re.findall(rf"{POLICY} ?= ?'(\w+)'", done.stderr)
+    assert told and set(told) == {policy}
+
+
+@pytest.mark.parametrize(
+    ("granted", "own", "threads"),
+    [("8", {}, None), ("2.5", {}, "2"), ("0.3", {}, "1"), ("2.5", {THREADS: "4"}, "4")],
+)
+def test_threads_follow_what_is_granted_unless_the_user_chose(granted, own, threads):
+    code = (
+        "import importlib, os, reclab\nfrom reclab import profiles\n"
+        f"profiles.cores_seen, profiles.cores_granted = lambda: 8, lambda: {granted}\n"
+        f"importlib.reload(reclab)\n"
+        f"print(os.environ.get({THREADS!r}))"
+    )
+    assert python(code, **own).stdout.strip() == str(threads)
 
 
 # Errors
@@ -217,7 +267,22 @@ def test_every_error_is_a_reclab_error_and_what_python_calls_it():
         assert issubclass(kind, builtin)
 
 
-def test_an_unknown_name_lists_the_known_ones_in_order():
-    error = errors.UnknownNameError("asset", "film", {"movies": 1, "clothing": 2})
-    assert str(error) == "there is no asset named 'film'; choose one of: clothing, movies"  # no quotes of a KeyError
-    assert (error.kind, error.name, error.known) == ("asset", "film", ["clothing", "movies"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("fusoin", " (did you mean '04_multimodal_fusion'?)"),
+        ("BERT", " (did you mean '02_bert'?)"),
+        ("4_multimodal_fuson", " (did you mean '04_multimodal_fusion'?)"),
+        ("netflix", ""),
+        (7, ""),
+    ],
+)
+def test_an_unknown_name_lists_the_known_ones_in_order_and_the_one_that_was_meant(name, hint):
+    error = errors.UnknownNameError("notebook", name, {"04_multimodal_fusion": 1, "02_bert": 2})
+    assert str(error) == f"there is no notebook named {name!r}; choose one of: 02_bert, 04_multimodal_fusion{hint}"
+    assert (error.kind, error.name, error.known) == ("notebook", name, ["02_bert", "04_multimodal_fusion"])
+
+
+def test_any_message_is_one_line():
+    assert errors.one_line("two\n  lines\x1b[31m red\x1b[0m") == "two lines red"
+    assert errors.one_line("x" * 300, 10) == "xxxxxxx..." and errors.one_line(None) == "None"

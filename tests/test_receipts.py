@@ -9,17 +9,17 @@ import re
 import sys
 from functools import cache, partial
 
-import nbformat
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from reclab import cli, receipts, report, results
+from reclab import receipts, results
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
-from reclab.runner import Run
-from reclab.series import find_notebooks, notebooks_folder, read_notebook
+from reclab.results import find_notebooks, notebooks_folder, read_notebook
+from reclab.run import Run, main, write_index
 
 STORED = {
     path.stem: receipts.read_receipt(path) for path in (results.expected_folder() / "laptop" / "receipts").glob("*")
@@ -44,7 +44,7 @@ def said(content, path, *more) -> tuple[int, str]:
 def run(*words) -> tuple[int, str]:
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        status = cli.main(["verify", *map(str, words)])
+        status = main(["verify", *map(str, words)])
     return status, shown.getvalue()
 
 
@@ -64,7 +64,7 @@ def row_of(receipt, key) -> dict:
 def test_a_receipt_is_what_its_schema_says():
     runs = []
     for path in find_notebooks(["09"], notebooks_folder()):
-        made = Run(path.stem[:2], path.stem, read_notebook(path))
+        made = Run(path.stem, read_notebook(path))
         for key, band in results.bands("09", "laptop").items():
             made.results[key] = results.Result(key, band["mean"], band["low"], band["high"], results.WITHIN)
         runs.append(made)
@@ -135,7 +135,7 @@ def plain(**changes) -> dict:
         "seed": 0,
         "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
         "machine": {"processor": "A", "cpu_capability": "AVX2", "threads": 2, "gpu": None, "platform": "x"},
-        "sources": {"rank.py": "aa", "cli.py": "bb"},
+        "sources": {"rank.py": "aa", "run.py": "bb"},
         "assets": {"movielens-100k": {"ml-100k.inter": "cc"}},
         "notebooks": [{"name": "05_click", "code": "dd", "seconds": 3.0}],
         "results": [{"key": "05.auc", "value": 0.75}, {"key": "05.nan", "value": "nan"}],
@@ -148,7 +148,7 @@ PLANTED = {
     "torch": ({"versions": plain()["versions"] | {"torch": "2.0"}}, "version of torch", "another version"),
     "data": ({"assets": {"movielens-100k": {"ml-100k.inter": "zz"}}}, "movielens-100k/ml-100k.inter", "other data"),
     "notebook": ({"notebooks": [{"name": "05_click", "code": "zz"}]}, "code of notebook 05", "notebook's code"),
-    "package": ({"sources": {"rank.py": "zz", "cli.py": "bb"}}, "code of rank.py", "package's code"),
+    "package": ({"sources": {"rank.py": "zz", "run.py": "bb"}}, "code of rank.py", "package's code"),
     "profile": ({"profile": "gpu"}, "profile", "another profile"),
     "seed": ({"seed": 1}, "seed", "another seed"),
 }
@@ -171,7 +171,7 @@ def test_of_two_causes_the_likelier_one_explains_the_results():
 
 def test_what_moves_no_number_is_no_difference():
     slower = [{"name": "05_click", "code": "dd", "seconds": 99.0}]
-    tool = {"rank.py": "aa", "cli.py": "zz"}
+    tool = {"rank.py": "aa", "run.py": "zz"}
     other = plain(notebooks=slower, sources=tool, machine=plain()["machine"] | {"platform": "y"})
     assert receipts.differences(plain(), plain()).empty and receipts.differences(plain(), other).empty
     rounding = [{"key": "05.auc", "value": 0.75 * (1 + 1e-12)}]
@@ -286,7 +286,7 @@ def test_what_a_terminal_obeys_or_cannot_show_is_escaped(tmp_path, monkeypatch):
     (tmp_path / "receipt.json").write_text(json.dumps(evil), "utf-8")
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
-    assert cli.main(["verify", str(tmp_path / "receipt.json")]) == 1
+    assert main(["verify", str(tmp_path / "receipt.json")]) == 1
     narrow.flush()
     shown = narrow.buffer.getvalue().decode("ascii")
     assert r"stopped: \x1b[2J\ud800 all is reproduced \u202e\u96ea" in shown and "\x1b" not in shown
@@ -517,9 +517,9 @@ def test_a_class_without_a_fault_is_fine_and_one_without_a_receipt_is_none(tmp_p
 
 
 def test_the_folder_of_a_run_is_read_as_its_receipt(tmp_path):
-    made = Run("01", "01_dataset_construction", nbformat.v4.new_notebook())
+    made = Run("01_dataset_construction", new_notebook())
     planned = [made.name, "02_bert_finetuning"]
-    report.write_index(tmp_path, [made], get_profile("laptop"), planned=planned, started="2026-01-01T00:00:00")
+    write_index(tmp_path, [made], get_profile("laptop"), planned=planned, started="2026-01-01T00:00:00")
     hand_in(tmp_path, {"ledger/01.json": "[]"})
     assert run(tmp_path) == run(tmp_path / "receipt.json")
     status, shown = run(tmp_path)
@@ -544,3 +544,37 @@ def test_what_is_published_is_the_stored_run_with_its_bands(monkeypatch, tmp_pat
     hand_in(folder, {"receipts/09.json": '{"schema"'})
     with pytest.raises(ReclabError, match="is not whole JSON"):
         receipts.published("09")
+
+
+def test_a_notebooks_hash_is_that_of_its_code():
+    node = new_notebook(cells=[new_markdown_cell("words"), new_code_cell("set up"), new_code_cell("x = 1")])
+    node.cells[1].metadata.tags = ["setup"]
+    before = receipts.code_hash(node)
+    node.cells[0].source, node.cells[1].source, node.cells[2].outputs = "more", "other", ["a figure"]
+    assert receipts.code_hash(node) == before
+    node.cells[2].source = "x = 2"
+    assert receipts.code_hash(node) != before
+
+
+def test_an_exercise_counts_only_where_the_lesson_uses_its_answer():
+    def exercise(source):
+        return new_code_cell(source, metadata={"nbgrader": {"solution": True}})
+
+    lesson = [new_code_cell("def mean(x):\n    return sum(x) / len(x)"), new_code_cell("print(mean([1]), share(2))")]
+    plain = receipts.code_hash(new_notebook(cells=lesson))
+    idle, used = exercise("def half(x):\n    return x / 2"), exercise("def share(x):\n    return x")
+    assert receipts.code_hash(new_notebook(cells=[*lesson, idle])) == plain
+    with_answer = receipts.code_hash(new_notebook(cells=[used, *lesson]))
+    assert with_answer != plain
+    used.source = "def share(x):\n    return 2 * x"
+    assert receipts.code_hash(new_notebook(cells=[used, *lesson])) != with_answer
+
+
+def test_the_source_hash_ignores_what_only_runs_and_reports(monkeypatch):
+    hashes = receipts.source_hashes()
+    before = receipts.source_hash()
+    monkeypatch.setattr(receipts, "source_hashes", lambda: hashes | {"run.py": "changed"})
+    assert receipts.source_hash() == before
+    monkeypatch.setattr(receipts, "source_hashes", lambda: hashes | {"rank.py": "changed"})
+    assert receipts.source_hash() != before
+    assert set(hashes) >= receipts.TOOLING

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import nbformat
 import pytest
@@ -138,32 +139,34 @@ def test_the_set_up_cell_installs_only_on_colab(folder, monkeypatch):
 
     pyproject = folder.parent / "pyproject.toml"
     assert refresh.repository(pyproject) == (None, "v1.2.3")
-    assert "pip" not in refresh.setup_source(None, "v1.2.3")
+    assert "%pip" not in refresh.setup_source(None, "v1.2.3")
     pyproject.write_text(f'[project]\nversion = "1.2.3"\n[project.urls]\nRepository = "{URL}.git"\n')
     assert refresh.repository(pyproject) == (URL, "v1.2.3")
     source = refresh.setup_source(*refresh.repository(pyproject))
     code = compile(TransformerManager().transform_cell(source), "setup", "exec")
+    real = sys.modules["reclab"]
 
-    def magics(found, colab):
-        import importlib.util
-        import sys
-
+    def magics(installed, colab):
+        """What is asked of pip, which puts the package there."""
         called = []
-        shell = type("Shell", (), {"run_line_magic": lambda self, *words: called.append(" ".join(words))})()
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-        monkeypatch.delitem(sys.modules, "google.colab", raising=False)
-        if colab:
-            monkeypatch.setitem(sys.modules, "google.colab", object())
-        exec(code, {"get_ipython": lambda: shell})
+
+        class Shell:
+            def run_line_magic(self, *words):
+                called.append(" ".join(words))
+                sys.modules["reclab"] = real
+
+        monkeypatch.setattr("importlib.metadata.packages_distributions", dict)
+        monkeypatch.setitem(sys.modules, "reclab", real if installed else None)
+        monkeypatch.setitem(sys.modules, "google.colab", object())
+        if not colab:
+            monkeypatch.delitem(sys.modules, "google.colab")
+        exec(code, {"get_ipython": Shell})
         return called
 
-    assert magics(found=object(), colab=True) == [] == magics(found=object(), colab=False)
-    assert magics(found=None, colab=True) == [f"pip install -q --no-deps {refresh.COLAB_LACKS} git+{URL}@v1.2.3"]
+    assert magics(installed=True, colab=True) == [] == magics(installed=True, colab=False)
+    assert magics(installed=False, colab=True) == [f"pip install -q --no-deps {refresh.COLAB_LACKS} git+{URL}@v1.2.3"]
     with pytest.raises(ModuleNotFoundError, match="reclab is not installed here; the README says how"):
-        magics(found=None, colab=False)
-    plain = compile(refresh.setup_source(None, ""), "setup", "exec")
-    with pytest.raises(ModuleNotFoundError, match="reclab is not installed here"):
-        exec(plain, {})
+        magics(installed=False, colab=False)
 
 
 def test_the_set_up_cell_and_badges_are_stored(folder):

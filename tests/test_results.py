@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from small_notebooks import write
 
 from reclab import __version__, results
-from reclab.errors import ReclabError
+from reclab.errors import ReclabError, UnknownNameError
 from reclab.metrics import Interval
 from reclab.results import (
     CORRELATION,
@@ -21,8 +22,11 @@ from reclab.results import (
     WITHIN,
     Result,
     check,
+    find_notebooks,
     ledger,
+    notebooks_folder,
     read_ledger,
+    read_notebook,
     show,
     write_atomically,
 )
@@ -447,3 +451,51 @@ def test_a_ledger_that_cannot_be_written_is_one_line(folder, monkeypatch):
     monkeypatch.setenv("RECLAB_LEDGER", str(folder / "file"))
     with pytest.raises(ReclabError, match=r"^cannot write .*02\.json \("):
         check("02.auc", 0.93)
+
+
+def test_the_users_own_ledger_is_done_without(folder, monkeypatch, capsys):
+    (folder / "file").write_text("")
+    monkeypatch.delenv("RECLAB_LEDGER", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: folder / "file")
+    with pytest.warns(UserWarning, match="file/ledger/.* cannot be written.* set RECLAB_LEDGER to"):
+        check("02.auc", 0.93)
+    assert "02.auc = 0.93" in capsys.readouterr().out
+
+
+# --- the notebooks of the series
+
+
+@pytest.mark.parametrize("content", ["", "<html>", "{}", '{"cells": 3, "nbformat": 4}', None])
+def test_a_file_that_is_no_notebook_is_one_clear_line(tmp_path, content):
+    path = tmp_path / "02_a.ipynb"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ReclabError, match=r"02_a\.ipynb is not a notebook that can be read") as caught:
+        read_notebook(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_notebooks_are_found_by_number_or_name(tmp_path):
+    for name in ("00_start", "02_bert", "12_end"):
+        write(tmp_path, name)
+    (tmp_path / "scratch.ipynb").write_text("")
+
+    def find(*names):
+        return [path.stem for path in find_notebooks(list(names), tmp_path)]
+
+    assert find() == ["00_start", "02_bert", "12_end"]
+    assert find("12", "2", "02") == ["02_bert", "12_end"]
+    assert find("0", "02_bert.ipynb", "notebooks/12_end.ipynb") == ["00_start", "02_bert", "12_end"]
+    with pytest.raises(UnknownNameError, match="no notebook named '7'; choose one of: 00_start, 02_bert, 12_end"):
+        find("02", "7")
+
+
+def test_the_series_of_the_current_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "checkout" / "reclab" / "results.py"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReclabError, match="no notebooks here; change to the folder of your clone"):
+        notebooks_folder()
+    write(tmp_path / "checkout" / "notebooks", "00_a")
+    assert notebooks_folder() == tmp_path / "checkout" / "notebooks"
+    write(tmp_path / "notebooks", "00_a")
+    assert notebooks_folder() == tmp_path / "notebooks"

@@ -488,9 +488,9 @@ def test_a_trade_off_names_systems_and_follows_its_menus():
     assert "good" in picture.alt and picture.png.startswith(b"\x89PNG")
     assert "good 2.500 and" in card.tradeoff("seconds", "NDCG@10").alt
     explorer = card.explore("coverage", "NDCG@10")
-    before = explorer.image.value
+    before = explorer.drawn.png
     explorer.controls["across"].value = "Gini"
-    assert explorer.image.value != before and "Gini" in explorer.words.value
+    assert explorer.drawn.png != before and "Gini" in explorer.drawn.alt
     with pytest.raises(UnknownNameError, match="no metric named 'fun'"):
         card.tradeoff("fun", "NDCG@10")
 

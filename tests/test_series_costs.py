@@ -13,8 +13,8 @@ from waiting import CEILING
 
 from reclab import receipts
 from reclab.profiles import get_profile
-from reclab.runner import Run
-from reclab.series import read_notebook
+from reclab.results import read_notebook
+from reclab.run import Run
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
@@ -45,7 +45,7 @@ def test_stated_time_and_memory_come_from_the_receipt(path):
 
 def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
     path, readme = PATHS[0], tmp_path / "README.md"
-    run = Run(path.stem[:2], path.stem, read_notebook(path), seconds=1.4, peak=99.6)
+    run = Run(path.stem, read_notebook(path), seconds=1.4, peak=99.6)
     readme.write_text(README, "utf-8")
     receipt = receipts.receipt([run], get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
     series.keep(run, receipt, tmp_path, readme)

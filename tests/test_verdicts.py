@@ -7,7 +7,7 @@ import pytest
 
 from reclab import receipts, results, verdicts
 from reclab.errors import ReclabError
-from reclab.series import find_notebooks, notebooks_folder
+from reclab.results import find_notebooks, notebooks_folder
 from reclab.verdicts import Evidence, Rule
 
 CLAIMS = verdicts.claims()

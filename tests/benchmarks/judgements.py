@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reclab.profiles import get_profile
 from reclab.results import write_atomically
-from reclab.runner import kernel_environment, run_notebook
+from reclab.run import kernel_environment, run_notebook
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "notebooks" / "expected" / "judgements"

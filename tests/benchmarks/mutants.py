@@ -27,8 +27,8 @@ if __name__ == "__main__":  # the kernels inherit it; two of them run side by si
 from measures import report, row
 from slices import cells_for
 
-from reclab import profiles, results, series
-from reclab.runner import kernel_environment, run_notebook
+from reclab import profiles, results
+from reclab.run import kernel_environment, run_notebook
 
 HERE = Path(__file__).resolve().parents[2]
 CAUGHT = 0.9
@@ -417,7 +417,7 @@ def run(number: str, node, mutant: Mutant | None, folder: Path, derived: Path) -
     ------
     ValueError : they stopped with an error, so no band was tried.
     """
-    (path,) = series.find_notebooks([number], HERE / "notebooks")
+    (path,) = results.find_notebooks([number], HERE / "notebooks")
     place = mutated(mutant, folder)
     env = kernel_environment(profiles.get_profile("laptop"), derived=derived, ledger=folder / "ledger")
     done = run_notebook(path, env=env | {"PYTHONPATH": str(place)}, node=node)
@@ -450,7 +450,7 @@ def caught(mutant: Mutant, folder: Path, place: int) -> dict:
 
 
 def notebook(number: str):
-    return series.read_notebook(*series.find_notebooks([number], HERE / "notebooks"))
+    return results.read_notebook(*results.find_notebooks([number], HERE / "notebooks"))
 
 
 def measure(mutants: list[Mutant], jobs: int) -> Iterator[dict]:

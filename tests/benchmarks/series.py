@@ -19,7 +19,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,10 +30,9 @@ import refresh_notebooks
 
 from reclab import receipts
 from reclab.errors import ReclabError
-from reclab.profiles import Profile, get_profile
-from reclab.results import write_atomically
-from reclab.runner import Run, kernel_environment, run_notebook
-from reclab.series import find_notebooks
+from reclab.profiles import get_profile
+from reclab.results import find_notebooks, write_atomically
+from reclab.run import Run, run_afresh
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 RECEIPTS = Path("expected", "laptop", "receipts")  # in the folder of the notebooks
@@ -78,13 +76,6 @@ def measure_import(processes: int = 5) -> Iterator[dict]:
     seconds, heavy = zip(*(json.loads(process.stdout) for process in done), strict=True)
     yield row("import reclab", statistics.median(seconds), "s", IMPORT_SECONDS)
     yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", 0)
-
-
-def run_afresh(path: Path, profile: Profile, node=None) -> Run:
-    """Run a notebook, or ``node`` in its place, with an empty derived cache."""
-    with tempfile.TemporaryDirectory(prefix="series-", ignore_cleanup_errors=True) as scratch:
-        env = kernel_environment(profile, derived=Path(scratch, "derived"), ledger=Path(scratch, "ledger"))
-        return run_notebook(path, env=env, node=node)
 
 
 def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:

@@ -6,7 +6,6 @@ import ast
 import copy
 import fnmatch
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import nbformat
@@ -22,7 +21,7 @@ class Names:
     ----------
     loads : names it reads that it has not set itself before. later : names that its functions read when called.
     sets : names it sets or changes. wholly : those among them that it sets whatever they were.
-    keys : patterns of the results that it checks. called : names of the functions and classes that it calls.
+    keys : patterns of the results that it checks.
     """
 
     loads: set[str]
@@ -30,7 +29,6 @@ class Names:
     sets: set[str]
     wholly: set[str]
     keys: list[str]
-    called: set[str]
 
 
 def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.NotebookNode:
@@ -44,26 +42,12 @@ def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.Note
     ------
     ValueError : no cell checks such a key.
     """
-    return _only(node, lambda names: any(meet(key, want) for key in names.keys for want in patterns), patterns)
-
-
-def cells_with(node: nbformat.NotebookNode, word: str) -> nbformat.NotebookNode:
-    """The notebook with only those code cells that the cells which use a name rest on.
-
-    Raises
-    ------
-    ValueError : no cell uses it.
-    """
-    return _only(node, lambda names: word in names.called, [word])
-
-
-def _only(node: nbformat.NotebookNode, is_wanted: Callable[[Names], bool], said: list[str]) -> nbformat.NotebookNode:
     code = [cell for cell in node.cells if cell.cell_type == "code"]
     imported = frozenset().union(*(needs.imports(cell.source) for cell in code))
     known = [names_of(cell.source, imported) for cell in code]
-    wanted = {n for n, names in enumerate(known) if is_wanted(names)}
+    wanted = {n for n, names in enumerate(known) if any(meet(key, want) for key in names.keys for want in patterns)}
     if not wanted:
-        raise ValueError(f"no cell checks or calls {', '.join(said)}")
+        raise ValueError(f"no cell checks {', '.join(patterns)}")
     last, kept, open_ = max(wanted), set(), sorted(wanted)
     while open_:
         here = open_.pop()
@@ -97,7 +81,7 @@ def meet(key: str, wanted: str) -> bool:
 
 def names_of(source: str, imported: frozenset[str] = frozenset()) -> Names:
     """What a cell's code loads, sets and checks; calling a function of an imported module does not change it."""
-    found = Names(set(), set(), set(), set(), [], set())
+    found = Names(set(), set(), set(), set(), [])
     tree = ast.parse(source)
     for node in _in_order(tree.body):
         for part in needs.statements(ast.unparse(node)):
@@ -106,8 +90,6 @@ def names_of(source: str, imported: frozenset[str] = frozenset()) -> Names:
             found.sets |= part.binds | (part.changes - imported)
             if isinstance(node, WHOLE):
                 found.wholly |= part.binds - part.changes - (part.uses - part.later)
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        found.called.add(getattr(call.func, "attr", getattr(call.func, "id", "")))
     if any(ast.unparse(call.func) in SHOWN for call in ast.walk(tree) if isinstance(call, ast.Call)):
         texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
         found.keys = [key for key in map(_pattern, texts) if re.match(r"\d\d\.[^\d\s]", key)]
