@@ -85,7 +85,8 @@ class Evidence:
                 n_values = np.shape(values)[0]
                 raise SchemaError(f"{name} has {n_values} values, one for each of {size} is needed")
         if self.rated is not None and (n := self.rated.multiply(self.relevant).nnz):
-            raise SchemaError(f"rated holds {n} held-out likes, to be shown by nobody: drop them there")
+            remedy = "which no system may show then: take them out of rated"
+            raise SchemaError(f"rated holds {n} held-out likes, {remedy}")
 
     def _matrix(self, name: str, table: pd.DataFrame) -> sparse.csr_array:
         if name != "rated" and "positive" in table and not table["positive"].all():
