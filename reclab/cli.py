@@ -62,17 +62,17 @@ def parser() -> argparse.ArgumentParser:
     calibrate.set_defaults(command=_calibrate_command)
 
     release = commands.add_parser("release", help="make the student's series: without solutions and hidden tests")
-    release.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    release.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="where (default: notebooks/student)")
     release.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
-    release.set_defaults(command=_command_of("masters"))
+    release.set_defaults(command=_command_of("classroom", "release_command"))
 
     grade = commands.add_parser("grade", help="grade what students handed in; runs their code with your rights")
     grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
     grade.add_argument("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
     grade.add_argument("--notebooks", nargs="+", metavar="NN", help="those that were set (default: those handed in)")
-    grade.add_argument("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
+    grade.add_argument("--timeout", type=float, default=20, help="seconds that an answer may take (default: 20)")
     grade.add_argument("--kernels", type=int, help="students at the same time (default: one a processor, at most 4)")
-    grade.set_defaults(command=_command_of("classroom"))
+    grade.set_defaults(command=_command_of("classroom", "grade_command"))
 
     verify = commands.add_parser(
         "verify",
@@ -87,9 +87,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
-    """A module's ``command``; the module is imported when it is called, so that the help shows in a blink."""
-    return lambda args: import_module(f".{module}", __package__).command(args)
+def _command_of(module: str, name: str = "command") -> Callable[[argparse.Namespace], int]:
+    """A module's command; the module is imported when it is called, so that the help shows in a blink."""
+    return lambda args: getattr(import_module(f".{module}", __package__), name)(args)
 
 
 def _run_command(args: argparse.Namespace) -> int:

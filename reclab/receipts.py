@@ -69,13 +69,15 @@ def code_hash(node) -> str:
 
     Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer the lesson uses.
     """
-    from .needs import binds, uses
-
     code = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
     lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
-    answers = uses(lesson) - binds(lesson)
-    cells = [c for c in code if "nbgrader" not in c.metadata or binds(c.source) & answers]
+    called = set(re.findall(r"(?<![.\w])(\w+)\(", lesson)) - _functions(lesson)
+    cells = [c for c in code if "nbgrader" not in c.metadata or _functions(c.source) & called]
     return hashlib.sha256(json.dumps([c.source for c in cells]).encode()).hexdigest()
+
+
+def _functions(source: str) -> set[str]:
+    return set(re.findall(r"(?m)^def (\w+)", source))
 
 
 def source_hashes() -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reclab import cli, masters, report, results
+from reclab import classroom, cli, report, results
 from reclab.profiles import get_profile
 from reclab.runner import Run
 from reclab.series import find_notebooks
@@ -29,8 +29,8 @@ def written(tmp_path_factory):
     runs[-1].error = "cell [3]: MemoryError"
     planned = [*(run.name for run in runs), "99_missing"]
     report.write_index(folder, runs, get_profile("laptop"), planned=planned, started="2026-01-01", note="stopped")
-    (series,) = masters.read_masters(NOTEBOOKS, ["00"])
-    masters.release([series], folder / "in" / "ada")
+    (series,) = classroom.read_masters(NOTEBOOKS, ["00"])
+    classroom.release([series], folder / "in" / "ada")
     assert cli.main(["grade", str(folder / "in"), "--out", str(folder / "scores.csv"), "--kernels", "1"]) == 0
     shutil.copy(folder / "scores_feedback" / "ada.html", folder / "feedback.html")
     return folder

@@ -157,7 +157,7 @@ def good_page() -> Page:
         ),
         markdown("## Exercise 03.1\n\nWrite the function."),
         code("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", nbgrader=nbgrader(solution=True, grade_id="s")),
-        code("exercises.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")),
+        code("classroom.check('03.1', f)", nbgrader=nbgrader(grade=True, locked=True, points=1, grade_id="t")),
         markdown("More words."),
         code("2"),
         markdown("## Summary"),

@@ -28,33 +28,26 @@ def test_every_openmp_library_that_is_loaded_after_it_has_the_policy(first, own,
 
 
 CHILDREN = f"""
-import asyncio, os, sys
+import os, sys
 from pathlib import Path
 sys.path[:0] = [{os.path.dirname(__file__)!r}]
 from small_notebooks import write
-from reclab import grader, runner, scale
-from reclab.grader import Kernel, Step
+from reclab import runner, scale
 
 if __name__ == "__main__":
     code = "import os\\nprint(os.environ['{NAME}'], end='')"
     run = runner.run_notebook(write(Path(sys.argv[1]), "00_a", code), env={{}})
     print(run.node.cells[0].outputs[0].text)
-
-    async def graded():
-        async with Kernel(600) as kernel:
-            print((await kernel.run([Step(code, grader.ANSWER)]))[1])
-
-    asyncio.run(graded())
     with scale.workers(1) as client:
         print(client.submit(os.environ.get, "{NAME}").result())
 """
 
 
 @pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({NAME: "ACTIVE"}, "ACTIVE")])
-def test_kernels_of_a_run_and_of_students_and_workers_have_the_policy(tmp_path, own, policy):
+def test_kernels_of_a_run_and_workers_have_the_policy(tmp_path, own, policy):
     script = tmp_path / "script.py"
     script.write_text(CHILDREN)
     plain = {name: value for name, value in os.environ.items() if name != NAME}
     command = [sys.executable, str(script), str(tmp_path)]
     done = subprocess.run(command, env=plain | own, capture_output=True, text=True)
-    assert done.stdout.split() == [policy] * 3, done.stderr
+    assert done.stdout.split() == [policy] * 2, done.stderr
