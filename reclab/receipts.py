@@ -39,7 +39,7 @@ LIBRARIES = (
     *("torch", "transformers", "accelerate", "peft", "captum", "gguf"),
 )
 # These run notebooks and write about them; no number in a notebook comes out of them.
-TOOLING = {"calibrate.py", "doctor.py", "receipts.py", "run.py", "verdicts.py"}
+TOOLING = {"calibrate.py", "classroom.py", "doctor.py", "receipts.py", "run.py", "verdicts.py"}
 TOLERANCE = 1e-9  # relative, below which two values are the same number
 # What can differ between two runs, the most likely cause of another result first.
 CAUSES = {
@@ -68,13 +68,15 @@ def code_hash(node) -> str:
 
     Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer the lesson uses.
     """
-    from .needs import binds, uses
-
     code = [c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])]
     lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
-    answers = uses(lesson) - binds(lesson)
-    cells = [c for c in code if "nbgrader" not in c.metadata or binds(c.source) & answers]
+    called = set(re.findall(r"(?<![.\w])(\w+)\(", lesson)) - _functions(lesson)
+    cells = [c for c in code if "nbgrader" not in c.metadata or _functions(c.source) & called]
     return hashlib.sha256(json.dumps([c.source for c in cells]).encode()).hexdigest()
+
+
+def _functions(source: str) -> set[str]:
+    return set(re.findall(r"(?m)^def (\w+)", source))
 
 
 def source_hashes() -> dict[str, str]:

@@ -418,24 +418,24 @@ def parser() -> argparse.ArgumentParser:
     )
     option("other", type=Path, nargs="?", metavar="OTHER", help="say what differs from it, too")
 
-    option = command("release", _of("masters"), "make the students' series: without solutions")
-    option("folder", type=Path, metavar="DIR", help="a new folder")
+    option = command("release", _of("classroom", "release_command"), "make the students' series: without solutions")
+    option("folder", type=Path, nargs="?", metavar="DIR", help="where (default: notebooks/student)")
     option("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
 
-    option = command("grade", _of("classroom"), "grade answers; runs them with your rights")
+    option = command("grade", _of("classroom", "grade_command"), "grade answers; runs them with your rights")
     option("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
     option("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
     option("--notebooks", nargs="+", metavar="NN", help="those set (default: those handed in)")
-    option("--timeout", type=float, default=20, help="seconds that a cell may take (default: 20)")
+    option("--timeout", type=float, default=20, help="seconds that an answer may take (default: 20)")
     option("--kernels", type=int, help="students at a time (default: one a processor, at most 4)")
 
     command("doctor", _of("doctor"), "look for what keeps the series from running here")
     return top
 
 
-def _of(module: str):
-    """A module's ``command``; the module is imported when it is called."""
-    return lambda args: import_module(f".{module}", __package__).command(args)
+def _of(module: str, name: str = "command"):
+    """A module's command; the module is imported when it is called."""
+    return lambda args: getattr(import_module(f".{module}", __package__), name)(args)
 
 
 def _seconds(text: str) -> float:

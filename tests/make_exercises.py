@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from exercise_answers import ANSWERS
 
-from reclab.exercises import fingerprint
+from reclab.classroom import fingerprint
 from reclab.results import write_atomically
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reclab import masters, results
+from reclab import classroom, results
 from reclab.profiles import get_profile
 from reclab.run import Run, main, write_index, write_notebook
 
@@ -28,8 +28,8 @@ def written(tmp_path_factory):
     runs[-1].error = "cell [3]: MemoryError"
     planned = [*(run.name for run in runs), "99_missing"]
     write_index(folder, runs, get_profile("laptop"), planned=planned, started="2026-01-01", note="stopped")
-    (series,) = masters.read_masters(NOTEBOOKS, ["00"])
-    masters.release([series], folder / "in" / "ada")
+    (series,) = classroom.read_masters(NOTEBOOKS, ["00"])
+    classroom.release([series], folder / "in" / "ada")
     assert main(["grade", str(folder / "in"), "--out", str(folder / "scores.csv"), "--kernels", "1"]) == 0
     shutil.copy(folder / "scores_feedback" / "ada.html", folder / "feedback.html")
     return folder

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from reclab.assets import ASSETS
-from reclab.exercises import registry
+from reclab.classroom import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -6,11 +6,93 @@ import ast
 import copy
 import fnmatch
 import re
+import symtable
 from dataclasses import dataclass
+from functools import cache
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
-from reclab import needs
+_COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # as symtable names them
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement at the top level of a cell: the names that it binds, uses, and changes in place.
+
+    ``later`` are those among the used ones that its functions read when they are called.
+    """
+
+    source: str
+    binds: frozenset[str]
+    uses: frozenset[str]
+    changes: frozenset[str]
+    later: frozenset[str]
+
+
+@cache
+def statements(source: str) -> tuple[Statement, ...]:
+    """The statements of a cell, imports one name each; empty where it is no Python."""
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))  # magics become calls
+        return tuple(_statement(node) for top in tree.body for node in _one_name_each(top))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # students write all of these
+        return ()
+
+
+def imports(source: str) -> frozenset[str]:
+    """The names that a cell imports; calling a module's function does not change the module."""
+    found = [statement.binds for statement in statements(source) if statement.source.startswith(("import ", "from "))]
+    return frozenset().union(*found)
+
+
+def _one_name_each(node: ast.stmt) -> list[ast.stmt]:
+    if isinstance(node, ast.Import):
+        return [ast.Import([alias]) for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [ast.ImportFrom(node.module, [alias], node.level) for alias in node.names]
+    return [node]
+
+
+def _statement(node: ast.stmt) -> Statement:
+    source = ast.unparse(node)
+    table = symtable.symtable(source, "cell", "exec")
+    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+    now, later = _globals_within(table)
+    used = {s.get_name() for s in table.get_symbols() if s.is_referenced()} | now | later
+    return Statement(source, frozenset(bound), frozenset(used), frozenset(_changed(node)), frozenset(later))
+
+
+def _globals_within(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """What comprehensions read at once, and what functions read when they are called."""
+    now, later = set(), set()
+    for child in table.get_children():
+        own = {s.get_name() for s in child.get_symbols() if s.is_global()}
+        at_once, when_called = _globals_within(child)
+        if child.get_name() in _COMPREHENSIONS:
+            now, later = now | own | at_once, later | when_called
+        else:
+            later |= own | at_once | when_called
+    return now, later
+
+
+def _changed(node: ast.stmt) -> set[str]:
+    """Names whose objects a statement may change: ``x[0] = 1``, ``x.a = 1``, ``x.append(1)``."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return set()
+    parts = []
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute | ast.Subscript) and not isinstance(part.ctx, ast.Load):
+            parts.append(part)
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            parts.append(part.value.func)
+    return {base for part in parts if isinstance(part, ast.Attribute | ast.Subscript) and (base := _base(part))}
+
+
+def _base(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 @dataclass
@@ -43,7 +125,7 @@ def cells_for(node: nbformat.NotebookNode, patterns: list[str]) -> nbformat.Note
     ValueError : no cell checks such a key.
     """
     code = [cell for cell in node.cells if cell.cell_type == "code"]
-    imported = frozenset().union(*(needs.imports(cell.source) for cell in code))
+    imported = frozenset().union(*(imports(cell.source) for cell in code))
     known = [names_of(cell.source, imported) for cell in code]
     wanted = {n for n, names in enumerate(known) if any(meet(key, want) for key in names.keys for want in patterns)}
     if not wanted:
@@ -84,7 +166,7 @@ def names_of(source: str, imported: frozenset[str] = frozenset()) -> Names:
     found = Names(set(), set(), set(), set(), [])
     tree = ast.parse(source)
     for node in _in_order(tree.body):
-        for part in needs.statements(ast.unparse(node)):
+        for part in statements(ast.unparse(node)):
             found.loads |= part.uses - found.wholly
             found.later |= part.later
             found.sets |= part.binds | (part.changes - imported)
