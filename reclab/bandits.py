@@ -1,7 +1,8 @@
-"""Bandits whose clicks have different worths: policies, their simulation in many replications, lists, and features.
+"""Bandits whose clicks have different worths: policies, their simulation in many replications,
+lists, and features.
 
-A policy is a plain function of what was counted so far: clicks (R, K), misses (R, K), weights (K,), a random generator.
-It returns the arm that each of the R replications plays, (R,) int.
+A policy is a plain function of what was counted so far: clicks (R, K), misses (R, K), weights (K,),
+a random generator. It returns the arm that each of the R replications plays, (R,) int.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _CLOSE = 1e-10  # a Newton step that gains no more than this is the last
 
 
 def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Thompson sampling: draw a click rate for every arm from its posterior, play the largest weight times rate.
+    """Thompson sampling: draw a click rate for every arm from its posterior, play the largest
+    weight times rate.
 
-    theta_k ~ Beta(alpha + clicks_k, beta + misses_k); the arm played is argmax_k w_k theta_k. The weight never enters
-    the counts: only clicks and misses update the posterior.
+    theta_k ~ Beta(alpha + clicks_k, beta + misses_k); the arm played is argmax_k w_k theta_k. The
+    weight never enters the counts: only clicks and misses update the posterior.
 
     ``alpha, beta`` : prior, above 0: one number, or one per arm (K,), or (R, K).
 
@@ -43,7 +45,8 @@ def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) ->
 
 
 def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Play the arm of the largest weight times posterior mean; ties by chance. It never explores on purpose.
+    """Play the arm of the largest weight times posterior mean; ties by chance. It never explores on
+    purpose.
 
     Raises ValueError: ``alpha`` or ``beta``, the prior, is not above 0.
     """
@@ -79,7 +82,8 @@ def uniform() -> Policy:
 
 
 def ucb1() -> Policy:
-    """Play the arm of the largest weight times (click rate + sqrt(2 ln t / n)), n being how often it was shown.
+    """Play the arm of the largest weight times (click rate + sqrt(2 ln t / n)), n being how often
+    it was shown.
 
     What was never shown is played first. Ties by chance.
 
@@ -94,9 +98,11 @@ def ucb1() -> Policy:
 
 
 def kl_ucb() -> Policy:
-    """Play the arm of the largest weight times q, the largest rate with n kl(click rate, q) <= ln t.
+    """Play the arm of the largest weight times q, the largest rate with n kl(click rate, q) <= ln
+    t.
 
-    What was never shown has q = 1. Ties by chance. q is found by halving the interval from the click rate to 1.
+    What was never shown has q = 1. Ties by chance. q is found by halving the interval from the
+    click rate to 1.
 
     Source: Garivier and Cappe, COLT 2011, arXiv 1102.2490, with c = 0.
     """
@@ -115,12 +121,13 @@ def kl_ucb() -> Policy:
 
 
 def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of Bernoulli rates, in nats; 0 ln 0 is 0."""
+    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of two click rates, in nats; 0 ln 0 is 0."""
     return rel_entr(p, q) + rel_entr(1 - np.asarray(p), 1 - np.asarray(q))
 
 
 def lai_robbins(rates: np.ndarray) -> float:
-    """The least slope of regret over ln T that any consistent policy can have: sum of (p* - p_k) / kl(p_k, p*).
+    """The least slope of regret over ln T that any consistent policy can have: sum of (p* - p_k) /
+    kl(p_k, p*).
 
     ``rates`` : (K,) click probabilities; arms as good as the best add nothing.
 
@@ -137,7 +144,9 @@ def lai_robbins(rates: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What R replications of T rounds left: cumulative pseudo-regret (R,), its mean by round (T,), pulls (R, K)."""
+    """What R replications of T rounds left: cumulative pseudo-regret (R,), its mean by round (T,),
+    pulls (R, K).
+    """
 
     regret: np.ndarray
     curve: np.ndarray
@@ -170,26 +179,28 @@ def simulate(
 ) -> Simulation:
     """Let a policy play a world of known click rates, in many independent replications at once.
 
-    The reward of a click on arm k is ``weights[k]``; regret is counted against the arm of the largest
-    ``weights * rates`` of its round and is pseudo-regret: expected, not realised, reward.
+    The reward of a click on arm k is ``weights[k]``; regret is counted against the arm of the
+    largest ``weights * rates`` of its round and is pseudo-regret: expected, not realised, reward.
 
     Parameters
     ----------
     policy : a function of clicks, misses, weights and a random generator, as `thompson` makes one.
-    rates : click probabilities in [0, 1]: (K,), or (R, K), or a function of the round that returns either.
+    rates : click probabilities in [0, 1]: (K,), or (R, K), or a function of the round that returns
+        either.
     weights : (K,) worth of a click, at least 0; all 1 where left out.
     horizon : rounds T. replications : R, at least 2.
     delay : rounds by which feedback is late; 0: it counts in the next round.
     batch : feedback is counted only before rounds 0, batch, 2 batch, ...; 1: before each round.
     discount : what one round of feedback leaves of all that was counted before, in (0, 1].
     window : how many rounds of feedback are kept; None: all.
-    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees these alone. None:
-        all, always.
+    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees
+        these alone. None: all, always.
 
-    Raises ValueError: a rate, weight, horizon, number of replications or of memory is out of range, no arm is on
-    offer, or the policy plays no such arm.
-    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; for discount and window Garivier and
-    Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems (2011).
+    Raises ValueError: a rate, weight, horizon, number of replications or of memory is out of range,
+    no arm is on offer, or the policy plays no such arm.
+    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; for discount and
+    window Garivier and Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems
+    (2011).
     """
     _check_run(horizon, replications, delay, batch, discount, window)
     now, loss, weights, there = _round(0, rates, weights, on_offer, replications)
@@ -224,14 +235,23 @@ def simulate(
 
 
 def simulate_slates(
-    rates, looked_at, weights=None, *, horizon: int, replications: int = 100, seed: int = 0, believed=None
+    rates,
+    looked_at,
+    weights=None,
+    *,
+    horizon: int,
+    replications: int = 100,
+    seed: int = 0,
+    believed=None,
 ) -> Simulation:
-    """Let Thompson sampling show lists under the position-based click model, in R replications at once.
+    """Let Thompson sampling show lists under the position-based click model, in R replications at
+    once.
 
-    The item at position l is looked at with probability ``looked_at[l]``, its examination probability, and clicked with
-    probability ``rates[k]`` if it is. Only the click is seen. Each showing at position l counts ``believed[l]`` looks:
-    theta_k ~ Beta(1 + clicks_k, 1 + looks_k - clicks_k), where looks count no less than clicks, and the list shows the
-    largest w_k theta_k, best first. Regret is counted against the list of the largest weights times rates, in
+    The item at position l is looked at with probability ``looked_at[l]``, its examination
+    probability, and clicked with probability ``rates[k]`` if it is. Only the click is seen. Each
+    showing at position l counts ``believed[l]`` looks: theta_k ~ Beta(1 + clicks_k, 1 + looks_k -
+    clicks_k), where looks count no less than clicks, and the list shows the largest w_k theta_k,
+    best first. Regret is counted against the list of the largest weights times rates, in
     expectation.
 
     Parameters
@@ -240,21 +260,28 @@ def simulate_slates(
     looked_at : (L,) probability of a look at each position, in [0, 1]; L <= K.
     weights : (K,) worth of a click, at least 0; all 1 where left out.
     horizon : rounds T. replications : R, at least 2.
-    believed : (L,) what the policy takes ``looked_at`` for, in [0, 1]; the truth where left out. All ones: it counts a
-        position that nobody looked at as a refusal.
+    believed : (L,) what the policy takes ``looked_at`` for, in [0, 1]; the truth where left out.
+        All ones: it counts a position that nobody looked at as a refusal.
 
     Returns: Simulation, whose misses are showings without a click, looked at or not.
-    Raises ValueError: a probability is outside [0, 1], a weight is negative, or positions are more than items.
+    Raises ValueError: a probability is outside [0, 1], a weight is negative, or positions are more
+        than items.
     Source: Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
     """
     rates, looked_at = _click_rates(rates), np.asarray(looked_at, float)
     believed = looked_at if believed is None else np.asarray(believed, float)
     for name, chances in (("looked_at", looked_at), ("believed", believed)):
-        if chances.shape != looked_at.shape or chances.ndim != 1 or not ((chances >= 0) & (chances <= 1)).all():
+        if (
+            chances.shape != looked_at.shape
+            or chances.ndim != 1
+            or not ((chances >= 0) & (chances <= 1)).all()
+        ):
             raise ValueError(f"{name} must be a chance in [0, 1] for each place, got {chances}")
     length = len(looked_at)
     if not 1 <= length <= len(rates):
-        raise ValueError(f"a list needs 1 to {len(rates)} places, as many as there are items, got {length}")
+        raise ValueError(
+            f"a list needs 1 to {len(rates)} places, as many as there are items, got {length}"
+        )
     weights = _worths(weights, len(rates), "item")
     _check_run(horizon, replications)
     rng, row = np.random.default_rng(seed), np.arange(replications)[:, None]
@@ -282,16 +309,27 @@ class LinearTS:
     width : d, numbers in the vector of an arm (or of a user and an arm).
     ridge : prior precision of theta, above 0, in units of the noise.
     noise : standard deviation of the reward's noise, and so how widely theta is drawn; 0: greedy.
-    mean, precision : (d,) and (d, d), a prior in place of mean 0 and ``ridge`` times the identity: a warm start.
-    seed : of the draws. They go through Cholesky's factor, which is unique. A singular value decomposition is not: its
-        signs, and the order of equal values, differ between linear algebra libraries, and with them the draws.
+    mean, precision : (d,) and (d, d), a prior in place of mean 0 and ``ridge`` times the identity:
+        a warm start.
+    seed : of the draws. They go through Cholesky's factor, which is unique. A singular value
+        decomposition is not: its signs, and the order of equal values, differ between linear
+        algebra libraries, and with them the draws.
 
     Raises ValueError: ``ridge`` or ``noise`` is out of range, or the prior does not fit.
-    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; on the last layer of a network (neural-linear): Riquelme,
-    Tucker and Snoek, ICLR 2018, arXiv 1802.09127.
+    Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; on the last layer of a network
+    (neural-linear): Riquelme, Tucker and Snoek, ICLR 2018, arXiv 1802.09127.
     """
 
-    def __init__(self, width: int, *, ridge: float = 1.0, noise: float = 1.0, mean=None, precision=None, seed: int = 0):
+    def __init__(
+        self,
+        width: int,
+        *,
+        ridge: float = 1.0,
+        noise: float = 1.0,
+        mean=None,
+        precision=None,
+        seed: int = 0,
+    ):
         if not ridge > 0 or not noise >= 0:
             raise ValueError(f"ridge must be above 0 and noise at least 0, got {ridge} and {noise}")
         self.noise, self.rng = noise, np.random.default_rng(seed)
@@ -308,19 +346,29 @@ class LinearTS:
         self._pull = self.precision @ self.mean
 
     def draw(self, n: int = 1) -> np.ndarray:
-        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, precision = L L^T, z standard normal."""
+        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, precision = L L^T, z
+        standard normal.
+        """
         z = self.rng.standard_normal((len(self.mean), n))
-        return self.mean + self.noise * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
+        return (
+            self.mean
+            + self.noise
+            * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
+        )
 
     def choose(self, vectors: np.ndarray, n: int | None = None) -> np.ndarray:
         """The arm with the largest score under a fresh theta each time, (n,) int.
 
-        ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of their own each time.
+        ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of
+            their own each time.
         Raises ValueError: they do not fit.
         """
         vectors = np.asarray(vectors, float)
         if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
-            raise ValueError(f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got {vectors.shape}")
+            raise ValueError(
+                f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got "
+                f"{vectors.shape}"
+            )
         if vectors.ndim == 2:
             return (self.draw(n or 1) @ vectors.T).argmax(1)
         return (vectors @ self.draw(len(vectors))[:, :, None])[:, :, 0].argmax(1)
@@ -337,25 +385,36 @@ class LinearTS:
         self.mean = cho_solve((self._factor, True), self._pull, check_finite=False)
 
     def _rows(self, vectors, rewards) -> tuple[np.ndarray, np.ndarray]:
-        vectors, rewards, width = np.asarray(vectors, float), np.asarray(rewards, float), len(self.mean)
+        vectors, rewards, width = (
+            np.asarray(vectors, float),
+            np.asarray(rewards, float),
+            len(self.mean),
+        )
         if vectors.ndim != 2 or vectors.shape[1] != width or rewards.shape != (len(vectors),):
-            raise ValueError(f"vectors must be (n, {width}) and rewards (n,), got {vectors.shape} and {rewards.shape}")
+            raise ValueError(
+                f"vectors must be (n, {width}) and rewards (n,), got {vectors.shape} and "
+                f"{rewards.shape}"
+            )
         if not (np.isfinite(vectors).all() and np.isfinite(rewards).all()):
             raise ValueError("vectors and rewards must be finite")
         return vectors, rewards
 
 
 class LogisticTS(LinearTS):
-    """Thompson sampling with P(click) = sigmoid(vector . theta), and a normal posterior by Laplace's approximation.
+    """Thompson sampling with P(click) = sigmoid(vector . theta), and a normal posterior by
+    Laplace's approximation.
 
-    Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0: greedy) the draws.
+    Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0:
+    greedy) the draws.
     Source: Chapelle and Li (2011), algorithm 3, with the full precision in place of its diagonal.
     """
 
     def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
-        """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and 1.
+        """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and
+        1.
 
-        The posterior so far is the prior: theta moves to the most likely one, the precision gains the curvature there.
+        The posterior so far is the prior: theta moves to the most likely one, the precision gains
+        the curvature there.
         Raises ValueError: they do not fit, or a reward is not 0 or 1.
         """
         vectors, clicks = self._rows(vectors, rewards)
@@ -397,7 +456,9 @@ def _round(t: int, rates, weights, on_offer, replications: int):
     if on_offer is not None:
         offered = np.asarray(on_offer(t))
         if offered.shape != weights.shape or offered.dtype != bool or not offered.any():
-            raise ValueError(f"on_offer must say of {len(weights)} arms which there are, got {offered}")
+            raise ValueError(
+                f"on_offer must say of {len(weights)} arms which there are, got {offered}"
+            )
         there = np.flatnonzero(offered)
     worth = weights * rates
     return rates, worth[..., there].max(-1, keepdims=True) - worth, weights, there
@@ -409,7 +470,9 @@ def _of(values: np.ndarray, arms: np.ndarray) -> np.ndarray:
 
 
 def _shown(clicks: np.ndarray, misses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often each arm was shown, a little above 0 where never, and the logarithm of the round that comes, (R, 1)."""
+    """How often each arm was shown, a little above 0 where never, and the logarithm of the round
+    that comes, (R, 1).
+    """
     shown = clicks + misses
     return np.maximum(shown, _NEVER), np.log1p(shown.sum(1, keepdims=True))
 
@@ -420,7 +483,7 @@ def _largest(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _click_rates(rates, replications: int | None = None) -> np.ndarray:
-    """The same as an array of click probabilities, (K,), or (R, K) where there are R replications."""
+    """The same as an array of click probabilities: (K,), or (R, K) for R replications."""
     rates = np.asarray(rates, float)
     row = rates.reshape(-1) if rates.ndim == 2 and len(rates) == replications else rates
     if row.ndim != 1 or not len(row) or not ((row >= 0) & (row <= 1)).all():
@@ -435,9 +498,13 @@ def _worths(weights, n: int, what: str) -> np.ndarray:
     return weights
 
 
-def _check_run(horizon: int, replications: int, delay: int = 0, batch: int = 1, discount=1.0, window=None) -> None:
+def _check_run(
+    horizon: int, replications: int, delay: int = 0, batch: int = 1, discount=1.0, window=None
+) -> None:
     if horizon < 1 or replications < 2:
-        raise ValueError(f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}")
+        raise ValueError(
+            f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}"
+        )
     if delay < 0 or batch < 1:
         raise ValueError(f"delay must be >= 0 and batch >= 1, got {delay} and {batch}")
     if not 0 < discount <= 1:
@@ -449,9 +516,13 @@ def _check_run(horizon: int, replications: int, delay: int = 0, batch: int = 1, 
 def _check_arms(arms: np.ndarray, shape: tuple[int, int]) -> None:
     n, n_arms = shape
     if arms.shape != (n,) or arms.dtype.kind not in "iu":
-        raise ValueError(f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}")
+        raise ValueError(
+            f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}"
+        )
     if arms.min() < 0 or arms.max() >= n_arms:
-        raise ValueError(f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}")
+        raise ValueError(
+            f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}"
+        )
 
 
 def _check_prior(alpha, beta) -> None:
@@ -462,4 +533,7 @@ def _check_prior(alpha, beta) -> None:
 def _check_prior_fits(alpha, beta, clicks: np.ndarray) -> None:
     for prior in (alpha, beta):
         if np.ndim(prior) and np.shape(prior)[-1:] != clicks.shape[-1:]:
-            raise ValueError(f"the prior is for arms of shape {np.shape(prior)}, but {clicks.shape[-1]} are on offer")
+            raise ValueError(
+                f"the prior is for arms of shape {np.shape(prior)}, but {clicks.shape[-1]} are on "
+                "offer"
+            )

@@ -1,4 +1,6 @@
-"""Measure the band of each number: run a notebook under many seeds, write what came out, try it on fresh seeds."""
+"""Measure the band of each number: run a notebook under many seeds, write what came out, try it on
+fresh seeds.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ _OWN = 0.05  # of half a number's own interval: what cannot be told from nothing
 _VERSIONS = ("reclab", "numpy", "torch", "transformers")
 
 
-def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) -> tuple[float, float, float, float]:
+def band(
+    values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)
+) -> tuple[float, float, float, float]:
     """The band that one more run should fall into: the 99.9% t prediction interval.
 
-    ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean either side, nor than
-    a twentieth of half the number's own interval: room for another machine's rounding, which may turn a near tie. A
-    whole number that every seed gives alike is a count, without room.
+    ``mean +- t(0.9995, n - 1) * sd * sqrt(1 + 1/n)``, but never narrower than 0.1% of the mean
+    either side, nor than a twentieth of half the number's own interval: room for another machine's
+    rounding, which may turn a near tie. A whole number that every seed gives alike is a count,
+    without room.
 
     Parameters
     ----------
@@ -36,7 +41,8 @@ def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) 
     own : half the width of its own 95% interval, 0 where it has none.
     possible : the least and the greatest number that it can be; the band is cut there.
 
-    Returns: mean, sd, low, high : the bounds are rounded outwards to four significant digits, save for a count.
+    Returns: mean, sd, low, high : the bounds are rounded outwards to four significant digits, save
+        for a count.
 
     Raises ReclabError: fewer than two values, or one that is not finite.
 
@@ -51,7 +57,9 @@ def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) 
     if n < 2:
         raise ReclabError(f"a band needs the values of at least 2 seeds, got {n}")
     if not all(map(math.isfinite, values)):
-        raise ReclabError("a band needs finite values, and one of them is not a number or is infinite")
+        raise ReclabError(
+            "a band needs finite values, and one of them is not a number or is infinite"
+        )
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     if len(set(values)) == 1:
         mean = values[0]  # a mean of equal numbers can miss them by a rounding
@@ -61,13 +69,17 @@ def band(values: list[float], own: float = 0.0, possible=(-math.inf, math.inf)) 
     margin = max(margin, _ROUNDING * abs(mean), _OWN * own, 1e-9)
     ends = [(mean - margin, ROUND_FLOOR), (mean + margin, ROUND_CEILING)]
     # Decimal rounds the digits that one sees: 0.001 stays 0.001 in both directions.
-    low, high = (float(Context(prec=4, rounding=way).create_decimal(repr(float(end)))) for end, way in ends)
+    low, high = (
+        float(Context(prec=4, rounding=way).create_decimal(repr(float(end)))) for end, way in ends
+    )
     return mean, sd, max(low, possible[0]), min(high, possible[1])
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Bands tried on fresh seeds: the share inside, those seeds, and a line for each result outside."""
+    """Bands tried on fresh seeds: the share inside, those seeds, and a line for each result
+    outside.
+    """
 
     inside: float
     seeds: list[int]
@@ -75,12 +87,20 @@ class Proof:
 
 
 def calibrate(
-    path: Path, profile: Profile, run_afresh: Callable, *, n_seeds: int, n_proof: int, runs: Path, say=print
+    path: Path,
+    profile: Profile,
+    run_afresh: Callable,
+    *,
+    n_seeds: int,
+    n_proof: int,
+    runs: Path,
+    say=print,
 ) -> Proof | None:
-    """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then prove it.
+    """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then
+    prove it.
 
-    Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run again
-    while the notebook's code, the package and the libraries stay as they are.
+    Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run
+    again while the notebook's code, the package and the libraries stay as they are.
 
     Parameters
     ----------
@@ -98,11 +118,21 @@ def calibrate(
     made_by = json.dumps([code, source, versions()]).encode()
     kept = runs / profile.name / f"{number}-{hashlib.sha256(made_by).hexdigest()[:12]}"
     target = path.parent / "expected" / profile.name / f"{number}.toml"
-    meta = {"profile": profile.name, "seeds": list(range(1, n_seeds + 1)), "notebook": code, "source": source}
-    meta |= {f"version_{name}": version for name, version in versions().items() if name in _VERSIONS}
+    meta = {
+        "profile": profile.name,
+        "seeds": list(range(1, n_seeds + 1)),
+        "notebook": code,
+        "source": source,
+    }
+    meta |= {
+        f"version_{name}": version for name, version in versions().items() if name in _VERSIONS
+    }
 
     def measure(seeds) -> dict[int, dict[str, Result]]:
-        return {seed: _measured(path, replace(profile, seed=seed), run_afresh, kept, say) for seed in seeds}
+        return {
+            seed: _measured(path, replace(profile, seed=seed), run_afresh, kept, say)
+            for seed in seeds
+        }
 
     measured = measure(meta["seeds"])
     bands = make_bands(path.stem, measured)
@@ -117,16 +147,24 @@ def calibrate(
     return proof
 
 
-def _measured(path: Path, profile: Profile, run_afresh: Callable, kept: Path, say) -> dict[str, Result]:
+def _measured(
+    path: Path, profile: Profile, run_afresh: Callable, kept: Path, say
+) -> dict[str, Result]:
     """The results of a notebook under one seed, by key; kept from an earlier run."""
-    head, number, ledger = f"{path.stem}, seed {profile.seed}", path.stem[:2], kept / str(profile.seed)
+    head, number, ledger = (
+        f"{path.stem}, seed {profile.seed}",
+        path.stem[:2],
+        kept / str(profile.seed),
+    )
     if (ledger / f"{number}.json").is_file():
         say(f"{head} ... kept from before")
         return read_ledger(number, ledger)
     run = run_afresh(path, profile)
     if run.error:
         raise ReclabError(f"{head}: {run.error}")
-    write_atomically(ledger / f"{number}.json", json.dumps([asdict(result) for result in run.results.values()]))
+    write_atomically(
+        ledger / f"{number}.json", json.dumps([asdict(result) for result in run.results.values()])
+    )
     say(f"{head} ... {run.seconds:.0f} s, {len(run.results)} results")
     return run.results
 
@@ -145,7 +183,9 @@ def make_bands(name: str, measured: dict[int, dict[str, Result]]) -> dict[str, t
     for key in sorted(set().union(*measured.values())):
         absent = [str(seed) for seed, found in measured.items() if key not in found]
         if absent:
-            raise ReclabError(f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always")
+            raise ReclabError(
+                f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always"
+            )
         results = [found[key] for found in measured.values()]
         halves = [(r.interval[1] - r.interval[0]) / 2 if r.interval else 0.0 for r in results]
         own = statistics.fmean(half if math.isfinite(half) else 0.0 for half in halves)
@@ -164,13 +204,15 @@ def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, Result]]) -> Proof
         for key, (_, _, low, high, _) in bands.items():
             value = found[key].value if key in found else math.nan
             if not low <= value <= high:
-                missed.append(f"seed {seed}: {key} = {value:.6g} lies outside [{low:.6g}, {high:.6g}]")
+                missed.append(
+                    f"seed {seed}: {key} = {value:.6g} lies outside [{low:.6g}, {high:.6g}]"
+                )
     total = len(bands) * len(fresh)
     return Proof(1 - len(missed) / total if total else 1.0, list(fresh), missed)
 
 
 def toml(meta: dict, bands: dict[str, tuple]) -> str:
-    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's too."""
+    """The text of ``expected/<profile>/NN.toml``; JSON's strings, numbers and lists are TOML's."""
     lines = ["# Written by `reclab calibrate`; do not edit.", "", "[meta]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in meta.items()]
     for key, (mean, sd, low, high, n) in bands.items():

@@ -1,4 +1,6 @@
-"""A small model that learns from a large one: fewer layers, taught by the answers that the large one gives."""
+"""A small model that learns from a large one: fewer layers, taught by the answers that the large
+one gives.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ LR, _TEMPERATURE, _SUREST = 3e-4, 2.0, 1e-6
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
-    """A copy of a BERT with some of its layers only, in the given order; the weights are those of the original.
+    """A copy of a BERT with some of its layers only, in the given order; the weights are those of
+    the original.
 
     Parameters
     ----------
@@ -36,8 +39,11 @@ def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
     return small
 
 
-def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float = _TEMPERATURE) -> torch.Tensor:
-    """Cross-entropy between the softened answers of two models, times the square of the temperature; a scalar.
+def distillation_loss(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float = _TEMPERATURE
+) -> torch.Tensor:
+    """Cross-entropy between the softened answers of two models, times the square of the
+    temperature; a scalar.
 
     Parameters
     ----------
@@ -45,7 +51,8 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature:
 
     Raises ValueError: the temperature is not above 0.
 
-    Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531, section 2.
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531,
+        section 2.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -63,7 +70,8 @@ def distil(
     lr: float = LR,
     **training_options,
 ) -> Classifier:
-    """Train a copy of some of the teacher's layers to answer as the teacher does; the texts need no labels.
+    """Train a copy of some of the teacher's layers to answer as the teacher does; the texts need no
+    labels.
 
     Parameters
     ----------
@@ -71,11 +79,14 @@ def distil(
     texts : n texts of the task; the teacher reads each of them once.
     profile : sizes of the training, and its seed; the teacher answers in its precision.
     layers : of the teacher, which the student starts from.
-    answers : the teacher's probabilities of the texts (n,), for several students of one teacher; None: it reads them.
+    answers : the teacher's probabilities of the texts (n,), for several students of one teacher;
+        None: it reads them.
     lr : learning rate of the layers.
-    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
+    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of
+        `reclab.training.train`.
 
-    Raises ValueError: no text, a text or an answer is missing, or a layer that the teacher does not have.
+    Raises ValueError: no text, a text or an answer is missing, or a layer that the teacher does not
+        have.
     Raises ReclabError: the checkpoint is damaged or of another run.
 
     Source: Hinton et al. (2015), arXiv 1503.02531; Sanh et al. (2019), arXiv 1910.01108.
@@ -87,21 +98,28 @@ def distil(
     if answers is None:
         answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
     if np.shape(answers) != (len(texts),):
-        raise ValueError(f"answers must be one probability for each of {len(texts)} texts, got {np.shape(answers)}")
+        raise ValueError(
+            f"answers must be one probability for each of {len(texts)} texts, got "
+            f"{np.shape(answers)}"
+        )
     answers = np.clip(answers, _SUREST, 1 - _SUREST)  # a certainty has no logit
     targets = torch.as_tensor(np.log([1 - answers, answers]).T, dtype=torch.float32)
     torch.manual_seed(profile.seed)
     module = TextClassifier(keep_layers(teacher.module.encoder, layers))
     module.head = copy.deepcopy(teacher.module.head)
     efficient.freeze_embeddings(module.encoder)
-    batches = text.epochs_of_batches([len(ids) for ids in tokens], profile.batch_size, profile.epochs, profile.seed)
+    batches = text.epochs_of_batches(
+        [len(ids) for ids in tokens], profile.batch_size, profile.epochs, profile.seed
+    )
 
     def loss(network, rows):
         device = next(network.parameters()).device
         batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
         return distillation_loss(network(**batch), targets[rows].to(device))
 
-    history = training.train(module, batches, loss, make_optimizer(module, lr), profile, **training_options)
+    history = training.train(
+        module, batches, loss, make_optimizer(module, lr), profile, **training_options
+    )
     student = Classifier(module, teacher.tokenizer, teacher.max_length, "full", teacher.base_rate)
     student.history = history
     return student

@@ -1,4 +1,4 @@
-"""Fine-tuning a small part of a BERT: frozen lower layers, a bottleneck adapter, LoRA and AdaLoRA."""
+"""Fine-tuning a small part of a BERT: frozen lower layers, bottleneck adapters, LoRA, AdaLoRA."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Adapter(nn.Module):
 
     It starts as the identity, so the pretrained model is where training begins.
 
-    Source: Houlsby et al., Parameter-Efficient Transfer Learning (2019), arXiv 1902.00751; one a layer, as in Pfeiffer
-    et al., AdapterFusion (2021), arXiv 2005.00247.
+    Source: Houlsby et al., Parameter-Efficient Transfer Learning (2019), arXiv 1902.00751; one a
+    layer, as in Pfeiffer et al., AdapterFusion (2021), arXiv 2005.00247.
     """
 
     def __init__(self, output: nn.Module, width: int):
@@ -41,7 +41,9 @@ class Adapter(nn.Module):
 
 @dataclass(frozen=True)
 class Method:
-    """A way to fine-tune: what it does to the encoder, given the number of steps, and its learning rate."""
+    """A way to fine-tune: what it does to the encoder, given the number of steps, and its learning
+    rate.
+    """
 
     prepare: Callable[[nn.Module, int], nn.Module]
     lr: float
@@ -79,7 +81,8 @@ def add_lora(encoder: nn.Module, steps: int = 0) -> nn.Module:
 
 
 def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
-    """Freeze an encoder and add LoRA matrices whose ranks are cut, during training, where they matter least.
+    """Freeze an encoder and add LoRA matrices whose ranks are cut, during training, where they
+    matter least.
 
     Raises ValueError: there is only one step.
 
@@ -88,9 +91,14 @@ def add_adalora(encoder: nn.Module, steps: int) -> nn.Module:
     from peft import AdaLoraConfig
 
     if steps < 2:
-        raise ValueError(f"adalora needs at least 2 steps to weigh its ranks, got {steps}; give more texts or epochs")
+        raise ValueError(
+            f"adalora needs at least 2 steps to weigh its ranks, got {steps}; give more texts or "
+            "epochs"
+        )
     ranks = {"init_r": FIRST_RANK, "target_r": RANK, "lora_alpha": 2 * RANK}
-    config = AdaLoraConfig(**ranks, target_modules=_ATTENTION, tinit=steps // 10, tfinal=steps // 3, total_step=steps)
+    config = AdaLoraConfig(
+        **ranks, target_modules=_ATTENTION, tinit=steps // 10, tfinal=steps // 3, total_step=steps
+    )
     encoder = _with_peft(encoder, config)
     encoder.importance = _Importance(encoder.base_model)
     return encoder
@@ -106,7 +114,8 @@ METHODS = {
 
 
 def orthogonality(encoder: nn.Module) -> torch.Tensor:
-    """AdaLoRA's penalty: how far its matrices are from having orthogonal directions, times its weight; a scalar.
+    """AdaLoRA's penalty: how far its matrices are from having orthogonal directions, times its
+    weight; a scalar.
 
     Source: Zhang et al. (2023), arXiv 2303.10512, equation 4.
     """
@@ -117,7 +126,9 @@ def orthogonality(encoder: nn.Module) -> torch.Tensor:
 
 
 def merged(encoder: nn.Module) -> nn.Module:
-    """The encoder with LoRA's matrices added into its weights: the same answers, and a plain BERT again."""
+    """The encoder with LoRA's matrices added into its weights: the same answers, and a plain BERT
+    again.
+    """
     return encoder.merge_and_unload() if hasattr(encoder, "merge_and_unload") else encoder
 
 
@@ -128,7 +139,8 @@ def n_frozen(encoder: nn.Module) -> int:
 
 
 def split(encoder: nn.Module, at: int | None = None) -> tuple[nn.Module, nn.Module]:
-    """The lower part of a BERT, and the upper part, which takes the lower one's output as ``inputs_embeds``.
+    """The lower part of a BERT, and the upper part, which takes the lower one's output as
+    ``inputs_embeds``.
 
     Both share their layers with the whole: training the upper part trains the encoder.
 
@@ -148,8 +160,11 @@ def split(encoder: nn.Module, at: int | None = None) -> tuple[nn.Module, nn.Modu
     return lower, upper
 
 
-def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile: Profile) -> list[torch.Tensor]:
-    """What the frozen layers make of each text, computed once: n tensors (tokens of the text, width) in half precision.
+def lower_output(
+    lower: nn.Module, tokens: list[list[int]], pad_id: int, profile: Profile
+) -> list[torch.Tensor]:
+    """What the frozen layers make of each text, computed once: n tensors (tokens of the text,
+    width) in half precision.
 
     They need 2 bytes a number: 2,000 reviews of 77 tokens and 384 numbers take 118 MB.
     """
@@ -158,14 +173,20 @@ def lower_output(lower: nn.Module, tokens: list[list[int]], pad_id: int, profile
     kept: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
     with torch.inference_mode(), text.autocast(device, profile.precision):
         for rows, batch in text.padded_batches(tokens, pad_id):
-            hidden = lower(**{name: part.to(device) for name, part in batch.items()}).last_hidden_state.half().cpu()
+            hidden = (
+                lower(**{name: part.to(device) for name, part in batch.items()})
+                .last_hidden_state.half()
+                .cpu()
+            )
             for row, vectors in zip(rows, hidden, strict=True):
                 kept[row] = vectors[: len(tokens[row])].clone()
     return kept
 
 
 def pad_output(outputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A batch of `lower_output` for the upper part: ``inputs_embeds`` (n, length, width) and ``attention_mask``."""
+    """A batch of `lower_output` for the upper part: ``inputs_embeds`` (n, length, width) and
+    ``attention_mask``.
+    """
     mask = text.pad([[0] * len(part) for part in outputs])["attention_mask"]
     embeds = torch.zeros(*mask.shape, outputs[0].shape[1])
     for row, part in enumerate(outputs):
@@ -182,13 +203,16 @@ def _with_peft(encoder: nn.Module, config) -> nn.Module:
     from peft import get_peft_model
 
     with warnings.catch_warnings():
-        # peft asks transformers for a name that is on its way out; no reader of a notebook can mend that.
+        # peft asks transformers for a name that is on its way out; no reader of a notebook can mend
+        # that.
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         return get_peft_model(encoder, config)
 
 
 class _Importance(nn.Module):
-    """What AdaLoRA remembers between steps apart from its weights: in the state of the model, so that it can resume."""
+    """What AdaLoRA remembers between steps apart from its weights: in the state of the model, so
+    that it can resume.
+    """
 
     def __init__(self, tuner: nn.Module):
         super().__init__()
@@ -196,7 +220,9 @@ class _Importance(nn.Module):
 
     def get_extra_state(self) -> dict:
         allocator = self.tuner[0].rankallocator
-        averages = {name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
+        averages = {
+            name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")
+        }
         return averages | {"rank_pattern": allocator.peft_config.rank_pattern}
 
     def set_extra_state(self, kept: dict) -> None:

@@ -1,4 +1,6 @@
-"""The few kinds of error that a student meets: each message says what was wrong, where, and what to do next."""
+"""The few kinds of error that a student meets: each message says what was wrong, where, and what to
+do next.
+"""
 
 from __future__ import annotations
 

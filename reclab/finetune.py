@@ -30,7 +30,8 @@ LOOKS = 3  # how often a fit looks at its validation texts
 
 
 class TextClassifier(nn.Module):
-    """An encoder, the mean over its tokens, and one linear layer: token ids in, two logits a text out.
+    """An encoder, the mean over its tokens, and one linear layer: token ids in, two logits a text
+    out.
 
     Parameters
     ----------
@@ -39,14 +40,19 @@ class TextClassifier(nn.Module):
 
     def __init__(self, encoder: str | nn.Module):
         super().__init__()
-        # Attention dropout of zero keeps the CPU's fast attention kernel; hidden dropout still regularises.
+        # Attention dropout of zero keeps the CPU's fast attention kernel; hidden dropout still
+        # regularises.
         named = isinstance(encoder, str)
-        self.encoder = text.load_encoder(encoder, attention_probs_dropout_prob=0.0) if named else encoder
+        self.encoder = (
+            text.load_encoder(encoder, attention_probs_dropout_prob=0.0) if named else encoder
+        )
         self.encoder.pooler = None  # a layer over the first token only, which the mean does without
         self.head = nn.Linear(self.encoder.config.hidden_size, 2)
 
     def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None) -> torch.Tensor:
-        inputs = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        inputs = (
+            {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        )
         hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return self.head(text.mean_pool(hidden, attention_mask))
 
@@ -55,23 +61,33 @@ class Classifier:
     """A fine-tuned classifier: ``predict``, ``save``, and ``history``, one row a training step."""
 
     def __init__(
-        self, module: TextClassifier, tokenizer, max_length: int, method: str = "full", base_rate: float = 0.5
+        self,
+        module: TextClassifier,
+        tokenizer,
+        max_length: int,
+        method: str = "full",
+        base_rate: float = 0.5,
     ):
         self.module, self.tokenizer, self.max_length = module, tokenizer, max_length
         self.method, self.base_rate, self.history = method, base_rate, pd.DataFrame()
 
-    def predict(self, texts: Sequence[str], batch_size: int = 8, *, precision: str = "no") -> np.ndarray:
+    def predict(
+        self, texts: Sequence[str], batch_size: int = 8, *, precision: str = "no"
+    ) -> np.ndarray:
         """Probability of the positive class for each text: (n,) float64.
 
-        A text without any word says nothing: it gets ``base_rate``, the share of positives among the training texts. A
-        text beyond ``max_length`` tokens is cut there.
+        A text without any word says nothing: it gets ``base_rate``, the share of positives among
+        the training texts. A text beyond ``max_length`` tokens is cut there.
 
         Parameters
         ----------
-        precision : ``no`` (float32) or ``bf16``, which is faster where the CPU or GPU has it and moves the third digit.
+        precision : ``no`` (float32) or ``bf16``, which is faster where the CPU or GPU has it and
+            moves the third digit.
         """
         tokens = text.tokenise(texts, self.tokenizer, self.max_length)
-        probabilities = predict_tokens(self.module, tokens, self.tokenizer.pad_token_id, batch_size, precision)
+        probabilities = predict_tokens(
+            self.module, tokens, self.tokenizer.pad_token_id, batch_size, precision
+        )
         special = self.tokenizer.num_special_tokens_to_add()
         probabilities[[len(ids) <= special for ids in tokens]] = self.base_rate
         return probabilities
@@ -80,13 +96,19 @@ class Classifier:
         """Write all that `load` needs: weights (safetensors), configuration and tokenizer."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "classifier.json").unlink(missing_ok=True)  # without it the folder counts as unfinished
+        (folder / "classifier.json").unlink(
+            missing_ok=True
+        )  # without it the folder counts as unfinished
         self.module.encoder.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         temporary = folder / "model.safetensors.part"
         save_file(self.module.state_dict(), temporary)
         temporary.replace(folder / "model.safetensors")
-        settings = {"max_length": self.max_length, "method": self.method, "base_rate": self.base_rate}
+        settings = {
+            "max_length": self.max_length,
+            "method": self.method,
+            "base_rate": self.base_rate,
+        }
         write_atomically(folder / "classifier.json", json.dumps(settings))
 
 
@@ -109,24 +131,36 @@ def load(folder: str | Path) -> Classifier:
         module.load_state_dict(weights)
         classifier = Classifier(module, tokenizer, **settings)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
-        raise ReclabError(f"{folder} holds no whole classifier; give a folder that Classifier.save wrote") from None
+        raise ReclabError(
+            f"{folder} holds no whole classifier; give a folder that Classifier.save wrote"
+        ) from None
     return classifier
 
 
 def predict_tokens(
-    module: TextClassifier, tokens: list[list[int]], pad_id: int, batch_size: int = 8, precision: str = "no"
+    module: TextClassifier,
+    tokens: list[list[int]],
+    pad_id: int,
+    batch_size: int = 8,
+    precision: str = "no",
 ) -> np.ndarray:
-    """Probability of the positive class for tokenised texts: (n,) float64; the module is left in evaluation mode.
+    """Probability of the positive class for tokenised texts: (n,) float64; the module is left in
+    evaluation mode.
 
-    Small batches of texts of like length: on a CPU what a layer works on stays in its cache, and little is padded.
+    Small batches of texts of like length: on a CPU what a layer works on stays in its cache, and
+    little is padded.
     """
     probabilities = np.zeros(len(tokens))
     device = next(module.parameters()).device
     module.eval()
-    round_to = 8 if precision == "no" else text.ROUND_TO  # each length more costs memory, most so in bf16
+    round_to = (
+        8 if precision == "no" else text.ROUND_TO
+    )  # each length more costs memory, most so in bf16
     with torch.inference_mode(), text.autocast(device, precision):
         for rows, batch in text.padded_batches(tokens, pad_id, batch_size, round_to):
-            probabilities[rows] = module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
+            probabilities[rows] = (
+                module(**training.to_device(batch, device)).float().softmax(-1)[:, 1].cpu().numpy()
+            )
     if len(tokens) > _MANY:
         training.return_memory()
     return probabilities
@@ -146,8 +180,9 @@ def fit(
 ) -> Classifier:
     """Fine-tune the profile's encoder to tell positive from negative texts.
 
-    Length-grouped batches, the embedding table frozen, AdamW with a larger learning rate for the new head, linear
-    warm-up and decay, gradients clipped; everything drawn at random follows ``profile.seed``.
+    Length-grouped batches, the embedding table frozen, AdamW with a larger learning rate for the
+    new head, linear warm-up and decay, gradients clipped; everything drawn at random follows
+    ``profile.seed``.
 
     Parameters
     ----------
@@ -155,9 +190,11 @@ def fit(
     method : ``full``, or a cheaper one of `reclab.efficient.METHODS`.
     encoder, tokenizer : take the place of the profile's model; give both or neither.
     lr : learning rate of what is trained in the encoder; None: the method's own.
-    validation : texts and labels that the fit looks at three times on its way; their ``validation_loss`` and
-        ``validation_auc`` join the history. They must not be the test texts.
-    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of `reclab.training.train`.
+    validation : texts and labels that the fit looks at three times on its way; their
+        ``validation_loss`` and ``validation_auc`` join the history. They must not be the test
+        texts.
+    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of
+        `reclab.training.train`.
 
     Raises ValueError: lengths differ, a text or label is missing, or there is only one class.
     Raises UnknownNameError: no such method.
@@ -195,25 +232,41 @@ def fit(
     run = _fingerprint(profile, (method, lr), batches, tokens, targets, whole)
     attention = whole.config._attn_implementation
     if profile.device == "cpu" and profile.precision == "bf16":
-        whole.set_attn_implementation("eager")  # the fused one takes a quarter more of such a fit, the same answers
+        whole.set_attn_implementation(
+            "eager"
+        )  # the fused one takes a quarter more of such a fit, the same answers
     history = training.train(
-        trained, batches, loss, optimizer, profile, run=run, after_step=after_step, **training_options
+        trained,
+        batches,
+        loss,
+        optimizer,
+        profile,
+        run=run,
+        after_step=after_step,
+        **training_options,
     )
     whole.set_attn_implementation(attention)
     module.encoder = efficient.merged(module.encoder)
     kept = "adapter" if method == "adapter" else "full"  # every other method ends in a plain BERT
-    classifier = Classifier(module, tokenizer, profile.max_length, kept, float(targets.float().mean()))
+    classifier = Classifier(
+        module, tokenizer, profile.max_length, kept, float(targets.float().mean())
+    )
     classifier.history = history
     return classifier
 
 
-def make_optimizer(module: TextClassifier, lr: float = efficient.METHODS["full"].lr) -> torch.optim.Optimizer:
+def make_optimizer(
+    module: TextClassifier, lr: float = efficient.METHODS["full"].lr
+) -> torch.optim.Optimizer:
     """AdamW over what is trained in the encoder, and over the head at its own learning rate.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay (2019), arXiv 1711.05101.
     """
     body = [p for p in module.encoder.parameters() if p.requires_grad]
-    groups = [{"params": body, "lr": lr}, {"params": list(module.head.parameters()), "lr": _HEAD_LR}]
+    groups = [
+        {"params": body, "lr": lr},
+        {"params": list(module.head.parameters()), "lr": _HEAD_LR},
+    ]
     return torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY, fused=True)
 
 
@@ -240,14 +293,29 @@ def _validator(module: TextClassifier, tokenizer, profile: Profile, steps: int, 
         if step not in when:
             return None
         p = predict_tokens(module, tokens, tokenizer.pad_token_id, precision=profile.precision)
-        return {"validation_loss": float(log_loss(labels, p)), "validation_auc": float(roc_auc_score(labels, p))}
+        return {
+            "validation_loss": float(log_loss(labels, p)),
+            "validation_auc": float(roc_auc_score(labels, p)),
+        }
 
     return look
 
 
-def _fingerprint(profile: Profile, method: tuple[str, float], batches, tokens, targets, encoder: nn.Module) -> str:
-    """What makes two runs the same one: settings, order, texts, labels, and the weights that they start from."""
-    about = profile.model, profile.precision, profile.seed, profile.micro_batches, method, tokens, targets.tolist()
+def _fingerprint(
+    profile: Profile, method: tuple[str, float], batches, tokens, targets, encoder: nn.Module
+) -> str:
+    """What makes two runs the same one: settings, order, texts, labels, and the weights that they
+    start from.
+    """
+    about = (
+        profile.model,
+        profile.precision,
+        profile.seed,
+        profile.micro_batches,
+        method,
+        tokens,
+        targets.tolist(),
+    )
     digest = hashlib.sha256(repr((about, [rows.tolist() for rows in batches])).encode())
     for weights in encoder.parameters():
         digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy())

@@ -1,4 +1,6 @@
-"""A click predictor over named modalities, fused in one of six ways, whichever of them an example has."""
+"""A click predictor over named modalities, fused in one of six ways, whichever of them an example
+has.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ _BATCH = 8192  # examples at once when nothing is learned, so that memory stays 
 
 
 class Lookup(NamedTuple):
-    """A modality given once for each user or item: ``table``, ``(n_rows, width)``; and the row that each example reads.
+    """A modality given once for each user or item: ``table``, ``(n_rows, width)``; and the row that
+    each example reads.
 
-    ``rows`` : ``(n_examples,)`` integers, a row of the table for each example; -1: none, so the modality is missing.
+    ``rows`` : ``(n_examples,)`` integers, a row of the table for each example; -1: none, so the
+        modality is missing.
     """
 
     table: np.ndarray
@@ -39,17 +43,21 @@ class FusedClassifier:
     ----------
     hidden : width of the fused vector.
     epochs, batch_size, learning_rate, weight_decay : of AdamW.
-    modality_dropout : chance that training hides a present modality, which teaches the model to do without it.
+    modality_dropout : chance that training hides a present modality, which teaches the model to do
+        without it.
     seed : of the weights, the order and the dropout.
-    kind : ``concat`` (side by side), ``fixed`` (weights that you give), ``weighted`` (weights that it learns),
-        ``gated`` (weights that depend on the example), ``attention`` (modalities that look at each other) or
-        ``two-tower`` (a dot product of user and item); the formulas stand at `_Fusion`.
+    kind : ``concat`` (side by side), ``fixed`` (weights that you give), ``weighted`` (weights that
+        it learns), ``gated`` (weights that depend on the example), ``attention`` (modalities that
+        look at each other) or ``two-tower`` (a dot product of user and item); the formulas stand at
+        `_Fusion`.
     weights : of the kind ``fixed``: modality name -> its weight, 0 or more; None: equal ones.
-    user, layers : of the kind ``two-tower``: names of the user's modalities, all others being the item's, and layers of
-        each tower: 2, or 1, which makes the score a sum of products of one number of the user's and one of the item's,
-        as in a factorisation machine: less to learn where such products are the truth.
+    user, layers : of the kind ``two-tower``: names of the user's modalities, all others being the
+        item's, and layers of each tower: 2, or 1, which makes the score a sum of products of one
+        number of the user's and one of the item's, as in a factorisation machine: less to learn
+        where such products are the truth.
 
-    Raises ValueError: an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of another kind.
+    Raises ValueError: an unknown kind, ``modality_dropout`` is not in [0, 1], or an argument of
+        another kind.
     """
 
     hidden: int = 32
@@ -70,24 +78,30 @@ class FusedClassifier:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if not 0 <= self.modality_dropout <= 1:
             raise ValueError(f"modality_dropout must be in [0, 1], got {self.modality_dropout}")
-        for name, given, owner in (("weights", self.weights, "fixed"), ("user", self.user, "two-tower")):
+        for name, given, owner in (
+            ("weights", self.weights, "fixed"),
+            ("user", self.user, "two-tower"),
+        ):
             if given and self.kind != owner:
                 raise ValueError(f"{name} belongs to the kind {owner!r}, not to {self.kind!r}")
 
     def __repr__(self) -> str:
-        return f"FusedClassifier(kind={self.kind!r}, hidden={self.hidden}, epochs={self.epochs}, seed={self.seed})"
+        sizes = f"hidden={self.hidden}, epochs={self.epochs}, seed={self.seed}"
+        return f"FusedClassifier(kind={self.kind!r}, {sizes})"
 
     def fit(self, inputs: Inputs, labels: np.ndarray, present: Masks = None) -> FusedClassifier:
         """Learn from n examples.
 
         Parameters
         ----------
-        inputs : modality name -> ``(n, width)`` float array, or a `Lookup` of one vector for each user or item.
+        inputs : modality name -> ``(n, width)`` float array, or a `Lookup` of one vector for each
+            user or item.
         labels : (n,) of 0 and 1.
-        present : modality name -> (n,) bool; a modality not named is always present, but for rows -1 of a `Lookup`.
+        present : modality name -> (n,) bool; a modality not named is always present, but for rows
+            -1 of a `Lookup`.
 
-        Raises ValueError: a modality's rows, type or values do not fit, names it; a label is not 0 or 1; or
-            ``weights``, ``user`` or ``layers`` do not fit.
+        Raises ValueError: a modality's rows, type or values do not fit, names it; a label is not 0
+            or 1; or ``weights``, ``user`` or ``layers`` do not fit.
         """
         targets = torch.from_numpy(valid_labels(labels, len(labels), both=False)).float()
         parts = _checked(inputs, present, len(targets))
@@ -97,10 +111,14 @@ class FusedClassifier:
         if self.kind == "two-tower":
             self.head = nn.Sequential(_Sum())
         else:
-            self.head = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
+            self.head = nn.Sequential(
+                nn.Linear(self.hidden, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1)
+            )
         self.names, self.scale = list(parts), {name: part.scale() for name, part in parts.items()}
         parts, mask = self._scaled(parts)
-        optimizer = torch.optim.AdamW(self._parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self._parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
         for _ in range(self.epochs):
             for rows in torch.randperm(len(targets)).split(self.batch_size):
                 kept = mask[rows] & (torch.rand(len(rows), mask.shape[1]) >= self.modality_dropout)
@@ -114,26 +132,33 @@ class FusedClassifier:
     def predict(self, inputs: Inputs, present: Masks = None) -> np.ndarray:
         """Click probabilities: (n,).
 
-        A modality may be missing that never was in training: concatenation and towers then read its mean in training,
-        the other kinds share its gate out over the modalities present. How much is lost is learned only with
-        ``modality_dropout``.
+        A modality may be missing that never was in training: concatenation and towers then read its
+        mean in training, the other kinds share its gate out over the modalities present. How much
+        is lost is learned only with ``modality_dropout``.
 
-        Raises ValueError: as in `fit`; or the modalities or their widths are not those of `fit`; or there was no `fit`.
+        Raises ValueError: as in `fit`; or the modalities or their widths are not those of `fit`; or
+            there was no `fit`.
         """
         return self._infer(inputs, present)[0].squeeze(1).sigmoid().numpy().astype(float)
 
     def gates(self, inputs: Inputs, present: Masks = None) -> dict[str, np.ndarray]:
-        """How much each modality counts in each example: name -> (n,), summing to 1 over those present.
+        """How much each modality counts in each example: name -> (n,), summing to 1 over those
+        present.
 
         Raises ValueError: as in `predict`; or the kind has no gates.
         """
         gates = self._infer(inputs, present)[1]
         if gates is None:
-            raise ValueError(f"the kind {self.kind!r} has no gates; leave modalities out to see what each is worth")
+            raise ValueError(
+                f"the kind {self.kind!r} has no gates; leave modalities out to see what each is "
+                "worth"
+            )
         return dict(zip(self.names, gates.numpy().T, strict=True))
 
     def features(self, inputs: Inputs, present: Masks = None) -> np.ndarray:
-        """What the last linear layer reads, (n, hidden), of two towers (n, hidden + 2): features for another model."""
+        """What the last linear layer reads, (n, hidden), of two towers (n, hidden + 2): features
+        for another model.
+        """
         return self._infer(inputs, present, upto=-1)[0].numpy().astype(float)
 
     @property
@@ -150,7 +175,9 @@ class FusedClassifier:
             raise ValueError("call fit before predict or gates")
 
     def _infer(self, inputs: Inputs, present: Masks, upto: int | None = None) -> _Fused:
-        """What the head, or the part of it up to a layer, makes of the fused vectors; and the gates."""
+        """What the head, or the part of it up to a layer, makes of the fused vectors; and the
+        gates.
+        """
         self._need_fit()
         if list(inputs) != self.names:
             raise ValueError(
@@ -169,30 +196,39 @@ class FusedClassifier:
         return torch.cat(found), None if gates[0] is None else torch.cat(gates)
 
     def _scaled(self, parts: dict[str, _Part]) -> tuple[list[_Part], torch.Tensor]:
-        """Each modality less its mean in training and over its deviation there; and which are present, ``(n, K)``."""
+        """Each modality less its mean in training and over its deviation there; and which are
+        present, ``(n, K)``.
+        """
         scaled = []
         for name, part in parts.items():
             (mean, deviation), width = self.scale[name], part.table.shape[1]
-            if width != len(mean):  # a width of 1 would otherwise spread over all columns without a word
+            if width != len(
+                mean
+            ):  # a width of 1 would otherwise spread over all columns without a word
                 raise ValueError(f"modality {name!r} had width {len(mean)} in fit, now {width}")
             scaled.append(part._replace(table=(part.table - mean) / deviation))
         return scaled, torch.stack([part.present for part in scaled], dim=1)
 
     def _fuse(self, parts: list[_Part], present: torch.Tensor, rows: torch.Tensor) -> _Fused:
         # A choice, not a product: zero times NaN is NaN.
-        x = [torch.where(present[:, m, None], part.table[part.rows[rows]], 0.0) for m, part in enumerate(parts)]
+        x = [
+            torch.where(present[:, m, None], part.table[part.rows[rows]], 0.0)
+            for m, part in enumerate(parts)
+        ]
         return self.fusion(x, present)
 
 
 class _Part(NamedTuple):
-    """A checked modality: float32 table, its row for each example, and a bool mask of the examples that have it."""
+    """A checked modality: float32 table, its row for each example, and a bool mask of the examples
+    that have it.
+    """
 
     table: torch.Tensor
     rows: torch.Tensor
     present: torch.Tensor
 
     def scale(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean of each column, and one deviation for all, over the examples that have the modality."""
+        """Mean of each column and one deviation for all, over examples that have the modality."""
         used = torch.bincount(self.rows[self.present], minlength=len(self.table)).double()
         share = (used / used.sum().clamp(min=1)).unsqueeze(1)
         mean = (share * self.table).sum(0)
@@ -202,13 +238,17 @@ class _Part(NamedTuple):
 
 
 def _checked(inputs: Inputs, present: Masks, n: int) -> dict[str, _Part]:
-    """The modalities as tensors, all for n examples; a ValueError names the one that does not fit."""
+    """The modalities as tensors, for n examples each; a ValueError names what does not fit."""
     if not inputs:
         raise ValueError("inputs holds no modality; give at least one, name -> (n, width)")
     present = present or {}
     if unknown := sorted(set(present) - set(inputs)):
-        raise ValueError(f"present names {unknown}, which inputs does not have; it has {list(inputs)}")
-    return {name: _part(name, given, present.get(name, np.ones(n)), n) for name, given in inputs.items()}
+        raise ValueError(
+            f"present names {unknown}, which inputs does not have; it has {list(inputs)}"
+        )
+    return {
+        name: _part(name, given, present.get(name, np.ones(n)), n) for name, given in inputs.items()
+    }
 
 
 def _part(name: str, given: np.ndarray | Lookup, present: np.ndarray, n: int) -> _Part:
@@ -220,50 +260,77 @@ def _part(name: str, given: np.ndarray | Lookup, present: np.ndarray, n: int) ->
         raise ValueError(f"modality {name!r} must hold numbers, (n, width)") from None
     rows, mask = np.asarray(rows), np.array(present, dtype=bool)
     if rows.shape != (n,) or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"modality {name!r} needs {n} whole row numbers, got {rows.dtype} of shape {rows.shape}")
+        raise ValueError(
+            f"modality {name!r} needs {n} whole row numbers, got {rows.dtype} of shape {rows.shape}"
+        )
     least, most = rows.min(initial=0), rows.max(initial=0)
     if looked_up and not -1 <= least <= most < len(table):
         asked = f"is asked for rows {least} to {most}; -1 means none"
         raise ValueError(f"modality {name!r} has a table of {len(table)} rows, but {asked}")
     if table.ndim != 2 or mask.shape != (n,) or (not looked_up and len(table) != n):
         shapes = f"{table.shape} and {mask.shape}"
-        raise ValueError(f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {shapes}")
+        raise ValueError(
+            f"modality {name!r} must be ({n}, width) with a mask of ({n},), got {shapes}"
+        )
     mask &= rows >= 0
     unread = np.ones(len(table), dtype=bool)
     unread[rows[mask]] = False
     table[unread] = 0.0  # what nobody reads may be anything, also NaN
     if not np.isfinite(table).all():
         row = int((~np.isfinite(table)).any(1).argmax())
-        raise ValueError(f"modality {name!r} has a NaN or infinity in row {row}; mark it absent or fill it")
-    return _Part(torch.from_numpy(table), torch.from_numpy(rows.clip(min=0).astype(np.int64)), torch.from_numpy(mask))
+        raise ValueError(
+            f"modality {name!r} has a NaN or infinity in row {row}; mark it absent or fill it"
+        )
+    return _Part(
+        torch.from_numpy(table),
+        torch.from_numpy(rows.clip(min=0).astype(np.int64)),
+        torch.from_numpy(mask),
+    )
 
 
 class _Fusion(nn.Module):
-    """The vectors x_m of K modalities, zeros where one is absent, to one vector h and the gates: how much each counts.
+    """The vectors x_m of K modalities, zeros where one is absent, to one vector h and the gates:
+    how much each counts.
 
-    Called with a list of ``(n, width)`` and with ``present``, ``(n, K)`` bool; gives h, ``(n, hidden)``, and gates,
-    ``(n, K)``, that sum to 1 over the modalities present, and are 0 where there is none. With v_m = tanh(W_m x_m):
+    Called with a list of ``(n, width)`` and with ``present``, ``(n, K)`` bool; gives h, ``(n,
+    hidden)``, and gates, ``(n, K)``, that sum to 1 over the modalities present, and are 0 where
+    there is none. With v_m = tanh(W_m x_m):
 
     concat : h = tanh(W [x_1, ..., x_K]); no gates.
-    fixed, weighted : h = sum_m g_m v_m, g = w over the sum of those present, given or learned from equal ones on.
+    fixed, weighted : h = sum_m g_m v_m, g = w over the sum of those present, given or learned from
+        equal ones on.
     gated : h = sum_m g_m v_m, g = softmax over those present of u_m x_m.
-        Source: Arevalo et al. (2017), arXiv 1702.01992, with a softmax over more than two modalities.
-    attention : h = mean over those present of v_m + sum_l a_ml V v_l, a_m = softmax_l (Q v_m . K v_l / sqrt(hidden));
-        the gate of a modality is the attention that it gets, averaged over the modalities present.
-        Source: Vaswani et al. (2017), arXiv 1706.03762, equation 1, over modalities in place of words.
-    two-tower : h = [u * v / sqrt(hidden), a, b], ``(n, hidden + 2)``: its sum is the dot product of user and item with
-        a bias of each; no gates. What describes the pair fits neither tower.
+        Source: Arevalo et al. (2017), arXiv 1702.01992, with a softmax over more than two
+            modalities.
+    attention : h = mean over those present of v_m + sum_l a_ml V v_l, a_m = softmax_l (Q v_m . K
+        v_l / sqrt(hidden)); the gate of a modality is the attention that it gets, averaged over the
+        modalities present.
+        Source: Vaswani et al. (2017), arXiv 1706.03762, equation 1, over modalities in place of
+            words.
+    two-tower : h = [u * v / sqrt(hidden), a, b], ``(n, hidden + 2)``: its sum is the dot product of
+        user and item with a bias of each; no gates. What describes the pair fits neither tower.
         Source: Yi et al., RecSys 2019, doi 10.1145/3298689.3346996.
     """
 
-    def __init__(self, widths: dict[str, int], hidden: int, kind: str, weights, user: Collection[str], layers: int):
+    def __init__(
+        self,
+        widths: dict[str, int],
+        hidden: int,
+        kind: str,
+        weights,
+        user: Collection[str],
+        layers: int,
+    ):
         super().__init__()
         self.kind = kind
         if kind == "concat":
             self.project = nn.Linear(sum(widths.values()), hidden)
         elif kind == "two-tower":
             if not 0 < len(set(user)) < len(widths) or not set(user) <= set(widths):
-                raise ValueError(f"user must name some, not all, of the modalities {list(widths)}, got {list(user)}")
+                raise ValueError(
+                    f"user must name some, not all, of the modalities {list(widths)}, got "
+                    f"{list(user)}"
+                )
             if layers not in (1, 2):
                 raise ValueError(f"a tower has 1 or 2 layers, got {layers}")
             self.of_user = [name in user for name in widths]
@@ -276,7 +343,9 @@ class _Fusion(nn.Module):
         if kind == "fixed":
             weights = weights or dict.fromkeys(widths, 1.0)
             if set(weights) != set(widths):
-                raise ValueError(f"weights must be one for each of {list(widths)}, got {list(weights)}")
+                raise ValueError(
+                    f"weights must be one for each of {list(widths)}, got {list(weights)}"
+                )
             fixed = torch.tensor([float(weights[name]) for name in widths])
             if not (fixed >= 0).all() or not 0 < fixed.sum() < torch.inf:
                 raise ValueError(f"weights must be 0 or more, and one above 0, got {dict(weights)}")
@@ -292,18 +361,30 @@ class _Fusion(nn.Module):
         if self.kind == "concat":
             return self.project(torch.cat(x, dim=1)).tanh(), None
         if self.kind == "two-tower":
-            user = self.user(torch.cat([part for part, here in zip(x, self.of_user, strict=True) if here], dim=1))
-            item = self.item(torch.cat([part for part, here in zip(x, self.of_user, strict=True) if not here], dim=1))
+            user = self.user(
+                torch.cat([part for part, here in zip(x, self.of_user, strict=True) if here], dim=1)
+            )
+            item = self.item(
+                torch.cat(
+                    [part for part, here in zip(x, self.of_user, strict=True) if not here], dim=1
+                )
+            )
             dot = user[:, :-1] * item[:, :-1] / (user.shape[1] - 1) ** 0.5
             return torch.cat([dot, user[:, -1:], item[:, -1:]], dim=1), None
-        v = torch.stack([layer(part).tanh() for layer, part in zip(self.project, x, strict=True)], dim=1)
+        v = torch.stack(
+            [layer(part).tanh() for layer, part in zip(self.project, x, strict=True)], dim=1
+        )
         if self.kind == "attention":
-            attention = _over_present(self.query(v) @ self.key(v).mT / v.shape[-1] ** 0.5, present.unsqueeze(1))
+            attention = _over_present(
+                self.query(v) @ self.key(v).mT / v.shape[-1] ** 0.5, present.unsqueeze(1)
+            )
             share = present / present.sum(1, keepdim=True).clamp(min=1)
             h = (share.unsqueeze(-1) * (v + attention @ self.value(v))).sum(1)
             return h, (share.unsqueeze(1) @ attention).squeeze(1)
         if self.kind == "gated":
-            scores = torch.cat([layer(part) for layer, part in zip(self.score, x, strict=True)], dim=1)
+            scores = torch.cat(
+                [layer(part) for layer, part in zip(self.score, x, strict=True)], dim=1
+            )
         else:
             scores = self.log_weights.expand(present.shape)
         gates = _over_present(scores, present)

@@ -1,8 +1,9 @@
-"""The closed loop: a system recommends, users click, the system learns from it, and the next day begins.
+"""The closed loop: a system recommends, users click, the system learns from it, and the next day
+begins.
 
-The log is the only state. Every draw of a batch comes from a generator of its own, made from the seed, the day and the
-batch, and a system is what it learned from the log, so a run that was killed takes up its days from the files and goes
-on to the same end.
+The log is the only state. Every draw of a batch comes from a generator of its own, made from the
+seed, the day and the batch, and a system is what it learned from the log, so a run that was killed
+takes up its days from the files and goes on to the same end.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ COLUMNS = ("day", "batch", "visit", "user", "item", "place", "clicked", "reward"
 
 @dataclass(frozen=True)
 class World:
-    """What a loop meets: who comes, what is on offer, who clicks on what, and what a click is worth.
+    """What a loop meets: who comes, what is on offer, who clicks on what, and what a click is
+    worth.
 
     Attributes
     ----------
-    chances : first day -> (n_users, n_items), the chance of a click on an item that is looked at, from that day on.
+    chances : first day -> (n_users, n_items), the chance of a click on an item that is looked at,
+        from that day on.
     worth : (n_items,) what a click brings, at least 0.
     looks : (n_places,) chance that a place of the page is looked at.
-    opens : (n_items,) day on which an item comes on offer. comes : (n_users,) day from which on a user visits.
+    opens : (n_items,) day on which an item comes on offer. comes : (n_users,) day from which on a
+        user visits.
     budget : (n_items,) most that an item pays in all; infinite where it has no budget.
     visits : visits in a batch. batches : batches in a day; a system learns after each.
 
@@ -52,10 +56,18 @@ class World:
         shape = (len(self.comes), len(self.worth))
         for day, table in self.chances.items():
             if table.shape != shape or not ((table >= 0) & (table <= 1)).all():
-                raise ReclabError(f"chances[{day}] must be {shape} numbers in [0, 1], got shape {table.shape}")
+                raise ReclabError(
+                    f"chances[{day}] must be {shape} numbers in [0, 1], got shape {table.shape}"
+                )
         if not len(self.opens) == len(self.budget) == shape[1]:
-            raise ReclabError(f"worth, opens and budget must have one number for each of {shape[1]} items")
-        if 0 not in self.chances or min(self.comes) > 0 or (self.opens <= 0).sum() < len(self.looks):
+            raise ReclabError(
+                f"worth, opens and budget must have one number for each of {shape[1]} items"
+            )
+        if (
+            0 not in self.chances
+            or min(self.comes) > 0
+            or (self.opens <= 0).sum() < len(self.looks)
+        ):
             raise ReclabError("day 0 needs chances, a user, and an item for each place")
 
     def chance(self, day: int) -> np.ndarray:
@@ -66,8 +78,12 @@ class World:
 class System(Protocol):
     """What runs in the loop. Whatever it draws comes from the generator that it is handed."""
 
-    def recommend(self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Items for each visitor, best first, (n_visits, n_places); ``offered`` (n_items,) bool says what there is."""
+    def recommend(
+        self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Items for each visitor, best first, (n_visits, n_places); ``offered`` (n_items,) bool
+        says what there is.
+        """
 
     def update(self, rows: pd.DataFrame) -> None:
         """Learn from a batch, right after it."""
@@ -91,13 +107,15 @@ def run(
     ----------
     system : fresh, one that has learned nothing yet.
     seed : of who comes and who clicks.
-    folder : where each finished day is kept. Days that are there already are learned from, not lived again.
+    folder : where each finished day is kept. Days that are there already are learned from, not
+        lived again.
     evaluate : called with the day at the end of each, once the system is re-trained.
 
-    Returns: The log, one row a place: ``day, batch, visit`` (within the batch), ``user, item`` (indices), ``place``
-        (from 0), ``clicked, reward``.
+    Returns: The log, one row a place: ``day, batch, visit`` (within the batch), ``user, item``
+        (indices), ``place`` (from 0), ``clicked, reward``.
 
-    Raises ReclabError: ``days`` is below 1, the folder holds another loop or a damaged day, or a list does not fit.
+    Raises ReclabError: ``days`` is below 1, the folder holds another loop or a damaged day, or a
+        list does not fit.
     """
     if days < 1:
         raise ReclabError(f"days must be 1 or more, got {days}")
@@ -123,16 +141,28 @@ def run(
     return pd.concat(log, ignore_index=True)
 
 
-def _serve(world: World, system: System, day: int, batch: int, seed: int, paid: np.ndarray) -> pd.DataFrame:
+def _serve(
+    world: World, system: System, day: int, batch: int, seed: int, paid: np.ndarray
+) -> pd.DataFrame:
     """One batch: who comes, what they are shown, what they click, what that brings."""
     rng = np.random.default_rng([seed, day, batch])
     users = rng.choice(np.flatnonzero(world.comes <= day), world.visits)
-    chance = rng.random((world.visits, len(world.looks)))  # before the system draws, so that rivals meet the same luck
+    chance = rng.random(
+        (world.visits, len(world.looks))
+    )  # before the system draws, so that rivals meet the same luck
     offered = (world.opens <= day) & (paid < world.budget)
     items = _checked(system.recommend(users, offered, rng), offered, chance.shape, day)
     clicked = chance < world.looks * world.chance(day)[users[:, None], items]
     visit, place = np.indices(items.shape)
-    columns = (np.full(items.size, day), np.full(items.size, batch), visit, users[visit], items, place, clicked)
+    columns = (
+        np.full(items.size, day),
+        np.full(items.size, batch),
+        visit,
+        users[visit],
+        items,
+        place,
+        clicked,
+    )
     rows = pd.DataFrame({name: np.ravel(c) for name, c in zip(COLUMNS, columns, strict=False)})
     return rows.assign(reward=charges(rows["item"], rows["clicked"], world, paid))
 
@@ -146,23 +176,30 @@ def charges(items, clicked, world: World, paid=0.0) -> np.ndarray:
     """
     items = np.asarray(items)
     full = np.where(clicked, world.worth[items], 0.0)
-    spent = pd.Series(full).groupby(items).cumsum().to_numpy() - full  # by this item in rows before this one
+    spent = (
+        pd.Series(full).groupby(items).cumsum().to_numpy() - full
+    )  # by this item in rows before this one
     return np.clip((world.budget - paid)[items] - spent, 0.0, full)
 
 
 def _checked(items, offered: np.ndarray, shape: tuple[int, int], day: int) -> np.ndarray:
     items = np.asarray(items)
     if items.shape != shape or items.dtype.kind not in "iu":
-        raise ReclabError(f"day {day}: the system must recommend {shape} whole numbers, got {items.shape}")
+        raise ReclabError(
+            f"day {day}: the system must recommend {shape} whole numbers, got {items.shape}"
+        )
     if items.min() < 0 or items.max() >= len(offered) or not offered[items].all():
-        raise ReclabError(f"day {day}: the system recommends an item that is not on offer; use `offered`")
+        raise ReclabError(
+            f"day {day}: the system recommends an item that is not on offer; use `offered`"
+        )
     if (np.diff(np.sort(items, axis=1), axis=1) == 0).any():
         raise ReclabError(f"day {day}: the system shows an item twice on one page")
     return items
 
 
 def audit(world: World, log: pd.DataFrame) -> None:
-    """Check the books of a loop: as many rows as pages have places, and every reward what the click was worth.
+    """Check the books of a loop: as many rows as pages have places, and every reward what the click
+    was worth.
 
     Raises ReclabError: they do not add up; names the day.
     """
@@ -170,10 +207,15 @@ def audit(world: World, log: pd.DataFrame) -> None:
     expected = world.visits * world.batches * len(world.looks)
     for day in range(int(log["day"].max()) + 1):
         if rows.get(day, 0) != expected:
-            raise ReclabError(f"day {day}: {rows.get(day, 0)} rows where {expected} were served; was it logged twice?")
+            raise ReclabError(
+                f"day {day}: {rows.get(day, 0)} rows where {expected} were served; was it logged "
+                "twice?"
+            )
     paid = charges(log["item"], log["clicked"], world)
     faults = {
-        "the reward is not what the clicks are worth": ~np.isclose(paid, log["reward"], rtol=0, atol=1e-6),
+        "the reward is not what the clicks are worth": ~np.isclose(
+            paid, log["reward"], rtol=0, atol=1e-6
+        ),
         "an item was shown before it was on offer": world.opens[log["item"]] > log["day"],
         "a user came before their first day": world.comes[log["user"]] > log["day"],
         "an item stands twice on one page": log.duplicated(["day", "batch", "visit", "item"]),
@@ -186,7 +228,8 @@ def audit(world: World, log: pd.DataFrame) -> None:
 def expected_reward(world: World, log: pd.DataFrame) -> np.ndarray:
     """What each day's pages were worth by the world's own chances, (n_days,), budgets left aside.
 
-    The truth behind the clicks: the same mean as the rewards, with less noise. No system may see it.
+    The truth behind the clicks: the same mean as the rewards, with less noise. No system may see
+    it.
     """
     user, item = log["user"].to_numpy(), log["item"].to_numpy()
     value = np.empty(len(log))
@@ -197,13 +240,17 @@ def expected_reward(world: World, log: pd.DataFrame) -> np.ndarray:
 
 def _claim(folder: Path, world: World, seed: int) -> Path:
     """The folder, once it is sure that it belongs to this loop."""
-    digest = hashlib.sha256(repr((seed, world.visits, world.batches, sorted(world.chances))).encode())
+    digest = hashlib.sha256(
+        repr((seed, world.visits, world.batches, sorted(world.chances))).encode()
+    )
     arrays = (world.worth, world.looks, world.opens, world.comes, world.budget)
     for array in (*arrays, *(world.chances[day] for day in sorted(world.chances))):
         digest.update(np.ascontiguousarray(array).tobytes())
     path, mark = folder / "loop.txt", digest.hexdigest()
     if path.is_file() and path.read_text("utf-8") != mark:
-        raise ReclabError(f"{folder} holds the days of another world or seed; choose an empty folder")
+        raise ReclabError(
+            f"{folder} holds the days of another world or seed; choose an empty folder"
+        )
     write_atomically(path, mark)
     return folder
 
@@ -218,5 +265,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return pd.DataFrame({name: kept[name] for name in COLUMNS})
-    except Exception:  # a file that was cut short fails in many ways, one for each layer of the format
+    except (
+        Exception
+    ):  # a file that was cut short fails in many ways, one for each layer of the format
         raise ReclabError(f"{path} is damaged; delete it, and that day is lived again") from None

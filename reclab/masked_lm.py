@@ -1,4 +1,5 @@
-"""Masked language modelling: what a BERT is pre-trained on. Words are hidden, and the network guesses them.
+"""Masked language modelling: what a BERT is pre-trained on. Words are hidden, and the network
+guesses them.
 
 Source: Devlin et al., BERT (2019), arXiv 1810.04805, section 3.1 and appendix A.1.
 """
@@ -23,17 +24,21 @@ _IGNORED = -100  # target of a token that is not to be guessed, as cross-entropy
 
 
 class MaskedLanguageModel(nn.Module):
-    """An encoder that guesses hidden tokens: its head is one layer and the encoder's own table of word vectors.
+    """An encoder that guesses hidden tokens: its head is one layer and the encoder's own table of
+    word vectors.
 
-    The table is used twice, for reading and for guessing, so a head adds few weights and fits any BERT, also one whose
-    checkpoint has none. Logits are computed for the hidden tokens only: they are the costly part.
+    The table is used twice, for reading and for guessing, so a head adds few weights and fits any
+    BERT, also one whose checkpoint has none. Logits are computed for the hidden tokens only: they
+    are the costly part.
 
     Parameters
     ----------
-    encoder : a BERT of transformers; it is trained in place, and is what a later fine-tune starts from.
+    encoder : a BERT of transformers; it is trained in place, and is what a later fine-tune starts
+        from.
     seed : draws the head.
 
-    Source: Press and Wolf, Using the Output Embedding to Improve Language Models (2017), arXiv 1608.05859.
+    Source: Press and Wolf, Using the Output Embedding to Improve Language Models (2017), arXiv
+        1608.05859.
     """
 
     def __init__(self, encoder: nn.Module, seed: int = 0):
@@ -45,18 +50,23 @@ class MaskedLanguageModel(nn.Module):
             self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(encoder.config.vocab_size))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
         """Mean cross-entropy of the guesses in nats, a scalar; 0 where nothing is hidden.
 
         Parameters
         ----------
-        input_ids, attention_mask, targets : (n, length); ``targets`` is -100 where nothing is to be guessed.
+        input_ids, attention_mask, targets : (n, length); ``targets`` is -100 where nothing is to be
+            guessed.
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         chosen = targets != _IGNORED
         table = self.encoder.get_input_embeddings().weight
         logits = nn.functional.linear(self.transform(hidden[chosen]), table, self.bias)
-        return nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="sum") / chosen.sum().clamp(min=1)
+        return nn.functional.cross_entropy(
+            logits.float(), targets[chosen], reduction="sum"
+        ) / chosen.sum().clamp(min=1)
 
 
 def mask_tokens(
@@ -64,9 +74,9 @@ def mask_tokens(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hide some tokens of a batch, and say what they were.
 
-    Each ordinary token is chosen with probability ``share``. Of the chosen ones 80% become the mask token, 10% some
-    other ordinary token, 10% stay: a fine-tune never shows a mask, so the network may not rely on seeing one. Special
-    tokens and padding are never chosen.
+    Each ordinary token is chosen with probability ``share``. Of the chosen ones 80% become the mask
+    token, 10% some other ordinary token, 10% stay: a fine-tune never shows a mask, so the network
+    may not rely on seeing one. Special tokens and padding are never chosen.
 
     Parameters
     ----------
@@ -74,8 +84,8 @@ def mask_tokens(
     share : of the ordinary tokens, above 0 and at most 1.
     generator : of the draws; None takes torch's own, which `reclab.training.train` seeds.
 
-    Returns: Inputs and targets, both (n, length); a target is the token that was there, -100 where none is to be
-        guessed.
+    Returns: Inputs and targets, both (n, length); a target is the token that was there, -100 where
+        none is to be guessed.
 
     Raises ValueError: ``share`` is outside its range.
 
@@ -94,33 +104,52 @@ def mask_tokens(
 
 
 def train_vocabulary(texts: Sequence[str], size: int = 8000):
-    """A word-piece tokenizer in lower case, learnt from the texts; the same texts give the same one.
+    """A word-piece tokenizer in lower case, learnt from the texts; the same texts give the same
+    one.
 
     Parameters
     ----------
-    size : tokens at most, the five special ones included. A ValueError says how many the letters alone need.
+    size : tokens at most, the five special ones included. A ValueError says how many the letters
+        alone need.
 
-    Source: Wu et al., Google's Neural Machine Translation System (2016), arXiv 1609.08144, section 4.1.
+    Source: Wu et al., Google's Neural Machine Translation System (2016), arXiv 1609.08144, section
+        4.1.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import BertTokenizerFast
 
     texts = _checked(texts)
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer, learner.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers the letters inside a word in an order that changes from run to run, and breaks ties by these
+    learner.normalizer, learner.pre_tokenizer = (
+        normalizers.BertNormalizer(),
+        pre_tokenizers.BertPreTokenizer(),
+    )
+    # The trainer numbers the letters inside a word in an order that changes from run to run, and
+    # breaks ties by these
     # numbers: given first and sorted, they make the vocabulary the same every time.
     inside = [f"##{letter}" for letter in _letters_inside(texts, learner)]
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[*SPECIAL, *inside], show_progress=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[*SPECIAL, *inside], show_progress=False
+    )
     learner.train_from_iterator(texts, trainer)
     vocabulary = learner.get_vocab()
     if len(vocabulary) > size:
-        raise ValueError(f"size must be at least {len(vocabulary)} to hold every letter of the texts, got {size}")
-    return BertTokenizerFast(vocab={token: vocabulary[token] for token in sorted(vocabulary, key=vocabulary.get)})
+        raise ValueError(
+            f"size must be at least {len(vocabulary)} to hold every letter of the texts, got {size}"
+        )
+    return BertTokenizerFast(
+        vocab={token: vocabulary[token] for token in sorted(vocabulary, key=vocabulary.get)}
+    )
 
 
 def small_bert(
-    vocab_size: int, *, layers: int = 2, width: int = 256, heads: int = 4, max_length: int = 128, seed: int = 0
+    vocab_size: int,
+    *,
+    layers: int = 2,
+    width: int = 256,
+    heads: int = 4,
+    max_length: int = 128,
+    seed: int = 0,
 ):
     """A small BERT with random weights: an encoder like any other of transformers.
 
@@ -161,11 +190,13 @@ def pretrain(
 ) -> pd.DataFrame:
     """Train a model to guess hidden tokens, in place; every pass over the texts hides others.
 
-    Weights that need no gradient stay as they are: freeze ``model.encoder`` to learn the head alone.
+    Weights that need no gradient stay as they are: freeze ``model.encoder`` to learn the head
+    alone.
 
     Parameters
     ----------
-    lr : highest learning rate; 1e-3 suits a small network from random weights, 5e-5 to 2e-4 one that is pre-trained.
+    lr : highest learning rate; 1e-3 suits a small network from random weights, 5e-5 to 2e-4 one
+        that is pre-trained.
     share : of the tokens that are hidden.
     options : of `reclab.training.train`, such as ``checkpoint``.
 
@@ -174,11 +205,15 @@ def pretrain(
     Raises ValueError: there is no text, one is missing, or ``share`` is outside its range.
     """
     tokens = text.tokenise(_checked(texts), tokenizer, profile.max_length)
-    batches = text.epochs_of_batches([len(t) for t in tokens], profile.batch_size, epochs, profile.seed)
+    batches = text.epochs_of_batches(
+        [len(t) for t in tokens], profile.batch_size, epochs, profile.seed
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01, fused=True)
 
     def loss(module: nn.Module, rows: np.ndarray) -> torch.Tensor:
-        return module(**training.to_device(_batch(tokens, rows, tokenizer, share), model.bias.device))
+        return module(
+            **training.to_device(_batch(tokens, rows, tokenizer, share), model.bias.device)
+        )
 
     about = profile.precision, profile.seed, lr, share, tokens, [rows.tolist() for rows in batches]
     run = hashlib.sha256(repr(about).encode()).hexdigest()
@@ -186,14 +221,22 @@ def pretrain(
 
 
 def perplexity(
-    model: MaskedLanguageModel, tokenizer, texts: Sequence[str], *, max_length: int = 128, seed: int = 0
+    model: MaskedLanguageModel,
+    tokenizer,
+    texts: Sequence[str],
+    *,
+    max_length: int = 128,
+    seed: int = 0,
 ) -> float:
-    """Between how many equally likely tokens the model still hesitates: exp of its mean loss on hidden tokens.
+    """Between how many equally likely tokens the model still hesitates: exp of its mean loss on
+    hidden tokens.
 
-    A model that knows nothing scores the size of its vocabulary, a perfect one 1. The same seed hides the same tokens,
-    so models that share a tokenizer can be compared; models that do not, cannot.
+    A model that knows nothing scores the size of its vocabulary, a perfect one 1. The same seed
+    hides the same tokens, so models that share a tokenizer can be compared; models that do not,
+    cannot.
 
-    Source: Jelinek et al., Perplexity - a measure of the difficulty of speech recognition tasks (1977).
+    Source: Jelinek et al., Perplexity - a measure of the difficulty of speech recognition tasks
+        (1977).
     """
     tokens = text.tokenise(_checked(texts), tokenizer, max_length)
     generator = torch.Generator().manual_seed(seed)
@@ -208,9 +251,13 @@ def perplexity(
     return math.exp(total / hidden) if hidden else math.nan
 
 
-def _batch(tokens, rows: Iterable[int], tokenizer, share=0.15, generator=None) -> dict[str, torch.Tensor]:
+def _batch(
+    tokens, rows: Iterable[int], tokenizer, share=0.15, generator=None
+) -> dict[str, torch.Tensor]:
     batch = text.pad([tokens[row] for row in rows], tokenizer.pad_token_id)
-    batch["input_ids"], batch["targets"] = mask_tokens(batch["input_ids"], tokenizer, share, generator)
+    batch["input_ids"], batch["targets"] = mask_tokens(
+        batch["input_ids"], tokenizer, share, generator
+    )
     return batch
 
 

@@ -270,7 +270,9 @@ def paired_auc_difference(labels, a, b, groups=None, n=1000, seed=0, level=0.95)
     return percentile_interval(difference, samples[:, 0] - samples[:, 1], level)
 
 
-def resampled_aucs(labels, scores: Sequence, groups=None, n: int = 1000, seed: int = 0) -> np.ndarray:
+def resampled_aucs(
+    labels, scores: Sequence, groups=None, n: int = 1000, seed: int = 0
+) -> np.ndarray:
     """AUC of each of several scores in each resample, the same rows for all: ``(n, len(scores))``.
 
     NaN where a resample misses a class.
@@ -294,7 +296,9 @@ def expected_calibration_error(labels, p, bins: int = 10) -> float:
     if bins < 1:
         raise ReclabError(f"bins must be 1 or more, got {bins}")
     if (p < 0).any() or (p > 1).any():
-        raise SchemaError("p must hold probabilities from 0 to 1; pass scores through a sigmoid first")
+        raise SchemaError(
+            "p must hold probabilities from 0 to 1; pass scores through a sigmoid first"
+        )
     gaps = np.bincount(probability_bins(p, bins), weights=p - labels)
     return float(np.abs(gaps).sum() / len(p))
 
@@ -403,7 +407,9 @@ def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -
     return bootstrap_interval(a - b, n, seed, level)
 
 
-def interval_over(groups, statistic: Callable | np.ndarray, n: int = 300, seed: int = 0) -> Interval:
+def interval_over(
+    groups, statistic: Callable | np.ndarray, n: int = 300, seed: int = 0
+) -> Interval:
     """Any statistic of rows with its 95% interval, whole groups drawn: rows of one hang together.
 
     ``statistic`` is called with row numbers, in which a row may stand several times, and returns a

@@ -1,7 +1,9 @@
-"""Numbers that a notebook stands for: shown in words, held to measured bands, kept in a ledger; and stored tables.
+"""Numbers that a notebook stands for: shown in words, held to measured bands, kept in a ledger; and
+stored tables.
 
-Bands are written by ``reclab calibrate`` over many seeds, never by hand. A table that takes too long for a notebook is
-two files in ``notebooks/expected/published``: ``NAME.csv``, and ``NAME.json``, which says how it was made.
+Bands are written by ``reclab calibrate`` over many seeds, never by hand. A table that takes too
+long for a notebook is two files in ``notebooks/expected/published``: ``NAME.csv``, and
+``NAME.json``, which says how it was made.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WITHIN, OUTSIDE, RECORDED = "within", "OUTSIDE", "recorded"
-SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # what is possible for a share or a rate, and for a correlation
+SHARE, CORRELATION = (
+    (0.0, 1.0),
+    (-1.0, 1.0),
+)  # what is possible for a share or a rate, and for a correlation
 _STORED_FIELDS = ("command", "seeds", "seconds", "device", "versions", "source", "sha256")
 _VERSIONS_SHOWN = ("reclab", "python", "torch", "transformers", "scikit-learn")
 _NO_VALUE = "–"
@@ -44,10 +49,12 @@ class Result:
 
     Attributes
     ----------
-    key : ``NN.name``, where NN is the notebook's number. label : the same in a reader's words; may be empty.
+    key : ``NN.name``, where NN is the notebook's number. label : the same in a reader's words; may
+        be empty.
     low, high : its band; None where none was measured for the profile.
     interval : its own, at ``level``; None where it has none.
-    possible : the least and the greatest number that it can be, `SHARE` or `CORRELATION`; None: any.
+    possible : the least and the greatest number that it can be, `SHARE` or `CORRELATION`; None:
+        any.
     """
 
     key: str
@@ -86,36 +93,51 @@ _ledger: dict[str, Result] = {}
 def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
     """Show the results that answer a question as a table in words, and note them in the ledger.
 
-    A value outside its band is marked, and nothing is raised: the notebooks' tests and ``reclab run`` catch the mark.
+    A value outside its band is marked, and nothing is raised: the notebooks' tests and ``reclab
+    run`` catch the mark.
 
     Parameters
     ----------
     question : the table's caption.
-    rows : ``(key, label, value)`` each, or ``(key, label, value, possible)`` with `SHARE` or `CORRELATION`. ``value``
-        is a number, or an estimate with its interval ``(value, low, high)``; only the value is held to its band.
+    rows : ``(key, label, value)`` each, or ``(key, label, value, possible)`` with `SHARE` or
+        `CORRELATION`. ``value`` is a number, or an estimate with its interval ``(value, low,
+        high)``; only the value is held to its band.
     level : of the intervals.
 
-    Raises ReclabError: no row, a row of another form, or a key that does not start with a notebook's number.
+    Raises ReclabError: no row, a row of another form, or a key that does not start with a
+        notebook's number.
     """
     from IPython.display import display
 
     percent = f"{100 * level:g}%"
-    lines, body, intervals = [question if level == 0.95 else f"{question} ({percent} intervals)"], [], False
+    lines, body, intervals = (
+        [question if level == 0.95 else f"{question} ({percent} intervals)"],
+        [],
+        False,
+    )
     for row in rows:
         if not isinstance(row, (tuple, list)) or len(row) not in (3, 4):
-            raise ReclabError(f"a row of results is (key, label, value) or (key, label, value, possible), got {row!r}")
+            raise ReclabError(
+                "a row of results is (key, label, value) or (key, label, value, possible), got "
+                f"{row!r}"
+            )
         key, label, value, *possible = row
-        result = _note(key, value, label=label, level=level, possible=possible[0] if possible else None)
+        result = _note(
+            key, value, label=label, level=level, possible=possible[0] if possible else None
+        )
         number, interval = _rounded(result.value, *(result.interval or ()))
         outside = result.verdict == OUTSIDE
-        lines.append(f"  {label} = {number}{interval and ' ' + interval}" + "  OUTSIDE its band" * outside)
+        lines.append(
+            f"  {label} = {number}{interval and ' ' + interval}" + "  OUTSIDE its band" * outside
+        )
         mark = "<td><strong>OUTSIDE its band</strong></td>" if outside else ""
         body.append((html.escape(label), _NUMBER.format(number), _NUMBER.format(interval), mark))
         intervals = intervals or bool(interval)
     if not body:
         raise ReclabError(f"no result to show for {question!r}")
     rows = [
-        f"<tr>{_LEFT}{label}</th>{number}{own if intervals else ''}{mark}</tr>" for label, number, own, mark in body
+        f"<tr>{_LEFT}{label}</th>{number}{own if intervals else ''}{mark}</tr>"
+        for label, number, own, mark in body
     ]
     heads = ["<th>value</th>", f"<th>{percent} interval</th>"] if intervals else ["<th>value</th>"]
     caption = f'<caption style="text-align: left">{html.escape(question)}</caption>'
@@ -123,7 +145,8 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
 
 
 def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
-    """Print a number by its key, with its own interval where it has one, and note it in the ledger, as `show` does.
+    """Print a number by its key, with its own interval where it has one, and note it in the ledger,
+    as `show` does.
 
     Raises ReclabError: as `show`.
     """
@@ -134,7 +157,9 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
     notebook, _, name = str(key).partition(".")
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
         raise ReclabError(f"a result's key looks like '02.auc_finetuned', got {key!r}")
-    numbers = [float(number) for number in (value if isinstance(value, (tuple, list)) else (value,))]
+    numbers = [
+        float(number) for number in (value if isinstance(value, (tuple, list)) else (value,))
+    ]
     if len(numbers) not in (1, 3):
         raise ReclabError(f"{key}: a result is a number or (value, low, high), got {value!r}")
     number, *own = numbers
@@ -142,11 +167,15 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
         least, most = possible
         own = [min(max(end, least), most) for end in own]
         nearest = min(max(number, least), most)
-        number = nearest if abs(number - nearest) < 1e-9 else number  # a correlation of 1 may come out a bit above
+        number = (
+            nearest if abs(number - nearest) < 1e-9 else number
+        )  # a correlation of 1 may come out a bit above
     band = bands(notebook).get(key)
     low, high = (float(band["low"]), float(band["high"])) if band else (None, None)
     verdict = RECORDED if band is None else WITHIN if low <= number <= high else OUTSIDE
-    _ledger[key] = Result(key, number, low, high, verdict, tuple(own) or None, label, level, possible)
+    _ledger[key] = Result(
+        key, number, low, high, verdict, tuple(own) or None, label, level, possible
+    )
     rows = [asdict(r) for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
     try:
         write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
@@ -158,23 +187,34 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
 
 
 def ledger(notebook: str) -> None:
-    """Show how many results of a notebook were noted in this session, and, folded, each key with its band."""
+    """Show how many results of a notebook were noted in this session, and, folded, each key with
+    its band.
+    """
     from IPython.display import display
 
     mine = [r for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
-    count = {verdict: sum(r.verdict == verdict for r in mine) for verdict in (WITHIN, OUTSIDE, RECORDED)}
+    count = {
+        verdict: sum(r.verdict == verdict for r in mine) for verdict in (WITHIN, OUTSIDE, RECORDED)
+    }
     line = (
         f"{notebook}: {len(mine)} results, {count[WITHIN]} within their bands, "
         f"{count[OUTSIDE]} outside, {count[RECORDED]} without a band"
     )
     body = []
     for r in mine:
-        own = r.interval and _ends(*r.interval) + ("" if r.level == 0.95 else f" at {100 * r.level:g}%")
+        own = r.interval and _ends(*r.interval) + (
+            "" if r.level == 0.95 else f" at {100 * r.level:g}%"
+        )
         numbers = _NUMBER.format(_short(r.value)) + _NUMBER.format(own or "")
         band = "none" if r.low is None else _ends(r.low, r.high)
         words = f'<td style="text-align: left">{html.escape(r.label)}</td>'
-        body.append(f"<tr>{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td></tr>")
-    heads = [f"{_LEFT}key</th>", *(f"<th>{name}</th>" for name in ("result", "value", "interval", "band", "verdict"))]
+        body.append(
+            f"<tr>{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td></tr>"
+        )
+    heads = [
+        f"{_LEFT}key</th>",
+        *(f"<th>{name}</th>" for name in ("result", "value", "interval", "band", "verdict")),
+    ]
     text = "\n".join([line, *(f"  OUTSIDE: {r.key}" for r in mine if r.verdict == OUTSIDE)])
     display(_Shown(text, f"<details><summary>{line}</summary>{_html('', heads, body)}</details>"))
 
@@ -186,7 +226,10 @@ def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
         return {}
     rows = json.loads(path.read_text("utf-8"))
     pairs = ("interval", "possible")
-    return {row["key"]: Result(**row | {pair: row[pair] and tuple(row[pair]) for pair in pairs}) for row in rows}
+    return {
+        row["key"]: Result(**row | {pair: row[pair] and tuple(row[pair]) for pair in pairs})
+        for row in rows
+    }
 
 
 def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
@@ -212,7 +255,9 @@ def expected_folder() -> Path:
 
 
 def ledger_folder() -> Path:
-    """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache, one a version and profile."""
+    """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache, one a
+    version and profile.
+    """
     chosen = os.environ.get("RECLAB_LEDGER")
     # Another version may have other keys under a notebook's number.
     kept = platformdirs.user_cache_path("reclab") / "ledger" / __version__ / get_profile().name
@@ -220,14 +265,17 @@ def ledger_folder() -> Path:
 
 
 def notebooks_folder() -> Path:
-    """The series: ``notebooks`` of the current folder, else of the checkout that this package lies in.
+    """The series: ``notebooks`` of the current folder, else of the checkout that this package lies
+    in.
 
     Raises ReclabError: neither holds a notebook.
     """
     for folder in (Path.cwd() / "notebooks", Path(__file__).parent.parent / "notebooks"):
         if any(folder.glob("[0-9][0-9]_*.ipynb")):
             return folder
-    raise ReclabError("no notebooks here; change to the folder of your clone, the one that holds notebooks/")
+    raise ReclabError(
+        "no notebooks here; change to the folder of your clone, the one that holds notebooks/"
+    )
 
 
 def find_notebooks(names: list[str], folder: Path) -> list[Path]:
@@ -261,9 +309,18 @@ def read_notebook(path: Path):
 
     try:
         node = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        nbformat.ValidationError,
+    ) as error:
         # Other people's JSON trips nbformat over in all these ways.
-        raise ReclabError(f"{path} is not a notebook that can be read ({one_line(error)})") from None
+        raise ReclabError(
+            f"{path} is not a notebook that can be read ({one_line(error)})"
+        ) from None
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -282,7 +339,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        raise ReclabError(f"cannot write {path} ({error.strerror}); free some space or choose another folder") from None
+        raise ReclabError(
+            f"cannot write {path} ({error.strerror}); free some space or choose another folder"
+        ) from None
     finally:
         with suppress(OSError):  # long gone, or the folder itself is read-only or no folder
             temporary.unlink()
@@ -290,12 +349,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @dataclass(frozen=True, repr=False)
 class StoredTable:
-    """A stored table: as the last line of a cell it shows itself with a caption that says how it was made.
+    """A stored table: as the last line of a cell it shows itself with a caption that says how it
+    was made.
 
     Attributes
     ----------
     name : as given to `table`. frame : the numbers as they were stored, unrounded.
-    receipt : ``command, seeds, seconds, device, versions``, ``source``: the hash of the package's code, ``sha256``.
+    receipt : ``command, seeds, seconds, device, versions``, ``source``: the hash of the package's
+        code, ``sha256``.
     """
 
     name: str
@@ -305,7 +366,11 @@ class StoredTable:
     @property
     def caption(self) -> str:
         """One line: the command, its seeds and seconds, the device and the versions."""
-        device, found, seeds = self.receipt["device"], self.receipt["versions"], self.receipt["seeds"]
+        device, found, seeds = (
+            self.receipt["device"],
+            self.receipt["versions"],
+            self.receipt["seeds"],
+        )
         said = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
         if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
             said = f"seeds {seeds[0]} to {seeds[-1]}"
@@ -313,11 +378,15 @@ class StoredTable:
         machine = device["gpu"] or f"{device['processor']}, {threads}"
         versions = ", ".join(f"{name} {found[name]}" for name in _VERSIONS_SHOWN if name in found)
         seconds = f"{self.receipt['seconds']:,.0f} s"
-        return f"Made by `{self.receipt['command']}` with {said} in {seconds} on {machine}; {versions}"
+        return (
+            f"Made by `{self.receipt['command']}` with {said} in {seconds} on {machine}; {versions}"
+        )
 
     @property
     def words(self) -> pd.DataFrame:
-        """The table as text, rounded; ``x``, ``x_low`` and ``x_high`` become one column ``0.93 [0.91, 0.95]``."""
+        """The table as text, rounded; ``x``, ``x_low`` and ``x_high`` become one column ``0.93
+        [0.91, 0.95]``.
+        """
         import numpy as np
         import pandas as pd
 
@@ -328,9 +397,15 @@ class StoredTable:
         for name, values in self.frame.items():
             if name in ends:
                 rows = self.frame[[name, *ends[name]]].to_numpy(float)
-                # three decimals, where `_decimals` would give a small number more: a column reads as one
-                texts = [" ".join(_rounded(*row, digits=_decimals(max(0.05, *abs(row))))) for row in rows]
-                columns[name] = [t if np.isfinite(r).all() else _NO_VALUE for t, r in zip(texts, rows, strict=True)]
+                # three decimals, where `_decimals` would give a small number more: a column reads
+                # as one
+                texts = [
+                    " ".join(_rounded(*row, digits=_decimals(max(0.05, *abs(row))))) for row in rows
+                ]
+                columns[name] = [
+                    t if np.isfinite(r).all() else _NO_VALUE
+                    for t, r in zip(texts, rows, strict=True)
+                ]
             elif name not in within:
                 columns[name] = _cells(values)
         return pd.DataFrame(columns, dtype=object)
@@ -342,9 +417,13 @@ class StoredTable:
         import pandas as pd
 
         first, words = self.frame.columns[0], self.words
-        rows = words.set_index(first).rename_axis(index=None, columns=first)  # the first column heads its rows
+        rows = words.set_index(first).rename_axis(
+            index=None, columns=first
+        )  # the first column heads its rows
         with pd.option_context("display.max_colwidth", None):
-            table = rows.to_html(border=0).replace("_", "_<wbr>")  # long names of columns may be broken there
+            table = rows.to_html(border=0).replace(
+                "_", "_<wbr>"
+            )  # long names of columns may be broken there
         head, mark, rest = table.partition(">")
         return f"{head}{mark}\n  <caption>{html.escape(self.caption)}</caption>{rest}"
 
@@ -356,8 +435,8 @@ def table(name: str) -> StoredTable:
     ----------
     name : such as ``02_methods``.
 
-    Raises ReclabError: there is no such table, or its file is not the one that its receipt describes; says which
-        command makes it.
+    Raises ReclabError: there is no such table, or its file is not the one that its receipt
+        describes; says which command makes it.
     """
     import pandas as pd
 
@@ -365,12 +444,16 @@ def table(name: str) -> StoredTable:
     makes_it = f"python tests/benchmarks/tables.py {name}"
     if not csv.is_file() or not receipt_path.is_file():
         missing = csv if receipt_path.is_file() else receipt_path
-        raise ReclabError(f"there is no stored table {name!r} ({missing.name} is missing); `{makes_it}` makes it")
+        raise ReclabError(
+            f"there is no stored table {name!r} ({missing.name} is missing); `{makes_it}` makes it"
+        )
     try:
         receipt = json.loads(receipt_path.read_text("utf-8"))
         fields = {key: receipt[key] for key in _STORED_FIELDS}
     except (ValueError, KeyError, TypeError):
-        raise ReclabError(f"{receipt_path} is damaged; `{makes_it}` makes the table and its receipt anew") from None
+        raise ReclabError(
+            f"{receipt_path} is damaged; `{makes_it}` makes the table and its receipt anew"
+        ) from None
     if hashlib.sha256(csv.read_bytes()).hexdigest() != fields["sha256"]:
         remedy = f"`{fields['command']}` makes it anew"
         raise ReclabError(f"{csv} is not the table that its receipt describes; {remedy}")
@@ -389,7 +472,9 @@ def table_files(name: str) -> tuple[Path, Path]:
 
 
 def _rounded(value: float, *interval: float, digits: int | None = None) -> tuple[str, str]:
-    """A number and its interval (empty where it has none) as text, with as many decimals as the largest asks for."""
+    """A number and its interval (empty where it has none) as text, with as many decimals as the
+    largest asks for.
+    """
     numbers = [value, *interval]
     if not all(map(math.isfinite, numbers)):
         return _short(value), _ends(*interval) if interval else ""
@@ -413,11 +498,15 @@ def _cells(values: pd.Series) -> list[str]:
     if values.dtype.kind not in "iuf":
         return [_NO_VALUE if value is None or value != value else str(value) for value in values]
     whole = (values.dropna() % 1 == 0).all()
-    return [_NO_VALUE if math.isnan(v) else _rounded(v, digits=0 if whole else _decimals(v))[0] for v in values]
+    return [
+        _NO_VALUE if math.isnan(v) else _rounded(v, digits=0 if whole else _decimals(v))[0]
+        for v in values
+    ]
 
 
 def _html(caption: str, heads: Iterable[str], rows: list[str]) -> str:
-    return f"<table>{caption}<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    head, body = "".join(heads), "".join(rows)
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _ends(low: float, high: float) -> str:

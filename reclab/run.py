@@ -418,15 +418,23 @@ def parser() -> argparse.ArgumentParser:
     )
     option("other", type=Path, nargs="?", metavar="OTHER", help="say what differs from it, too")
 
-    option = command("release", _of("classroom", "release_command"), "make the students' series: without solutions")
+    option = command(
+        "release",
+        _of("classroom", "release_command"),
+        "make the students' series: without solutions",
+    )
     option("folder", type=Path, nargs="?", metavar="DIR", help="where (default: notebooks/student)")
     option("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
 
-    option = command("grade", _of("classroom", "grade_command"), "grade answers; runs them with your rights")
+    option = command(
+        "grade", _of("classroom", "grade_command"), "grade answers; runs them with your rights"
+    )
     option("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
     option("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
     option("--notebooks", nargs="+", metavar="NN", help="those set (default: those handed in)")
-    option("--timeout", type=float, default=20, help="seconds that an answer may take (default: 20)")
+    option(
+        "--timeout", type=float, default=20, help="seconds that an answer may take (default: 20)"
+    )
     option("--kernels", type=int, help="students at a time (default: one a processor, at most 4)")
 
     command("doctor", _of("doctor"), "look for what keeps the series from running here")

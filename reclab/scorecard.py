@@ -448,11 +448,15 @@ def _alarms(lists, found, slices, data: Evidence, k: int, expected, options: dic
                 alarms.append(f"{name}: {far}; has it seen the test set?")
             if surely_above(values["overlap with popularity"], _MOSTLY_POPULAR):
                 alarms.append(f"{name}: most of what it shows is what is popular")
-        if data.not_to_show is not None and (n := metrics.hits(lists[name], data.not_to_show).sum()):
+        if data.not_to_show is not None and (
+            n := metrics.hits(lists[name], data.not_to_show).sum()
+        ):
             alarms.append(f"{name}: {n:,} of its places show what the user had rated")
         if "stability" in values and surely_above(-values["stability"], -_STEADY):
             alarms.append(f"{name}: its runs share less than half of their items")
-        groups = [f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()]
+        groups = [
+            f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()
+        ]
         if groups:
             alarms.append(f"{name}: serves some worse than all others: {', '.join(groups)}")
     return alarms
@@ -466,7 +470,8 @@ def _note(lists: dict, data: Evidence, baseline: str, level: float) -> str:
     return (
         f"lists of {k} for {n_users:,} users ({judged:,} have relevant items) "
         f"from {n_items:,} items; {level:.0%} intervals over users; "
-        f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm)" + "".join(missing)
+        f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm)"
+        + "".join(missing)
     )
 
 

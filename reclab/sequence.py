@@ -1,4 +1,6 @@
-"""The next item from the order of those before: a small transformer that reads behaviour as text is read."""
+"""The next item from the order of those before: a small transformer that reads behaviour as text is
+read.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ _BATCH = 256  # sequences scored at once
 class SASRec:
     """Self-attention over a user's items, each place asked for the item that comes next.
 
-    Every window of a sequence begins with a sign for "what came before is not shown", so the model also says what
-    comes first: that is its answer for a user without history. All items of the catalogue compete in the loss. The
-    vectors of the items that are read are those that are predicted.
+    Every window of a sequence begins with a sign for "what came before is not shown", so the model
+    also says what comes first: that is its answer for a user without history. All items of the
+    catalogue compete in the loss. The vectors of the items that are read are those that are
+    predicted.
 
     Parameters
     ----------
@@ -26,11 +29,12 @@ class SASRec:
     width : of the vectors, a multiple of ``heads``.
     blocks, heads, dropout : of the transformer.
     length : items read at most, the latest ones.
-    epochs, batch_size, learning_rate, weight_decay : of AdamW; the learning rate falls to 0 in a straight line.
+    epochs, batch_size, learning_rate, weight_decay : of AdamW; the learning rate falls to 0 in a
+        straight line.
     seed : of the weights, the order and the dropout.
 
-    Source: Kang and McAuley, ICDM 2018, arXiv 1808.09781, with the loss of Klenitskiy and Vasilev, RecSys 2023,
-    arXiv 2309.07602.
+    Source: Kang and McAuley, ICDM 2018, arXiv 1808.09781, with the loss of Klenitskiy and Vasilev,
+    RecSys 2023, arXiv 2309.07602.
     """
 
     def __init__(
@@ -48,19 +52,36 @@ class SASRec:
         weight_decay: float = 0.01,
         seed: int = 0,
     ):
-        sizes = {"n_items": n_items, "width": width, "blocks": blocks, "heads": heads, "length": length}
+        sizes = {
+            "n_items": n_items,
+            "width": width,
+            "blocks": blocks,
+            "heads": heads,
+            "length": length,
+        }
         for setting, value in {**sizes, "epochs": epochs, "batch_size": batch_size}.items():
             if value < 1:
                 raise ReclabError(f"{setting} must be 1 or more, got {value}")
         if width % heads:
             raise ReclabError(f"width must be a multiple of heads ({heads}), got {width}")
-        self.n_items, self.length, self.epochs, self.batch_size = n_items, length, epochs, batch_size
+        self.n_items, self.length, self.epochs, self.batch_size = (
+            n_items,
+            length,
+            epochs,
+            batch_size,
+        )
         self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
-        self.sizes = {"d_model": width, "nhead": heads, "dim_feedforward": 2 * width, "dropout": dropout}
+        self.sizes = {
+            "d_model": width,
+            "nhead": heads,
+            "dim_feedforward": 2 * width,
+            "dropout": dropout,
+        }
         self.blocks = blocks
 
     def fit(self, sequences: Sequence[Sequence[int]]) -> SASRec:
-        """Learn from the items of each user, earliest first; sequences longer than ``length`` are cut into windows.
+        """Learn from the items of each user, earliest first; sequences longer than ``length`` are
+        cut into windows.
 
         Raises SchemaError: an item outside the catalogue, or no sequence has any item.
         """
@@ -69,7 +90,9 @@ class SASRec:
             raise SchemaError("there is nothing to learn from: every sequence is empty")
         torch.manual_seed(self.seed)
         self.network = _Network(self.n_items, self.length, self.blocks, self.sizes)
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
         steps = self.epochs * -(-len(windows) // self.batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for _ in range(self.epochs):
@@ -83,19 +106,26 @@ class SASRec:
         return self
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Scores ``(n_users, n_items)`` of what comes next; a user's own items are scored too, as they may come again.
+        """Scores ``(n_users, n_items)`` of what comes next; a user's own items are scored too, as
+        they may come again.
 
         Raises ReclabError: not fitted yet. SchemaError : an item outside the catalogue.
         """
         if not hasattr(self, "network"):
             raise ReclabError("SASRec is not fitted yet; call SASRec(...).fit(sequences) first")
-        latest = [items[len(items) - min(len(items), self.length) :] for items in self._checked(sequences)]
-        found = [self._next(latest[start : start + _BATCH]) for start in range(0, len(latest), _BATCH)]
+        latest = [
+            items[len(items) - min(len(items), self.length) :] for items in self._checked(sequences)
+        ]
+        found = [
+            self._next(latest[start : start + _BATCH]) for start in range(0, len(latest), _BATCH)
+        ]
         return np.concatenate(found or [np.empty((0, self.n_items))])
 
     @torch.inference_mode()
     def _next(self, batch: list[np.ndarray]) -> np.ndarray:
-        inputs, _ = self._padded([np.append(items, 0) for items in batch])  # the item to come is not read
+        inputs, _ = self._padded(
+            [np.append(items, 0) for items in batch]
+        )  # the item to come is not read
         last = torch.tensor([len(items) for items in batch])
         hidden = self.network(inputs)[torch.arange(len(batch)), last]
         return self.network.logits(hidden).double().numpy()
@@ -117,7 +147,10 @@ class SASRec:
         for user, items in enumerate(sequences):
             wrong = items[(items < 0) | (items >= self.n_items)]
             if len(wrong):
-                raise SchemaError(f"sequence {user} holds item {wrong[0]}; the catalogue has 0..{self.n_items - 1}")
+                raise SchemaError(
+                    f"sequence {user} holds item {wrong[0]}; the catalogue has "
+                    f"0..{self.n_items - 1}"
+                )
         return sequences
 
 
@@ -132,7 +165,9 @@ class _Network(nn.Module):
             nn.init.normal_(table.weight, std=width**-0.5)
         options = {"batch_first": True, "norm_first": True, "activation": "gelu"}
         layer = nn.TransformerEncoderLayer(**sizes, **options)
-        self.encoder = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(
+            layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False
+        )
         self.dropout = nn.Dropout(sizes["dropout"])
         self.bias = nn.Parameter(torch.zeros(n_items))
 

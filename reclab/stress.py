@@ -1,6 +1,8 @@
-"""Breaking a recommender on purpose, and its repairs: spoiled texts, swapped profiles, fake accounts, fair exposure.
+"""Breaking a recommender on purpose, and its repairs: spoiled texts, swapped profiles, fake
+accounts, fair exposure.
 
-Whatever is drawn hangs on the seed alone, and a larger rate spoils what a smaller one spoils, and more.
+Whatever is drawn hangs on the seed alone, and a larger rate spoils what a smaller one spoils, and
+more.
 Source: Belinkov and Bisk, Synthetic and Natural Noise (2018), arXiv 1711.02173, for the typos.
 """
 
@@ -31,7 +33,8 @@ _FINDERS = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in PERSON
 
 
 def typos(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
-    """Texts in which each letter is, with that chance, left out, doubled, swapped with the next or replaced.
+    """Texts in which each letter is, with that chance, left out, doubled, swapped with the next or
+    replaced.
 
     Parameters
     ----------
@@ -49,7 +52,11 @@ def drop_words(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
     """
     drawn = [(text.split(), rng) for text, rng in _drawn(texts, rate, seed)]
     return [
-        " ".join(word for word, chance in zip(words, rng.random(len(words)), strict=True) if chance >= rate)
+        " ".join(
+            word
+            for word, chance in zip(words, rng.random(len(words)), strict=True)
+            if chance >= rate
+        )
         for words, rng in drawn
     ]
 
@@ -63,31 +70,39 @@ def swap_words(texts: Sequence[str], pairs: Mapping[str, str]) -> list[str]:
     ----------
     pairs : word -> the word for it, and back; in small letters.
 
-    Raises ReclabError: no pair, or a word that stands in two of them, so that the way back is lost. ValueError : as
-        `typos`.
+    Raises ReclabError: no pair, or a word that stands in two of them, so that the way back is lost.
+        ValueError : as `typos`.
 
     Source: Garg et al., AIES 2019, arXiv 1809.10610.
     """
     words = [*pairs, *pairs.values()]
     if not words or len(set(words)) < len(words):
-        raise ReclabError(f"each word may stand in one pair only, and there has to be one; got {dict(pairs)}")
+        raise ReclabError(
+            f"each word may stand in one pair only, and there has to be one; got {dict(pairs)}"
+        )
     other = dict(pairs) | {b: a for a, b in pairs.items()}
     longest = sorted(map(re.escape, other), key=len, reverse=True)
     finder = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)", re.IGNORECASE)
-    return [finder.sub(lambda found: _like(found[0], other[found[0].lower()]), text) for text in _checked(texts)]
+    return [
+        finder.sub(lambda found: _like(found[0], other[found[0].lower()]), text)
+        for text in _checked(texts)
+    ]
 
 
 def find_personal(text: str) -> list[tuple[str, str]]:
-    """Personal data in a text that have a form: ``(kind, what was found)``, in the order of the text.
+    """Personal data in a text that have a form: ``(kind, what was found)``, in the order of the
+    text.
 
-    Kinds are the keys of `PERSONAL`. A card number has to pass Luhn's check, so that an order number is not one. Names,
-    streets and what a sentence gives away are not found: that needs people, or a model with a measured recall.
+    Kinds are the keys of `PERSONAL`. A card number has to pass Luhn's check, so that an order
+    number is not one. Names, streets and what a sentence gives away are not found: that needs
+    people, or a model with a measured recall.
     """
     return [(kind, text[start:stop]) for start, stop, kind in _places(text)]
 
 
 def mask_personal(texts: Sequence[str]) -> list[str]:
-    """Texts in which what `find_personal` finds is replaced by its kind in brackets, such as ``[EMAIL]``.
+    """Texts in which what `find_personal` finds is replaced by its kind in brackets, such as
+    ``[EMAIL]``.
 
     Raises ValueError: a text is missing, names its row.
     """
@@ -102,7 +117,8 @@ def mask_personal(texts: Sequence[str]) -> list[str]:
 def fake_profiles(
     X: sparse.csr_array, target: int, n: int, *, spread: int = 10, likes: int = 10, seed: int = 0
 ) -> sparse.csr_array:
-    """Rows of fake accounts that all like a target and some popular items, to be put under the matrix of real users.
+    """Rows of fake accounts that all like a target and some popular items, to be put under the
+    matrix of real users.
 
     Parameters
     ----------
@@ -134,42 +150,51 @@ def fake_profiles(
 
 
 def groups_of(values: Iterable, known: Sequence[str] | None = None, least: int = 2) -> np.ndarray:
-    """The group of each user or row as text, checked; who gave none is in the group ``not given``, and not left out.
+    """The group of each user or row as text, checked; who gave none is in the group ``not given``,
+    and not left out.
 
     Parameters
     ----------
     values : group names; None or NaN where there is none.
     known : the groups that may occur; None: any.
-    least : members that a group needs, since a mean over one person is that person; ``not given`` may be smaller.
+    least : members that a group needs, since a mean over one person is that person; ``not given``
+        may be smaller.
 
     Returns: ``(n,)`` of text.
 
-    Raises UnknownNameError: a group that is not known. SchemaError : nobody has a group, or a group is too small.
+    Raises UnknownNameError: a group that is not known. SchemaError : nobody has a group, or a group
+        is too small.
     """
     named = pd.Series(list(values), dtype=object)
     found = named.where(named.notna(), NOT_GIVEN).astype(str)
     if not named.notna().any():
-        raise SchemaError("nobody has a group: the profile is missing for all rows, so there is nothing to compare")
+        raise SchemaError(
+            "nobody has a group: the profile is missing for all rows, so there is nothing to "
+            "compare"
+        )
     sizes = found[named.notna()].value_counts()
     for name in sizes.index:
         if known is not None and name not in known:
             raise UnknownNameError("group", name, known)
     if sizes.min() < least:
         raise SchemaError(
-            f"group {sizes.idxmin()!r} has {sizes.min()} member(s), {least} are needed: join it with another group"
+            f"group {sizes.idxmin()!r} has {sizes.min()} member(s), {least} are needed: join it "
+            "with another group"
         )
     return found.to_numpy()
 
 
 def exposure_gap(lists: np.ndarray, favoured: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-    """Share of each list's exposure that items of a group get, less the share that is theirs; 0 = as it should be.
+    """Share of each list's exposure that items of a group get, less the share that is theirs; 0 =
+    as it should be.
 
     A place r gets an exposure of ``1 / log2(r + 1)``, as in DCG.
 
     Parameters
     ----------
     lists : ``(n_lists, k)`` item indices, -1 = no item.
-    favoured : ``(n_items,)`` bool, the items of the group. share : what is theirs, one number or ``(n_lists,)``.
+    favoured : ``(n_items,)`` bool, the items of the group. share : what is theirs, one number or
+        ``(n_lists,)``.
 
     Returns: ``(n_lists,)``, NaN for an empty list.
 
@@ -217,7 +242,9 @@ def _like(pattern: str, word: str) -> str:
 
 
 def _places(text: str) -> list[tuple[int, int, str]]:
-    """What was found, in order and without overlaps; of two that overlap, the kind that is named first."""
+    """What was found, in order and without overlaps; of two that overlap, the kind that is named
+    first.
+    """
     found = []
     for kind, finder in _FINDERS.items():
         for match in finder.finditer(text):

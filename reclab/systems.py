@@ -1,4 +1,6 @@
-"""Systems for the closed loop: by chance, by counting, by reading profile and content, and two in an A/B test."""
+"""Systems for the closed loop: by chance, by counting, by reading profile and content, and two in
+an A/B test.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Random:
     def __init__(self, world: World):
         self.looks, self.worth = world.looks, world.worth
 
-    def recommend(self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def recommend(
+        self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Lists for the visitors of a batch, (n_visits, n_places)."""
         return best(rng.random((len(users), len(offered))), offered, len(self.looks))
 
@@ -42,23 +46,32 @@ class Random:
 
 
 class Counts(Random):
-    """Thompson sampling on the clicks of each item, the same for all users: worth times a drawn click rate.
+    """Thompson sampling on the clicks of each item, the same for all users: worth times a drawn
+    click rate.
 
     A showing counts as many looks as its place gets; see `reclab.bandits.simulate_slates`.
 
     Parameters
     ----------
-    prior : Beta parameters of every item's click rate. greedy : play the posterior's mean in place of draws.
+    prior : Beta parameters of every item's click rate. greedy : play the posterior's mean in place
+        of draws.
     """
 
     def __init__(self, world: World, prior: tuple[float, float] = (1, 4), greedy: bool = False):
         super().__init__(world)
-        self.greedy, self.counts = greedy, np.tile(np.array(prior, float)[:, None], len(world.worth))
+        self.greedy, self.counts = (
+            greedy,
+            np.tile(np.array(prior, float)[:, None], len(world.worth)),
+        )
 
     def recommend(self, users, offered, rng):
         """Lists for the visitors of a batch, (n_visits, n_places)."""
         clicks, misses = self.counts
-        rates = (clicks / (clicks + misses))[None] if self.greedy else rng.beta(*self.counts, (DRAWS, len(clicks)))
+        rates = (
+            (clicks / (clicks + misses))[None]
+            if self.greedy
+            else rng.beta(*self.counts, (DRAWS, len(clicks)))
+        )
         lists = best(rates * self.worth, offered, len(self.looks))
         return lists[rng.integers(len(lists), size=len(users))]
 
@@ -70,14 +83,18 @@ class Counts(Random):
 
 
 class Learner(Random):
-    """Logistic Thompson sampling on all products of profile and content; it learns each night from the day.
+    """Logistic Thompson sampling on all products of profile and content; it learns each night from
+    the day.
 
-    P(click) = sigmoid(x' Theta y + c log(look)): last night's posterior is the prior, so that no row is read twice.
+    P(click) = sigmoid(x' Theta y + c log(look)): last night's posterior is the prior, so that no
+    row is read twice.
 
     Parameters
     ----------
-    person : (n_users, p) what is known of each user. content : (n_items, q) of each item, a constant among it.
-    keep : share of the certainty that is left each morning, the rest being the first prior again; 1: it never forgets.
+    person : (n_users, p) what is known of each user. content : (n_items, q) of each item, a
+        constant among it.
+    keep : share of the certainty that is left each morning, the rest being the first prior again;
+        1: it never forgets.
     until : day from which on it learns no more.
     noise : as `reclab.bandits.LogisticTS`.
     """
@@ -106,7 +123,9 @@ class Learner(Random):
         """Lists for the visitors of a batch, (n_visits, n_places)."""
         self.model.rng = rng
         parts = zip(np.array_split(users, DRAWS), self.model.draw(DRAWS), strict=True)
-        chances = np.concatenate([1 / (1 + np.exp(-self.scores(part, theta))) for part, theta in parts])
+        chances = np.concatenate(
+            [1 / (1 + np.exp(-self.scores(part, theta))) for part, theta in parts]
+        )
         return best(chances * self.worth, offered, len(self.looks))
 
     def vectors(self, rows: pd.DataFrame) -> np.ndarray:
@@ -121,19 +140,26 @@ class Learner(Random):
             return
         rows, before = log[log["day"] == today], self.model
         precision = self.keep * before.precision + (1 - self.keep) * np.eye(len(before.mean))
-        self.model = LogisticTS(len(before.mean), noise=self.noise, mean=before.mean, precision=precision)
+        self.model = LogisticTS(
+            len(before.mean), noise=self.noise, mean=before.mean, precision=precision
+        )
         self.model.update(self.vectors(rows), rows["clicked"].to_numpy(float))
 
 
 class Halves:
-    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one shared log."""
+    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one
+    shared log.
+    """
 
     def __init__(self, a: System, b: System, *, shared: bool = False):
         self.arms, self.shared = (a, b), shared
 
     def recommend(self, users, offered, rng):
         """Lists for the visitors of a batch, each from the arm of its user."""
-        parts = [arm.recommend(users[users % 2 == half], offered, rng) for half, arm in enumerate(self.arms)]
+        parts = [
+            arm.recommend(users[users % 2 == half], offered, rng)
+            for half, arm in enumerate(self.arms)
+        ]
         lists = np.empty((len(users), parts[0].shape[1]), int)
         for half, part in enumerate(parts):
             lists[users % 2 == half] = part
@@ -160,7 +186,7 @@ def halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def difference(log: pd.DataFrame) -> Interval:
-    """Clicks a visit of odd users less those of even ones, with its 95% normal interval over users."""
+    """Clicks per visit of odd users less those of even ones, with its 95% interval over users."""
     visits = log.groupby(["user", "day", "batch", "visit"])["clicked"].sum().groupby("user").mean()
     a, b = (visits[visits.index % 2 == half] for half in (0, 1))
     gap, half = float(b.mean() - a.mean()), 1.96 * float(np.hypot(a.sem(), b.sem()))

@@ -17,7 +17,9 @@ from .errors import ReclabError, warn_not_kept
 from .profiles import get_profile
 from .results import write_atomically
 
-ROUND_TO = 16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
+ROUND_TO = (
+    16  # padded lengths are rounded up to this: fewer distinct shapes keep the CPU's memory bounded
+)
 
 
 def load_tokenizer(name: str):
@@ -31,13 +33,14 @@ def load_tokenizer(name: str):
 def load_encoder(name: str, **config):
     """A pretrained encoder in float32, in evaluation mode, from safetensors only.
 
-    A model that writes, such as ``smollm2-135m-instruct``, comes without its output layer: ``last_hidden_state`` holds
-    a vector a token, which has read the tokens before it only.
+    A model that writes, such as ``smollm2-135m-instruct``, comes without its output layer:
+    ``last_hidden_state`` holds a vector a token, which has read the tokens before it only.
 
     Parameters
     ----------
     name : a model in `reclab.assets`.
-    config : settings that replace those of the checkpoint, such as ``attention_probs_dropout_prob=0.0``.
+    config : settings that replace those of the checkpoint, such as
+        ``attention_probs_dropout_prob=0.0``.
     """
     quiet()
     from transformers import AutoModel
@@ -55,16 +58,20 @@ def tokenise(texts: Sequence[str], tokenizer, max_length: int = 128) -> list[lis
     ----------
     max_length : tokens kept of each text, the two special ones included; at least 3.
 
-    Raises ValueError: a text is missing or not a str, names its row; ``texts`` is one str; ``max_length`` is below 3.
-        An empty text is allowed: it has special tokens only.
+    Raises ValueError: a text is missing or not a str, names its row; ``texts`` is one str;
+        ``max_length`` is below 3. An empty text is allowed: it has special tokens only.
     """
     check_texts(texts)
     if max_length < 3:  # the tokenizer takes 0 and 1 to mean no limit
         raise ValueError(f"max_length must be at least 3, got {max_length}")
     if not len(texts):
         return []
-    tokens = tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
-    return [ids or [tokenizer.eos_token_id] for ids in tokens]  # a decoder adds none, and a mean over none is no number
+    tokens = tokenizer(
+        list(texts), truncation=True, max_length=max_length, return_attention_mask=False
+    )["input_ids"]
+    return [
+        ids or [tokenizer.eos_token_id] for ids in tokens
+    ]  # a decoder adds none, and a mean over none is no number
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -76,7 +83,10 @@ def check_texts(texts: Sequence[str]) -> None:
         raise ValueError("texts must be a list of texts, got one str; write [text]")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing modality")
+            raise ValueError(
+                f"texts[{row}] is {text!r}, not a text; drop that row or mask it as a missing "
+                "modality"
+            )
 
 
 def length_groups(
@@ -87,7 +97,8 @@ def length_groups(
     Parameters
     ----------
     lengths : tokens of each text.
-    seed : draws the order of equal lengths and of the batches; None keeps batches from short to long.
+    seed : draws the order of equal lengths and of the batches; None keeps batches from short to
+        long.
     round_to : lengths count as equal up to the next multiple of this.
 
     Returns: Arrays of row numbers; every row stands in exactly one.
@@ -105,7 +116,9 @@ def length_groups(
     return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
 
 
-def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+def epochs_of_batches(
+    lengths: Sequence[int], batch_size: int, epochs: int, seed: int
+) -> list[np.ndarray]:
     """The batches of a training run: `length_groups`, drawn anew for each pass over the texts.
 
     Parameters
@@ -113,14 +126,17 @@ def epochs_of_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed
     lengths : tokens of each text.
     seed : of the run; each of its epochs has its own draw.
     """
-    groups = [length_groups(lengths, batch_size, seed=1000 * seed + epoch) for epoch in range(epochs)]
+    groups = [
+        length_groups(lengths, batch_size, seed=1000 * seed + epoch) for epoch in range(epochs)
+    ]
     return [batch for epoch in groups for batch in epoch]
 
 
 def padded_batches(
     tokens: Sequence[list[int]], pad_id: int, batch_size: int = 16, round_to: int = ROUND_TO
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Row numbers and the padded batch of each length group, from short to long, for reading without training.
+    """Row numbers and the padded batch of each length group, from short to long, for reading
+    without training.
 
     Parameters
     ----------
@@ -130,8 +146,12 @@ def padded_batches(
         yield rows, pad([tokens[row] for row in rows], pad_id, round_to)
 
 
-def pad(tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO) -> dict[str, torch.Tensor]:
-    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to ``round_to``)."""
+def pad(
+    tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO
+) -> dict[str, torch.Tensor]:
+    """A batch for the model: ``input_ids`` and ``attention_mask``, both (n, length rounded up to
+    ``round_to``).
+    """
     width = -(-max(map(len, tokens)) // round_to) * round_to
     ids = torch.full((len(tokens), width), pad_id)
     mask = torch.zeros((len(tokens), width), dtype=torch.long)
@@ -142,7 +162,9 @@ def pad(tokens: Sequence[list[int]], pad_id: int = 0, round_to: int = ROUND_TO) 
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over a text's own tokens: (n, length, width) and (n, length) give (n, width); padding does not count."""
+    """Mean over a text's own tokens: (n, length, width) and (n, length) give (n, width); padding
+    does not count.
+    """
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
@@ -158,8 +180,9 @@ def encode(
 ) -> np.ndarray:
     """Vectors of texts from a frozen encoder: (n, width) float32, the mean over each text's tokens.
 
-    The result is kept in the derived cache under a hash of the model and of the texts themselves, so that any change
-    to either computes it anew. A damaged file of that cache is computed anew too, with a warning.
+    The result is kept in the derived cache under a hash of the model and of the texts themselves,
+    so that any change to either computes it anew. A damaged file of that cache is computed anew
+    too, with a warning.
 
     Raises ValueError: a text is missing; names its row.
 
@@ -176,7 +199,9 @@ def encode(
     with torch.inference_mode():
         for rows, batch in padded_batches(tokens, tokenizer.pad_token_id, batch_size):
             batch = {name: values.to(device) for name, values in batch.items()}
-            vectors[rows] = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()
+            vectors[rows] = (
+                mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu().numpy()
+            )
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     try:

@@ -1,7 +1,9 @@
-"""The verdict on each claim of the article that the series follows: a rule over checked results, not an opinion.
+"""The verdict on each claim of the article that the series follows: a rule over checked results,
+not an opinion.
 
-Claims stand in ``verdicts.toml``, each with the results that decide it. The numbers are those of the committed files of
-bands, with the interval of the stored run; what ran on this machine takes their place.
+Claims stand in ``verdicts.toml``, each with the results that decide it. The numbers are those of
+the committed files of bands, with the interval of the stored run; what ran on this machine takes
+their place.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: what the article says in our words, what was tested on which data, and what each outcome means."""
+    """One claim: what the article says in our words, what was tested on which data, and what each
+    outcome means.
+    """
 
     id: str
     claim: str
@@ -64,11 +68,16 @@ class Claim:
     untested: str = ""  # the reason
 
     def outcome(self, found: dict[str, Evidence]) -> str:
-        """All rules met: yes. Some met: in part. None met and one refuted: no. No rules: not tested. Else open."""
+        """All rules met: yes. Some met: in part. None met and one refuted: no. No rules: not
+        tested. Else open.
+        """
         if not self.rules:
             return "not tested"
         if missing := [rule.key for rule in self.rules if rule.key not in found]:
-            raise ReclabError(f"{self.id} needs the result {missing[0]}, which no notebook has; run `reclab calibrate`")
+            raise ReclabError(
+                f"{self.id} needs the result {missing[0]}, which no notebook has; run `reclab "
+                "calibrate`"
+            )
         decided = {rule.decide(found[rule.key]) for rule in self.rules}
         if "yes" in decided:
             return "yes" if decided == {"yes"} else "in part"
@@ -77,7 +86,11 @@ class Claim:
     def verdict(self, found: dict[str, Evidence]) -> str:
         """The outcome and what it means, in words."""
         outcome = self.outcome(found)
-        return f"not tested, because {self.untested}" if outcome == "not tested" else f"{outcome}: {self.says[outcome]}"
+        return (
+            f"not tested, because {self.untested}"
+            if outcome == "not tested"
+            else f"{outcome}: {self.says[outcome]}"
+        )
 
 
 def claims(file: Path = _FILE) -> list[Claim]:
@@ -85,11 +98,29 @@ def claims(file: Path = _FILE) -> list[Claim]:
     found = []
     for name, entry in tomllib.loads(file.read_text("utf-8")).items():
         rules = tuple(_rule(text) for text in entry.pop("rules", []))
-        says = {key: entry.pop(key.replace(" ", "_")) for key in _OUTCOMES if key.replace(" ", "_") in entry}
-        wanted = [outcome for outcome in _OUTCOMES if outcome != "in part" or len(rules) == 2] if rules else []
+        says = {
+            key: entry.pop(key.replace(" ", "_"))
+            for key in _OUTCOMES
+            if key.replace(" ", "_") in entry
+        }
+        wanted = (
+            [outcome for outcome in _OUTCOMES if outcome != "in part" or len(rules) == 2]
+            if rules
+            else []
+        )
         if len(rules) > 2 or bool(rules) == ("untested" in entry) or list(says) != wanted:
-            raise ReclabError(f"{name} in verdicts.toml needs one or two rules and words for {wanted}, or a reason")
-        found.append(Claim(id=name, rules=rules, says=says, **dict.fromkeys(("test", "data", "notebook"), "") | entry))
+            raise ReclabError(
+                f"{name} in verdicts.toml needs one or two rules and words for {wanted}, or a "
+                "reason"
+            )
+        found.append(
+            Claim(
+                id=name,
+                rules=rules,
+                says=says,
+                **dict.fromkeys(("test", "data", "notebook"), "") | entry,
+            )
+        )
     return found
 
 
@@ -102,17 +133,24 @@ def _rule(text: str) -> Rule:
 
 @cache
 def committed(notebook: str) -> dict[str, Evidence]:
-    """The published results of a notebook: the mean over seeds, with the wider of two intervals around it.
+    """The published results of a notebook: the mean over seeds, with the wider of two intervals
+    around it.
 
-    One is that of the mean over seeds; the other is that of the stored run, over users or rows, where it has one.
+    One is that of the mean over seeds; the other is that of the stored run, over users or rows,
+    where it has one.
     """
     bands, found = results.bands(notebook), {}
     stored = receipts.published(notebook)["results"] if bands else []
     intervals = {row["key"]: (row["value"], *row["interval"]) for row in stored if row["interval"]}
     for key, band in bands.items():
-        mean, around = band["mean"], float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5)
+        mean, around = (
+            band["mean"],
+            float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5),
+        )
         value, low, high = intervals.get(key, (0.0, 0.0, 0.0))
-        found[key] = Evidence(mean, mean - max(around, value - low), mean + max(around, high - value))
+        found[key] = Evidence(
+            mean, mean - max(around, value - low), mean + max(around, high - value)
+        )
     return found
 
 

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from waiting import CEILING
 
 import reclab  # noqa: F401  (before torch, as in the notebooks: its threads then wait without taking the processor)
+from waiting import CEILING
 
 # The stored outputs are those of the laptop profile with seed 0; kernels inherit this environment.
 _CLEARED = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from exercise_answers import ANSWERS
 
+from exercise_answers import ANSWERS
 from reclab.classroom import fingerprint
 from reclab.results import write_atomically
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+
 from waiting import CEILING, wait_for
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "09_off_policy_evaluation.ipynb"

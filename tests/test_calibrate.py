@@ -3,7 +3,6 @@ import math
 import tomllib
 
 import pytest
-from small_notebooks import CHECK, write
 
 from reclab import calibrate as cal
 from reclab import receipts
@@ -11,6 +10,7 @@ from reclab.errors import ReclabError
 from reclab.profiles import get_profile
 from reclab.results import CORRELATION, SHARE, Result
 from reclab.run import run_afresh
+from small_notebooks import CHECK, write
 
 SEED = "import os, pathlib\nseed = int(os.environ['RECLAB_SEED'])\n" + CHECK
 # Notes each run in a file beside the notebook, with what the derived cache held.

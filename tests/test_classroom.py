@@ -15,13 +15,13 @@ import nbformat
 import psutil
 import pytest
 from bs4 import BeautifulSoup
-from exercise_answers import ANSWERS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from waiting import CEILING
 
+from exercise_answers import ANSWERS
 from reclab import classroom
 from reclab.errors import ReclabError
 from reclab.run import main
+from waiting import CEILING
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tiny_bert
 import torch
-from tiny_bert import TEXTS, TOY, same
 
+import tiny_bert
 from reclab import distil
+from tiny_bert import TEXTS, TOY, same
 
 
 @pytest.fixture(scope="module")

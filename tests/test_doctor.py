@@ -13,11 +13,11 @@ import psutil
 import pytest
 import torch
 from packaging.specifiers import SpecifierSet
-from refresh_notebooks import SETUP
-from small_notebooks import write
 
 from reclab import assets, doctor
 from reclab.run import main
+from refresh_notebooks import SETUP
+from small_notebooks import write
 
 GIB = 2**30
 ROOT = Path(doctor.__file__).parent.parent

@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-import tiny_bert
 import torch
-from tiny_bert import LAYERS, STEPS, TEXTS, TOY, WIDE, WIDTH
 
+import tiny_bert
 from reclab import efficient, finetune, text
 from reclab.finetune import predict_tokens
+from tiny_bert import LAYERS, STEPS, TEXTS, TOY, WIDE, WIDTH
 
 BLOCK = 4 * (WIDTH**2 + WIDTH) + 2 * WIDTH * WIDE + WIDE + WIDTH + 4 * WIDTH  # attention, two dense layers, two norms
 HEAD = 2 * WIDTH + 2

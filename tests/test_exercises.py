@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from exercise_answers import ANSWERS
 from make_exercises import blank, entry, function_of, solution_cell
-
 from reclab import classroom
 from reclab.errors import UnknownNameError
 

@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_bert
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
-from tiny_bert import LABELS, TEXTS, TOY, same, weights
 
+import tiny_bert
 from reclab import assets, finetune, text
 from reclab.errors import ReclabError, UnknownNameError
+from tiny_bert import LABELS, TEXTS, TOY, same, weights
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import refresh_notebooks
-from refresh_notebooks import MARK, repository, setup_source
 
+import refresh_notebooks
 from reclab import results
+from refresh_notebooks import MARK, repository, setup_source
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -8,11 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from small_notebooks import write
 
 from reclab import plots
 from reclab.profiles import get_profile
 from reclab.run import run_afresh
+from small_notebooks import write
 
 ALT = "A line that rises from one to three."
 

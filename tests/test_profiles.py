@@ -9,10 +9,10 @@ import types
 import warnings
 
 import pytest
-from refresh_notebooks import SETUP
 
 from reclab import errors, profiles
 from reclab.profiles import PROFILES, cores_granted, cores_seen, get_profile, memory_granted
+from refresh_notebooks import SETUP
 
 VARIABLES = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")
 

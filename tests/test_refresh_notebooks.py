@@ -3,11 +3,11 @@ import sys
 
 import nbformat
 import pytest
+
 import refresh_notebooks as refresh
 from benchmarks import series
-from small_notebooks import BANDS, CHECK, write
-
 from reclab.errors import ReclabError
+from small_notebooks import BANDS, CHECK, write
 
 URL = "https://github.com/someone/reclab"
 TITLE = "# Title\n\n<!-- badges -->\n\nWords."

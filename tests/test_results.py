@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from small_notebooks import write
 
 from reclab import __version__, results
 from reclab.errors import ReclabError, UnknownNameError
@@ -30,6 +29,7 @@ from reclab.results import (
     show,
     write_atomically,
 )
+from small_notebooks import write
 
 NAN, INF = float("nan"), float("inf")
 BANDS = """

@@ -19,8 +19,6 @@ import zmq
 from bs4 import BeautifulSoup
 from jupyter_client import AsyncKernelManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from small_notebooks import BANDS, CHECK, write
-from waiting import CEILING, wait_for
 
 import reclab.run
 from reclab import __version__, assets, calibrate, receipts
@@ -28,6 +26,8 @@ from reclab.errors import AssetError
 from reclab.profiles import PROFILES, get_profile
 from reclab.results import Result
 from reclab.run import Run, kernel_environment, main, mathml, run_notebook, write_index, write_notebook
+from small_notebooks import BANDS, CHECK, write
+from waiting import CEILING, wait_for
 
 # --- one notebook
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_notebooks import CHECK, write
-from waiting import CEILING
 
 from reclab import receipts
 from reclab.profiles import get_profile
 from reclab.results import read_notebook
 from reclab.run import Run
+from small_notebooks import CHECK, write
+from waiting import CEILING
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_bert
 import torch
-from waiting import CEILING
 
+import tiny_bert
 from reclab import training
 from reclab.errors import ReclabError
 from reclab.profiles import PROFILES
+from waiting import CEILING
 
 ONE = dataclasses.replace(PROFILES["laptop"], micro_batches=1)
 LR = 0.03

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny_bert
 import torch
 from torch import nn
 
+import tiny_bert
 from reclab.errors import SchemaError
 from reclab.finetune import Classifier, TextClassifier
 from reclab.understand import Attribution, attribute, coherence, read

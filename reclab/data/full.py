@@ -2,8 +2,9 @@
 
 Amazon Reviews, MovieLens, MIND and the Open Bandit log are read with DuckDB. Get the files from
 their publishers, whose terms are yours to accept: https://amazon-reviews-2023.github.io (no licence
-is stated: never pass on the files or rows made from them), https://grouplens.org/datasets/movielens,
-https://msnews.github.io and https://research.zozo.com/data.html.
+is stated: never pass on the files or rows made from them),
+https://grouplens.org/datasets/movielens, https://msnews.github.io and
+https://research.zozo.com/data.html.
 
 Every ``path`` is a plain, gzip or zip file or a folder. Nothing is unpacked to the disk, and memory
 is needed for some MiB of lines, however long the file. Python hands whole lines to DuckDB, which

@@ -27,7 +27,6 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 import refresh_notebooks
-
 from reclab import receipts
 from reclab.errors import ReclabError
 from reclab.profiles import get_profile
