@@ -168,7 +168,7 @@ def model_folder(name: str) -> Path:
 
 
 def assets_folder() -> Path:
-    """Where assets are kept, a folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
+    """Where assets lie, a folder each: ``RECLAB_DATA``, else ``assets`` in the user's cache."""
     return _chosen_folder("RECLAB_DATA", "assets")
 
 

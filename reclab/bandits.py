@@ -121,7 +121,7 @@ def kl_ucb() -> Policy:
 
 
 def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of two click rates, in nats; 0 ln 0 is 0."""
+    """Relative entropy p ln(p/q) + (1-p) ln((1-p)/(1-q)) of click rates, in nats; 0 ln 0 is 0."""
     return rel_entr(p, q) + rel_entr(1 - np.asarray(p), 1 - np.asarray(q))
 
 

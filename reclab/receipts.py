@@ -50,7 +50,7 @@ CAUSES = {
     "profile": "another profile: other sizes, so other numbers",
     "seed": "another seed: every draw differs, yet results should lie in their bands",
     "versions": "another version of a library: the same steps in another order, or other draws",
-    "machine": "another machine or number of threads: sums in another order, which training amplifies",
+    "machine": "another machine or number of threads: other sums, which training amplifies",
 }
 OF_THE_MACHINE = ("processor", "cpu_capability", "blas", "threads", "gpu")
 # What `reclab run` writes beside a receipt.json.

@@ -9,8 +9,8 @@ import reclab
 FOLDER = Path(reclab.__file__).parent
 # From the ground up: a module imports only what stands above it in this list.
 ORDER = """
-    errors profiles reclab plots assets results receipts verdicts classroom run calibrate doctor
-    metrics data.schema data.sources data.own data.full data.shop_files data.shop data
+    errors profiles reclab plots assets results receipts verdicts classroom calibrate run doctor
+    metrics data.schema data.files data.sources data.own data.full data.shop data.shop_files data
     text training efficient finetune masked_lm distil understand fusion looks sequence
     rank scorecard bandits ope judge stress scale loop systems worlds
 """

@@ -29,14 +29,14 @@ def shop(request):
 @pytest.fixture(scope="module")
 def clean(shop, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clean")
-    assert shop.write_files(folder, dirt=False) == {}
+    assert data.write_shop_files(shop, folder, dirt=False) == {}
     return folder
 
 
 @pytest.fixture(scope="module")
 def dirty(shop, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dirty")
-    return folder, shop.write_files(folder)
+    return folder, data.write_shop_files(shop, folder)
 
 
 def table(folder, name):
@@ -86,7 +86,7 @@ def test_every_purchase_is_rated_and_half_are_reviewed(shop, clean):
 
 def test_the_files_are_the_same_for_the_same_seed(shop, dirty, tmp_path):
     folder, planted = dirty
-    assert data.shop(shop.settings["seed"], **KNOBS).write_files(tmp_path) == planted
+    assert data.write_shop_files(data.shop(shop.settings["seed"], **KNOBS), tmp_path) == planted
     for path in tmp_path.glob("*.*"):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 

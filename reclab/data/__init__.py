@@ -14,4 +14,5 @@ from .schema import (
     temporal,
 )
 from .shop import Shop, Truth, shop
+from .shop_files import write_shop_files
 from .sources import clothing, movies, open_bandit, production_prior

@@ -23,7 +23,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -117,12 +116,6 @@ class Shop(Dataset):
     propensities: np.ndarray
     truth: Truth
     settings: dict
-
-    def write_files(self, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
-        """Write the raw files that this shop would leave behind: see `shop_files.write_files`."""
-        from .shop_files import write_files
-
-        return write_files(self, folder, dirt=dirt)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _WHERE += ("It came on time.", "For my desk.", "My second one.")
 _DAY = 86_400  # seconds
 
 
-def write_files(shop: Shop, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
+def write_shop_files(shop: Shop, folder: str | Path, *, dirt: bool = True) -> dict[str, list]:
     """Write the raw files that a shop would leave behind, for somebody to clean.
 
     ``users.csv``; ``metadata.jsonl`` (an item a line); ``ratings.csv`` (a rating of every purchase,
