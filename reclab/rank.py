@@ -213,10 +213,14 @@ def top_k_products(users, items, k: int, exclude: sparse.csr_array | None = None
         raise SchemaError(f"users and items must be vectors of as many factors, got {shapes}")
     seen = _seen(k, (len(users), len(items)), exclude)
     dtype = np.float32 if users.dtype == items.dtype == np.float32 else np.float64
+    for name, vectors in {"users": users, "items": items}.items():
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            row = f"{name}: the vector of row {finite.argmin()}"
+            raise SchemaError(f"{row} is not finite: has the model diverged?")
     largest = float(abs(users).max(initial=0)) * float(abs(items).max(initial=0))
-    if not largest * users.shape[1] <= float(np.finfo(dtype).max):
-        trouble = "vectors are not finite, or their products may overflow"
-        raise SchemaError(f"{trouble}: has the model diverged?")
+    if largest * users.shape[1] > float(np.finfo(dtype).max):
+        raise SchemaError("products may overflow: scale the vectors down, or use float64")
     users, items = users.astype(dtype), items.astype(dtype)
     lists = np.empty((len(users), k), dtype=np.int64)
     buffer = np.empty((_BLOCK, len(items)), dtype)

@@ -344,8 +344,8 @@ def test_scores_that_cannot_be_ranked_are_refused(scores, k, exclude, says):
         (np.ones((2, 3)), np.ones((5, 3)), 6, r"k must be in 1\.\.5"),
         (np.ones((2, 3)), np.ones((5, 4)), 1, r"as many factors, got \(2, 3\) and \(5, 4\)"),
         (np.ones(3), np.ones((5, 3)), 1, "must be vectors"),
-        (np.array([[1.0], [np.nan]]), np.ones((5, 1)), 1, "not finite"),
-        (np.ones((1, 1)), np.array([[np.inf]]), 1, "not finite"),
+        (np.array([[1.0], [np.nan]]), np.ones((5, 1)), 1, "users: the vector of row 1 is not finite"),
+        (np.ones((1, 1)), np.array([[np.inf]]), 1, "items: the vector of row 0 is not finite"),
         (np.full((1, 2), 1e30, np.float32), np.full((2, 2), 1e30, np.float32), 1, "may overflow"),
     ],
 )
