@@ -1,6 +1,4 @@
-"""The few kinds of error that a student meets: each message says what was wrong, where, and what to
-do next.
-"""
+"""The kinds of error that a student meets: what was wrong, where, and what to do next."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ stored tables.
 Bands are written by ``reclab calibrate`` over many seeds, never by hand. A table that takes too
 long for a notebook is two files in ``notebooks/expected/published``: ``NAME.csv``, and
 ``NAME.json``, which says how it was made.
+The notebooks themselves are found and read here, too.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def run_notebook(
     Raises Interrupted: Ctrl-C; no kernel is left behind.
     Raises ReclabError: the file is no notebook.
     """
-    run, ledger = Run(path.stem, node or results.read_notebook(path)), Path(env["RECLAB_LEDGER"])
+    run = Run(path.stem, node or results.read_notebook(path))
+    ledger = Path(env["RECLAB_LEDGER"])
     (ledger / f"{run.number}.json").unlink(missing_ok=True)
     start = time.perf_counter()
     try:
@@ -152,10 +153,9 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
     # Newer kernels can hide their traffic from other users of the machine.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
-    waits = {"timeout": timeout, "startup_timeout": TIMEOUT}  # a busy machine starts slowly
-    client = NotebookClient(
-        run.node, km=manager, **waits, record_timing=False, coalesce_streams=True
-    )
+    options = {"timeout": timeout, "startup_timeout": TIMEOUT}  # a busy machine starts slowly
+    options |= {"record_timing": False, "coalesce_streams": True}
+    client = NotebookClient(run.node, km=manager, **options)
     client.log.disabled = True
     number, finished = 0, False
     with (
@@ -172,7 +172,8 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
                 number = client.code_cells_executed + 1
                 # Not `execute`, which takes over Ctrl-C and stores the state of widgets.
                 await client.async_execute_cell(cell, index, execution_count=number)
-            finished = watch.cancel()
+            watch.cancel()
+            finished = True
         except CellExecutionError as error:
             return f"cell [{number}]: {error.ename}: {one_line(error.evalue)}"
         except CellTimeoutError:
