@@ -2,7 +2,7 @@
 
 from .files import load_pictures
 from .full import gather, open_bandit_log, to_parquet
-from .own import load_csv, stream_csv
+from .own import load_csv
 from .schema import (
     Card,
     Dataset,

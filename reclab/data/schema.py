@@ -42,6 +42,7 @@ class Card:
     citation: str = ""
     sha256: dict[str, str] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
+    read: str = ""  # what a file was read as
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,12 @@ class Dataset:
 
     def _card_rows(self) -> list[tuple[str, str]]:
         card = self.card
-        rows = [("source", card.source), ("licence", card.licence), ("cite", card.citation)]
+        rows = [
+            ("source", card.source),
+            ("read", card.read),
+            ("licence", card.licence),
+            ("cite", card.citation),
+        ]
         rows += [(name, f"{count:,}") for name, count in self.counts().items()]
         rows += [(f"sha256 of {name}", digest[:16] + "…") for name, digest in card.sha256.items()]
         rows += [(f"trap {number}", trap) for number, trap in enumerate(card.traps, start=1)]
