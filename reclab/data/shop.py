@@ -212,82 +212,41 @@ def expected_auc(scores: np.ndarray, probability: np.ndarray) -> float:
     return float((clicks * below).sum() / (clicks.sum() * others.sum()))
 
 
-def shop(
-    seed: int = 0,
-    *,
-    n_users: int = 1000,
-    n_items: int = 600,
-    days: int = 28,
-    strengths: dict[str, float] | None = None,
-    noise: float = 0.0,
-    missing: float | dict[str, float] = 0.0,
-    unfairness: float = 0.0,
-    confounding: float = 0.0,
-    drift: float = 0.0,
-) -> Shop:
+def shop(seed: int = 0, **knobs) -> Shop:
     """Generate a marketplace whose truth is known; equal arguments give an equal shop everywhere.
 
     Parameters
     ----------
     seed : 0 or more. What a knob does not touch stays as it is when the knob turns.
-    n_users, n_items : at least 8 and 80; a user visits up to 15 times, or ``n_items // 40``. A
-        quarter of the items arrives during the period.
-    days : length of the log.
-    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect.
-        The others keep those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes
-        the values in an order of its own. ``profile``: gender and region. ``history``: every user
-        likes half of the shelves, and mostly searches there. ``popularity``: of the item, seen only
-        in what is clicked. ``position``: the place on the page.
-    noise : share of clicks that are accidents, as likely for every item.
-    missing : share of items whose picture, text and tags are absent, each at random; or one share
-        for each.
-    unfairness : 0 to 0.99; lowers the odds that a small seller's item is shown by this share, at
-        equal relevance.
-    confounding : how much popularity moves what is shown: odds go with
-        exp(confounding * popularity).
-    drift : how often tastes turn during the period: each turn moves every liking on to the next
-        value, for each age group, attribute and user on a day of their own. Prices are liked as
-        before.
+    knobs : those of `Settings`, as in ``shop(7, n_items=300, drift=2)``.
 
     Raises ValueError: a knob is out of range. UnknownNameError : no such modality.
     """
-    settings = Settings(
-        seed,
-        n_users,
-        n_items,
-        days,
-        strengths or {},
-        noise,
-        missing,
-        unfairness,
-        confounding,
-        drift,
-    )
+    settings = Settings(seed, **knobs)
     rules = Rules.draw(settings)
     shown, candidates, on_sale = _visits(rules)
-    readiness = np.exp(confounding * rules.popularity) * np.where(rules.small, 1 - unfairness, 1)
-    odds = readiness[candidates] * on_sale
+    odds = rules.odds(candidates) * on_sale
     total = odds.sum(axis=1, keepdims=True)
     propensities = odds / total
     drawn = uniform(seed, "chosen", len(shown), 1) * total
     choice = (drawn < odds.cumsum(axis=1)).argmax(axis=1)
     user, day, place = (shown[name].to_numpy() for name in ("user", "day", "place"))
     parts = rules.components(candidates, user, day, place)
-    clicked_on_purpose = (1 - noise) * sigmoid(BASE + sum(parts.values()))
-    probability = clicked_on_purpose + noise * sigmoid(BASE)
+    clicked_on_purpose = (1 - settings.noise) * sigmoid(BASE + sum(parts.values()))
+    probability = clicked_on_purpose + settings.noise * sigmoid(BASE)
     rows = np.arange(len(shown))
     shown["item"], shown["propensity"] = candidates[rows, choice], propensities[rows, choice]
-    absent, user_ids = rules.absent(), ids("u", n_users)
+    absent, user_ids = rules.absent(), ids("u", settings.n_users)
     attributes = {name: _pick(WORDS[name], codes) for name, codes in rules.codes.items()}
     truth = Truth(
         components=pd.DataFrame({name: part[rows, choice] for name, part in parts.items()}),
         absent=absent.iloc[shown["item"]].reset_index(drop=True),
         base=BASE,
-        noise=noise,
+        noise=settings.noise,
         click_probability=probability[rows, choice],
         candidate_probability=np.where(on_sale, probability, np.nan),
         items=pd.DataFrame(
-            {"item_id": ids("i", n_items)} | attributes | {"popularity": rules.popularity}
+            {"item_id": ids("i", settings.n_items)} | attributes | {"popularity": rules.popularity}
         ),
         tastes=pd.DataFrame(rules.tastes, pd.Index(user_ids, name="user_id"), list(SHELVES)),
     )
@@ -331,11 +290,33 @@ def shop(
 
 @dataclass(frozen=True)
 class Settings:
-    """The knobs of a shop, checked; see `shop`."""
+    """The knobs of a shop, checked.
 
-    seed: int
-    n_users: int
-    n_items: int
+    Parameters
+    ----------
+    n_users, n_items : at least 8 and 80; a user visits up to 15 times, or ``n_items // 40``. A
+        quarter of the items arrives during the period.
+    days : length of the log.
+    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect.
+        The others keep those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes
+        the values in an order of its own. ``profile``: gender and region. ``history``: every user
+        likes half of the shelves, and mostly searches there. ``popularity``: of the item, seen only
+        in what is clicked. ``position``: the place on the page.
+    noise : share of clicks that are accidents, as likely for every item.
+    missing : share of items whose picture, text and tags are absent, each at random; or one share
+        for each.
+    unfairness : 0 to 0.99; lowers the odds that a small seller's item is shown by this share, at
+        equal relevance.
+    confounding : how much popularity moves what is shown: odds go with
+        exp(confounding * popularity).
+    drift : how often tastes turn during the period: each turn moves every liking on to the next
+        value, for each age group, attribute and user on a day of their own. Prices are liked as
+        before.
+    """
+
+    seed: int = 0
+    n_users: int = 1000
+    n_items: int = 600
     days: int = 28
     strengths: dict[str, float] = field(default_factory=dict)
     noise: float = 0.0
@@ -446,6 +427,11 @@ class Rules:
     def small(self) -> np.ndarray:
         """``(n_items,)`` bool: sold by a small seller."""
         return self.seller < _SMALL
+
+    def odds(self, items: np.ndarray) -> np.ndarray:
+        """How readily the logging policy shows each item, relative to the others."""
+        fair = np.exp(self.settings.confounding * self.popularity)
+        return (fair * np.where(self.small, 1 - self.settings.unfairness, 1))[items]
 
     def absent(self) -> pd.DataFrame:
         """Which items lack their picture, text or tags."""
