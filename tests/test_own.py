@@ -723,3 +723,18 @@ def test_what_is_read_can_be_split_by_time():
     split = data.temporal(read(joined([HEADER, *lines])).interactions, at=0.5)
     data.check_leakage(split)
     assert (len(split.train), len(split.test)) == (35, 35)
+
+
+@pytest.mark.parametrize("lacking", [[], ["rating"], ["timestamp"]])
+def test_a_split_written_for_recbole_is_read_back(lacking, capsys):
+    lines = [[f"u{n % 7}", f"é {n % 9}", str(1 + n % 5 / 2), str(1_600_000_000.25 + n)] for n in range(70)]
+    log = read(joined([HEADER, *lines]), positive_from=2).interactions.drop(columns=lacking)
+    split = data.temporal(log, at=0.5) if "timestamp" in log else data.warm(log, repeats="allow")
+    paths = data.to_recbole(split, "out/own")
+    assert [path.name for path in paths] == ["own.train.inter", "own.test.inter"]
+    for path, side in zip(paths, (split.train, split.test), strict=True):
+        found = data.load_csv(path).interactions[side.columns]
+        pd.testing.assert_frame_equal(found, side.reset_index(drop=True))
+    assert "RecBole's types cut off" in capsys.readouterr().out
+    with pytest.raises(SchemaError, match="train: user_id 'u.*t' does not fit"):
+        data.to_recbole(data.Split("random", split.train.assign(user_id="u\tt"), split.test), "out")

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from ..errors import AssetError, SchemaError
 from .files import members, named, opened
-from .schema import Card, Dataset, listed
+from .schema import Card, Dataset, Split, listed
 
 _KEYS = {"interactions": ("user_id", "item_id"), "items": ("item_id",), "users": ("user_id",)}
 _HINTS = {  # how other files name these columns
@@ -59,6 +59,7 @@ _MERGED = re.compile(r"-?\d(\.\d+)?[eE]\+?\d\d+|.*\ufffd.*", re.DOTALL)
 
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 _DAYS_OF = {"D": "1970-01-01", "excel": "1899-12-30"}  # their first day
+_KEPT = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2261-12-31", tz="UTC")
 _NO_ZONE = "no zone, taken as UTC"
 _ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[-+]\d\d(:?\d\d)?)?)?"
 _DAYS = "%Y/%m/%d %d/%m/%Y %m/%d/%Y %d/%m/%y %m/%d/%y %y/%m/%d %d/%b/%Y %b/%d/%Y %d/%B/%Y %B/%d/%Y"
@@ -708,7 +709,7 @@ def _times(log: _Table, unit: str | None, dayfirst: bool | None) -> tuple[pd.Ser
     with named(f"timestamp of {log.name}"):
         times, how = _as_times(log, column, unit, dayfirst, (early, late))
     if unit is not None:
-        early, late = early.replace(year=1678), late.replace(year=2261)
+        early, late = _KEPT
         how.append(f"unit={unit!r}")
     log.refuse("timestamp", ~times.between(early, late), f", no time of a log since 1980{_WHEN}")
     first, last = times.min(), times.max()
@@ -742,10 +743,17 @@ def _as_times(log: _Table, column, unit, dayfirst, within) -> tuple[pd.Series, l
         near = [name for name in _UNITS if early < column.median() / _UNITS[name] < late]
         unit = next(iter(near), "s")
         how = [f"{unit} since 1970"] if unit != "s" else []
-    if unit in _DAYS_OF:
-        start = pd.Timestamp(_DAYS_OF[unit])
-        return pd.to_datetime(column, unit="D", origin=start, utc=True, errors="coerce"), how
-    return pd.to_datetime(column, unit=unit, utc=True, errors="coerce"), how
+    log.refuse("timestamp", ~np.isfinite(column), f", no time{_WHEN}")
+    code, step = ("D", 86_400 * 10**9) if unit in _DAYS_OF else (unit, 10**9 // _UNITS[unit])
+    start = pd.Timestamp(_DAYS_OF.get(unit, "1970-01-01"))
+    whole = column
+    if pd.api.types.is_float_dtype(column):
+        whole = np.floor(column).clip(-(2**62), 2**62).astype("int64")
+    times = pd.to_datetime(whole, unit=code, origin=start, utc=True, errors="coerce")
+    if whole is not column:
+        times = times.where(times.between(*_KEPT))  # of what nanoseconds can hold
+        times += pd.to_timedelta(np.rint(column % 1 * step), unit="ns")
+    return times, how
 
 
 def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str]]:
@@ -830,3 +838,32 @@ def _with_all(tables: dict[str, _Table], log: _Table, kind: str) -> pd.DataFrame
         missing = pd.DataFrame({key: pd.Series(seen, dtype="str")[unknown]})
         return pd.concat([table.frame, missing], ignore_index=True)
     return table.frame.reset_index(drop=True)
+
+
+def to_recbole(split: Split, folder: str | Path, name: str = "own") -> list[Path]:
+    """Write ``name.train.inter`` and ``name.test.inter``, the atomic files of RecBole.
+
+    RecBole reads them with ``benchmark_filename: [train, test, test]``, `load_csv` by their paths.
+    They hold ids, ``positive``, and ``rating`` and ``timestamp`` (seconds) where these are known.
+
+    Raises SchemaError: an id holds a tab, a quote or a line's end.
+    """
+    folder, paths = Path(folder), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, rows in (("train", split.train), ("test", split.test)):
+        table = pd.DataFrame(index=rows.index)
+        for key in ("user_id", "item_id"):
+            table[f"{key}:token"] = rows[key].astype("str")
+            odd = table[f"{key}:token"].str.contains('[\t\r\n"]')
+            if odd.any():
+                raise SchemaError(
+                    f"{side}: {key} {rows[key][odd].iloc[0]!r} does not fit in a line"
+                )
+        for column in rows.columns.intersection(["rating", "positive"]):
+            table[f"{column}:float"] = rows[column].astype("float64")
+        if "timestamp" in rows and rows["timestamp"].notna().all():
+            since = rows["timestamp"].dt.tz_convert(None).to_numpy("M8[ns]").astype(np.int64)
+            table["timestamp:float"] = since // 10**9 + since % 10**9 / 10**9
+        paths.append(folder / f"{name}.{side}.inter")
+        table.to_csv(paths[-1], sep="\t", index=False)
+    return paths
