@@ -154,6 +154,8 @@ FORMS = {
     "digits": (joined(table(time=as_time("%Y%m%d%H%M%S"))), {}, ["dates %Y%m%d%H%M%S", UTC]),
     "T and Z": (joined(table(time=lambda t: t.replace(" ", "T") + "Z")), {}, []),
     "a zone": (joined(table(time=lambda t: t + "+00:00")), {}, []),
+    "a zone behind a blank": (joined(table(time=lambda t: t + " +0000")), {}, []),
+    "a zone by its name": (joined(table(time=lambda t: t + " UTC")), {}, []),
     "slashes": (joined(table(time=as_time("%Y/%m/%d %H:%M:%S"))), {}, ["dates %Y/%m/%d", UTC]),
     "day first": (joined(table(time=as_time("%d.%m.%Y %H:%M:%S"))), {}, ["dates %d/%m/%Y", UTC]),
     "month first, AM and PM": (joined(table(time=as_time(US))), {}, ["dates %m/%d/%Y %I:%M:%S %p"]),
@@ -332,6 +334,9 @@ REFUSED = {
     "a point where commas are said": (ratings("4.5", 3, decimal=","), "rating in line 2 is '4.5'"),
     "neither rating nor positive": (of("user_id,item_id\na,x\n"), ["'rating' or 'positive'", "positive_from='all'"]),
     "no flag": (of("user_id,item_id,positive\na,x,1\nb,y,2\n"), "positive in line 3 is '2', not 0 or 1"),
+    "names for what has names": (of(FRAME, rename=HEADER), "rename=[...]"),
+    "names for lines that have names": (of(objects(table()), rename=HEADER), "rename=[...]"),
+    "no such decimal": (ratings(1, 5, decimal=";"), "decimal is"),
     "no number from which on": (ratings(1, 5, positive_from="four"), "positive_from is a number"),
     # Times
     "one after another, then none": (times("2024-05-31", ""), "timestamp in line 3 is missing"),
@@ -415,7 +420,7 @@ def test_what_can_be_read_in_two_ways_or_none_is_refused_with_the_way_out(case):
         [
             "r.csv"
             if isinstance(content, str | bytes)
-            and not any(word in case for word in ("rename that", "from which", "such unit"))
+            and not any(word in case for word in ("rename that", "from which", "such ", "names for"))
             else "",
             *([words] if isinstance(words, str) else words),
         ],
@@ -696,6 +701,11 @@ def test_items_are_read_as_strictly(items, words):
     refused(SchemaError, words, R + "a,x,5\nb,y,3\n", items="items.csv")
 
 
+def test_a_long_text_is_read():
+    found = read(joined([X.strip().split(","), ["a", "x", "5", "word " * 60_000], ["b", "y", "3", "ok"]]))
+    assert len(found.interactions["text"][0]) == 300_000
+
+
 def test_a_column_of_ids_alone():
     write("user_id\na\nb\n", "users.csv")
     assert read(R + "a,x,5\nb,y,3\n", users="users.csv").users["user_id"].tolist() == ["a", "b"]
@@ -736,5 +746,5 @@ def test_a_split_written_for_recbole_is_read_back(lacking, capsys):
         found = data.load_csv(path).interactions[side.columns]
         pd.testing.assert_frame_equal(found, side.reset_index(drop=True))
     assert "RecBole's types cut off" in capsys.readouterr().out
-    with pytest.raises(SchemaError, match="train: user_id 'u.*t' does not fit"):
+    with pytest.raises(SchemaError, match=r"train: user_id 'u.*t' does not fit"):
         data.to_recbole(data.Split("random", split.train.assign(user_id="u\tt"), split.test), "out")

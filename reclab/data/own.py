@@ -45,6 +45,7 @@ _MARKS = {
 _RECBOLE = re.compile(r":(token|float)(_seq)?$")  # the types in its atomic files
 _BLOCK = 50_000  # rows that are Python objects at a time
 _GROWTH = 4  # bytes of memory for a byte of a file
+_LONGEST = 16 << 20  # characters of a field: a longer one is an open quote
 _FIELD = "\x1f"  # stands for a separator of several characters
 _BLANK = " \t\r\n\v\f\xa0\u3000\ufeff\u200b"
 _NOTHING = ["NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N"]
@@ -248,6 +249,8 @@ def _together(name: str, parts: list[_Table]) -> _Table:
 
 def _our_names(header: list[str], rename: dict[str, str]) -> list[str]:
     """Our names for those of a file; a column without a name gets one."""
+    if isinstance(rename, list):
+        raise SchemaError("rename=[...] names the columns of text without a header; give a dict")
     ours = []
     for number, name in enumerate(header, 1):
         name = _tidy(name)
@@ -390,6 +393,7 @@ class _Form:
             quote, lines = '"', (line.replace('\\"', '""') for line in lines)
         if len(sep) > 1:
             sep, lines = _FIELD, (line.replace(self.sep, _FIELD) for line in lines)
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
         how = csv.QUOTE_NONE if self.quote == "" else csv.QUOTE_MINIMAL
         return csv.reader(lines, delimiter=sep, quotechar=quote, quoting=how, strict=True)
 
@@ -648,6 +652,8 @@ def _looks_merged(id: str) -> bool:
 
 def _ratings(log: _Table, decimal: str | None) -> tuple[np.ndarray, str | None]:
     """The ratings as numbers, and the mark between whole and decimal places."""
+    if decimal not in (None, ".", ","):
+        raise SchemaError(f"decimal is '.' or ',', got {decimal!r}")
     column = log.frame["rating"]
     log.refuse("rating", column.isna(), ", not a number; drop that row or give it a rating")
     codes, texts = pd.factorize(_texts(column))
@@ -763,8 +769,10 @@ def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str
         log.refuse("timestamp", ~zoned, " without a zone, which others have; give all of them one")
     plain, forms = texts, [unit]
     if unit is None:
-        plain = texts.str.replace(r" ?(?:Z|UTC|GMT)$", "+00:00", regex=True)
         forms = ["ISO8601"]
+    if unit is None and zoned.any():
+        plain = texts.str.replace(r" ?(?:Z|UTC|GMT)$", "+00:00", regex=True)
+        plain = plain.str.replace(r" ([-+]\d\d:?\d\d)$", r"\1", regex=True)
     if unit is None and not plain.str.fullmatch(_ISO).all():
         parts = r"^(\w+)(?:[-/.]|,? )(\w+)(?:[-/.]|,? )(\d+)(?:T| *)"
         plain = plain.str.replace(parts, r"\1/\2/\3 ", regex=True).str.strip()
