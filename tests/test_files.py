@@ -1,5 +1,6 @@
 """Files as others write them: read where they lie, or refused by the name of what is wrong."""
 
+import bz2
 import gzip
 import sys
 import zipfile
@@ -42,7 +43,7 @@ def read(source, member="") -> bytes:
 # Opened
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.zip", "folder"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.bz2", "a.zip", "folder"])
 def test_a_file_is_read_where_it_lies(name, tmp_path):
     if name == "folder":
         write(b"1,2\n", "folder/deep/a.csv")
@@ -50,6 +51,7 @@ def test_a_file_is_read_where_it_lies(name, tmp_path):
         content = {
             "a.csv": b"1,2\n",
             "a.csv.gz": gzip.compress(b"1,2\n"),
+            "a.csv.bz2": bz2.compress(b"1,2\n"),
             "a.zip": raw_files.zipped({"x/a.csv": b"1,2\n"}),
         }
         write(content[name], name)
@@ -78,7 +80,7 @@ def test_of_several_files_one_is_found_by_its_name(kind):
 PAGE, POINTER = b"<!DOCTYPE html><html>Sign in</html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 LOADERS = [
     *(full.amazon_reviews, full.amazon_items, full.movielens_ratings, full.mind_news, full.mind_impressions),
-    *(full.open_bandit_log, data.stream_csv, lambda path: [full.movielens_items(path)]),
+    *(full.open_bandit_log, data.load_csv, lambda path: [full.movielens_items(path)]),
 ]
 NAMES = dict.fromkeys(LOADERS, "ratings.csv") | {LOADERS[-1]: "movies.csv"}
 
@@ -108,8 +110,8 @@ def test_a_missing_file_is_one_line(loader):
 
 
 def test_ids_that_look_like_an_error_message_are_data():
-    table = pd.concat(data.stream_csv(write(b"user_id,item_id,rating\n404,404,5\n", "log.csv")))
-    assert table["user_id"].tolist() == ["404"]
+    log = data.load_csv(write(b"user_id,item_id,positive\n404,404,1\n", "log.csv")).interactions
+    assert log["user_id"].tolist() == ["404"]
     assert len(pd.concat(full.movielens_ratings(write(b"404\t403\t3\t881250949\n", "u.data")))) == 1
 
 

@@ -25,7 +25,7 @@ def write_ratings(path: Path, n_users: int = 60, n_items: int = 40) -> None:
     """Two tastes: even users like even items, odd users odd ones."""
     rng = np.random.default_rng(0)
     rows = [
-        (f"u{user}", f"i{item}", 5 if (user + item) % 2 == 0 else 1, int(rng.integers(1e9)))
+        (f"u{user}", f"i{item}", 5 if (user + item) % 2 == 0 else 1, int(rng.integers(1e9, 1.5e9)))
         for user in range(n_users)
         for item in rng.permutation(n_items)[: n_items // 2]
     ]

@@ -259,7 +259,7 @@ def test_numbers_are_times_too():
 # Leaks
 
 AGAIN = "split again, by time or by group, and check before you train"
-ONCE = "(of what repeats, keep one row before you split)"
+REPEATS = "split with repeats='latest', 'first' or 'mean', or 'allow' for a log of purchases"
 
 
 def assert_leak(split, message):
@@ -276,7 +276,7 @@ def test_a_pair_on_both_sides_is_a_leak_whatever_its_index(kind, index):
     split = SPLITS.get(kind, data.cold_items)(log())
     leaked = split.test.iloc[[3, 1]]
     train = pd.concat([split.train, leaked if index == "its own" else leaked.set_axis([10_000, 10_001])])
-    message = f"2 (user, item) pair(s) stand in train and in test {ONCE}, first at index {split.test.index[1]}; {AGAIN}"
+    message = f"2 (user, item) pair(s) stand in train and in test, first at index {split.test.index[1]}; {REPEATS}"
     assert_leak(Split(kind, train, split.test), message)
 
 
@@ -320,11 +320,11 @@ TEXT = "It fits like a glove, and I wore it to work."  # 44 letters
 @pytest.mark.parametrize("kind", SPLITS)
 def test_a_long_text_on_both_sides_is_a_leak(kind):
     split = SPLITS[kind](log())
-    texts = [f"review number {row}, of its own and long enough" for row in range(300)]
+    texts = [f"review {'ab'[row % 2]}{'c' * (row // 2)}, of its own and long enough for all" for row in range(300)]
     train, test = split.train.assign(text=texts[: len(split.train)]), split.test.assign(text=texts[len(split.train) :])
     check_leakage(Split(kind, train, test))
     train.iloc[0, -1] = test.iloc[1, -1] = TEXT
-    message = f"1 text(s) stand word for word in train and in test {ONCE}, first at index {test.index[1]}; {AGAIN}"
+    message = f"1 text(s) stand word for word in train and in test, first at index {test.index[1]}; {AGAIN}"
     assert_leak(Split(kind, train, test), message)
     test.iloc[1, -1] = TEXT.upper()
     check_leakage(Split(kind, train, test))
@@ -412,3 +412,121 @@ def test_splits_of_the_films_are_clean():
         check_leakage(split)
     assert len(last.test) == 942 == (likes["user_id"].value_counts() > 1).sum()
     assert 0 <= 70_000 - len(cut.train) < 100
+
+
+# What repeats, templates, and data without times
+
+
+def bought(*rows):
+    """A log of (user, item, day, rating), read in this order."""
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "day", "rating"]).set_index(
+        pd.Index(range(7, 7 + len(rows)))
+    )
+    times = pd.to_datetime("2024-05-01", utc=True) + pd.to_timedelta(table.pop("day"), unit="D")
+    return table.assign(positive=table["rating"] >= 4, timestamp=times)
+
+
+AGAIN_AND_AGAIN = [
+    *[("a", "x", 3, 5.0), ("a", "x", 1, 2.0), ("b", "x", 1, 4.0), (" a", "x", 2, 5.0), ("a", "y", 5, 1.0)],
+    *[("b", "x", 6, 1.0), ("c", "x", 2, 3.0), ("c", "y", 7, 5.0)],
+]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "rows", "ratings", "positive"),
+    [
+        ("allow", list(range(8)), [5, 2, 4, 5, 1, 1, 3, 5], [1, 0, 1, 1, 0, 0, 0, 1]),
+        ("error", list(range(8)), [5, 2, 4, 5, 1, 1, 3, 5], [1, 0, 1, 1, 0, 0, 0, 1]),
+        ("latest", [0, 4, 5, 6, 7], [5, 1, 1, 3, 5], [1, 0, 0, 0, 1]),
+        ("first", [1, 2, 4, 6, 7], [2, 4, 1, 3, 5], [0, 1, 0, 0, 1]),
+        ("mean", [0, 4, 5, 6, 7], [4, 1, 2.5, 3, 5], [1, 0, 1, 0, 1]),  # of one for and one against: positive
+    ],
+)
+@pytest.mark.parametrize("split", [data.temporal, data.leave_last_out, data.warm])
+def test_repeats_are_resolved_before_the_split(split, repeats, rows, ratings, positive):
+    table = bought(*AGAIN_AND_AGAIN)
+    found = split(table, repeats=repeats)
+    both = pd.concat([found.train, found.test]).sort_index()
+    assert both.index.tolist() == [7 + row for row in rows]
+    assert both["rating"].tolist() == ratings and both["positive"].tolist() == list(map(bool, positive))
+    assert found.repeats == repeats and table.equals(bought(*AGAIN_AND_AGAIN))
+
+
+@pytest.mark.parametrize("repeats", ["error", "latest", "first", "mean", "allow"])
+def test_a_log_of_purchases_is_split_by_time_as_its_owner_says(repeats):
+    table = bought(*((f"u{n % 5}", f"i{n % 4}", n, 4.0) for n in range(60)))
+    split = data.temporal(table, at=0.5, repeats=repeats)
+    if repeats == "error":
+        with pytest.raises(LeakageError, match="split with repeats='latest', 'first' or 'mean', or 'allow'"):
+            check_leakage(split)
+    elif repeats != "first":  # of each pair's first row, all lie in the same twenty days
+        assert check_leakage(split) == 0
+
+
+def test_without_times_the_later_row_is_the_latest():
+    table = bought(*AGAIN_AND_AGAIN).drop(columns="timestamp")
+    kept = data.warm(table, repeats="latest")
+    assert sorted([*kept.train.index, *kept.test.index]) == [10, 11, 12, 13, 14]
+    with pytest.raises(UnknownNameError, match="there is no way to treat repeats named 'drop'"):
+        data.warm(table, repeats="drop")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_warm_split_leaves_every_user_and_item_in_training(seed, capsys):
+    table = log(seed=seed)
+    split = data.warm(table, share=0.3, seed=seed)
+    assert len(split.test) == 90 and sorted([*split.train.index, *split.test.index]) == list(range(300))
+    for column in ("user_id", "item_id"):
+        assert set(split.train[column]) == set(table[column])
+    latest = split.train.groupby("user_id")["timestamp"].max()
+    brute = {
+        user for user, when in zip(split.test["user_id"], split.test["timestamp"], strict=True) if when < latest[user]
+    }
+    assert check_leakage(split) == len(brute) > 0
+    said = f"{len(brute)} of {split.test['user_id'].nunique()} test users have training rows later than a test row"
+    assert said in capsys.readouterr().out
+    assert data.warm(table, share=0.3, seed=seed + 1).test.index.tolist() != split.test.index.tolist()
+    untimed = data.warm(table.drop(columns="timestamp"), seed=seed)
+    assert check_leakage(untimed) is None
+    assert "nobody can say whether training is older" in capsys.readouterr().out
+    assert len(data.warm(table, share=0.99).test) < 297
+
+
+def test_a_warm_split_of_nothing_to_spare_is_refused():
+    with pytest.raises(SchemaError, match="no other row"):
+        data.warm(pd.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "x"]}))
+    with pytest.raises(ValueError, match="share must be between 0 and 1, got 1"):
+        data.warm(log(), share=1)
+
+
+@pytest.mark.parametrize("split", [data.cold_items, data.temporal, data.leave_last_out])
+def test_how_many_test_users_have_later_training_rows(split):
+    found = split(log(n_moments=5000))
+    latest = found.train.groupby("user_id")["timestamp"].max()
+    later = found.test["timestamp"] < found.test["user_id"].map(latest)
+    assert check_leakage(found) == found.test["user_id"][later].nunique()
+    assert (later.sum() > 0) == (split is data.cold_items)
+
+
+def test_templates_across_a_split_are_named_and_can_be_dropped():
+    split = data.cold_items(log())
+    own = [f"{'ab'[row % 2] * (row // 2 + 1)} is what I thought of this one, all in all" for row in range(300)]
+    train = split.train.assign(text=own[: len(split.train)])
+    test = split.test.assign(text=own[len(split.train) :])
+    users = [train.index[train["user_id"] == user][0] for user in sorted(set(train["user_id"]))[:2]]
+    train.loc[users, "text"] = [
+        "Bought 2 of them, and I am VERY happy with it!!",
+        "Bought 14 of them and i am very happy  with it",
+    ]
+    asked = test.index[~test["user_id"].isin(train.loc[users, "user_id"])][3]
+    test.loc[asked, "text"] = "bought 1 of them; and I am very happy with it."
+    split = Split("cold items", train, test)
+    with pytest.raises(
+        LeakageError, match=rf"^1 text\(s\) .*'bought 1 of them; .*first at index {asked}; drop .*without_templates"
+    ):
+        check_leakage(split)
+    kept = data.without_templates(split)
+    assert kept.test.index.tolist() == [row for row in test.index if row != asked] and len(kept.train) == len(train)
+    check_leakage(kept)
+    train.loc[users[0], "text"] = "Two users are too few for a template of any kind"
+    check_leakage(Split("cold items", train, test))

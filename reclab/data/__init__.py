@@ -2,7 +2,7 @@
 
 from .files import load_pictures
 from .full import gather, open_bandit_log, to_parquet
-from .own import load_csv, stream_csv
+from .own import load_csv, to_recbole
 from .schema import (
     Card,
     Dataset,
@@ -12,6 +12,8 @@ from .schema import (
     cold_users,
     leave_last_out,
     temporal,
+    warm,
+    without_templates,
 )
 from .shop import Shop, Truth, shop
 from .shop_files import write_shop_files

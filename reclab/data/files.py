@@ -1,12 +1,14 @@
-"""Files as others write them: plain, gzip or zip, and pictures.
+"""Files as others write them: plain, gzip, bzip2 or zip, and pictures.
 
 Nothing is unpacked to the disk, and what stands in a file's place is refused by name.
 """
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import io
 import struct
 import zipfile
 import zlib
@@ -26,7 +28,8 @@ BLOCK = 4 << 20  # bytes of text that are parsed at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
 _BOM = b"\xef\xbb\xbf"
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
-_FOREIGN = (OSError, ValueError, RuntimeError, struct.error, csv.Error, pa.ArrowException)
+_FOREIGN = (OSError, ValueError, TypeError, LookupError, RuntimeError)
+_FOREIGN += (struct.error, csv.Error, pa.ArrowException)
 
 
 @contextmanager
@@ -83,7 +86,7 @@ def _find(path: Path, member: str) -> str:
 
 @contextmanager
 def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
-    """A readable stream of a plain, gzip or zip file, or of a member of a zip file or a folder.
+    """A readable stream of a plain, gzip, bzip2 or zip file, or a member of a zip file or folder.
 
     Raises AssetError: the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a
         server's error message.
@@ -100,6 +103,8 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
             stream = stack.enter_context(archive.open(_find(path, member)))
         elif stream.peek(2)[:2] == b"\x1f\x8b":
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        elif stream.peek(3)[:3] == b"BZh":
+            stream = stack.enter_context(io.BufferedReader(bz2.BZ2File(stream)))
         start = stream.peek(512)[:512]
         if not start:
             raise AssetError(f"{path} is empty; fetch it anew")

@@ -1,253 +1,877 @@
-"""Your own data: one to three CSV or Parquet files become a `Dataset`, or one of any size a stream
-of tables.
+"""Your own data: a table in memory or a file of nearly any form becomes a `Dataset`.
+
+Every choice (separator, encoding, day or month first, unit of time) rests on the whole file and is
+said in one line, which is printed and kept on the card. Where two readings hold, or none, nothing
+is guessed: the error names file, line and column, and the argument that settles it.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import warnings
+import io
+import json
+import re
+import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ..assets import stand_in
 from ..errors import AssetError, SchemaError
-from . import files
-from .schema import Card, Dataset, require_columns
+from .files import members, named, opened
+from .schema import Card, Dataset, Split, listed
 
-_FAR_FUTURE = 1e11  # seconds since 1970: the year 5138, or as milliseconds the year 1973
+_KEYS = {"interactions": ("user_id", "item_id"), "items": ("item_id",), "users": ("user_id",)}
+_HINTS = {  # how other files name these columns
+    "user_id": "user|customer|member|reviewer|visitor|uid|who",
+    "item_id": "item|movie|film|product|book|song|track|article|asin|isbn|iid|what",
+    "rating": "rat|star|score|overall",
+    "positive": "like|click|label",
+    "timestamp": "time|date|when|^ts$",
+}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_RECBOLE = re.compile(r":(token|float)(_seq)?$")  # the types in its atomic files
+_BLOCK = 50_000  # rows that are Python objects at a time
+_GROWTH = 4  # bytes of memory for a byte of a file
+_LONGEST = 16 << 20  # characters of a field: a longer one is an open quote
+_FIELD = "\x1f"  # stands for a separator of several characters
+_BLANK = " \t\r\n\v\f\xa0\u3000\ufeff\u200b"
+_NOTHING = ["NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N"]
+_FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_TYPES = {  # of columns without a type; what has zeros before it, or is longer, may be an id
+    r"-?(?:0|[1-9]\d{0,14})": "int64",
+    r"-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE]-?\d\d?)?": "float64",
+}
+_LIKE_A_VALUE = re.compile(r"[-+\d][-+\d.,:/ TZ]*|true|false", re.IGNORECASE)
+_MERGED = re.compile(r"-?\d(\.\d+)?[eE]\+?\d\d+|.*\ufffd.*", re.DOTALL)
+
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
+_DAYS_OF = {"D": "1970-01-01", "excel": "1899-12-30"}  # their first day
+_KEPT = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2261-12-31", tz="UTC")
+_NO_ZONE = "no zone, taken as UTC"
+_ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[-+]\d\d(:?\d\d)?)?)?"
+_DAYS = "%Y/%m/%d %d/%m/%Y %m/%d/%Y %d/%m/%y %m/%d/%y %y/%m/%d %d/%b/%Y %b/%d/%Y %d/%B/%Y %B/%d/%Y"
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_FORMS = ["%Y%m%d", "%Y%m%d%H%M%S", *map("".join, product(_DAYS.split(), _CLOCKS, ("", "%z")))]
+_WHEN = (
+    "; say unit='s', 'ms', 'us', 'ns', 'D' (days since 1970), 'excel' (days of a spreadsheet) or a "
+    "format such as unit='%d.%m.%y %H:%M'"
+)
 
 
 def load_csv(
-    interactions: str | Path,
-    items: str | Path | None = None,
-    users: str | Path | None = None,
+    interactions,
+    items=None,
+    users=None,
     *,
-    rename: dict[str, str] | None = None,
-    positive_from: float = 4,
+    rename: dict | list[str] | None = None,
+    positive_from: float | str | None = None,
     licence: str = "yours; say it here",
+    sep: str | dict | None = None,
+    encoding: str | dict | None = None,
+    quote: str | dict | None = None,
+    decimal: str | None = None,
+    dayfirst: bool | None = None,
+    unit: str | None = None,
+    na: str | list[str] | dict | None = None,
 ) -> Dataset:
-    """Read interactions and, if there are any, items and users from CSV or Parquet files (by their
-    ending).
+    """Read interactions and, if there are any, items and users; print what was read, in one line.
+
+    Each is a table in memory (pandas, Polars, Arrow) or the path of a CSV file with any separator,
+    of JSON lines, Parquet or RecBole's atomic files, plain or as gzip, bzip2 or zip; or a folder or
+    zip file of such parts. What is not given below is found out from the whole file.
 
     Parameters
     ----------
-    interactions : needs ``user_id, item_id`` and either ``positive`` (0/1, true/false) or
-        ``rating``; ``timestamp`` (seconds since 1970, or a date) is wanted by the temporal splits.
-    items : needs ``item_id``; ``text`` is what a language model reads. Left out: the items seen,
-        without text.
+    interactions : needs ``user_id, item_id`` and ``positive`` (0/1, true/false) or ``rating``;
+        ``timestamp`` is wanted by the splits by time.
+    items : needs ``item_id``; ``text`` is what a language model reads. Left out: the items seen.
     users : needs ``user_id``. Left out: the users seen.
-    rename : from the files' column names to these.
-    positive_from : the lowest rating that counts as positive.
+    rename : from the file's column names to these; for a file without a header a list of its names.
+    positive_from : lowest rating that counts as positive (4 on a scale that ends at 5), or "all":
+        every row is positive, as in a log of purchases.
+    sep, encoding : of the text.
+    quote : character around fields; '' if quotes are plain characters, '\\\\"' if a backslash
+        stands before a quote within quotes.
+    decimal : "." or ",".
+    dayfirst : whether 05/06/2024 is 5 June.
+    unit : of times that are numbers ("s", "ms", "us", "ns", "D", "excel"), or the format of dates.
+    na : words that stand for nothing. Left out: an empty field only.
 
-    Raises AssetError: a file is missing, or is an HTML page or a Git-LFS pointer.
-    Raises SchemaError: a column is missing or a value cannot be read; names the file, the column
-        and the row, counted from 0 after the header.
+    ``rename``, ``sep``, ``encoding``, ``quote`` and ``na`` may differ from file to file:
+    ``{"interactions": ..., "items": ...}``.
+
+    Raises AssetError: a file is missing, damaged, or is an HTML page or a Git-LFS pointer.
+    Raises SchemaError: a column or value is missing, cannot be read, or can be read in two ways;
+        lines are counted from 1, with the header and blank ones, rows of a table from 0.
     """
-    table = _read(interactions, rename or {}, ("user_id", "item_id"))
-    table["positive"] = _positive(table, interactions, positive_from)
-    table["timestamp"] = _timestamp(table, interactions)
-    item_table = _read(items, rename or {}, ("item_id",)) if items else _seen(table, "item_id")
-    if "text" not in item_table:
-        item_table["text"] = None
-    user_table = _read(users, rename or {}, ("user_id",)) if users else _seen(table, "user_id")
-    names = ", ".join(Path(path).name for path in (interactions, items, users) if path)
-    return Dataset(
-        user_table, item_table, table, Card(title="your data", source=names, licence=licence)
+    sources = {"interactions": interactions, "items": items, "users": users}
+    given = {"rename": rename, "sep": sep, "encoding": encoding, "quote": quote, "na": na}
+    tables = {
+        kind: _read(source, kind, **{name: _for(kind, option) for name, option in given.items()})
+        for kind, source in sources.items()
+        if source is not None or kind == "interactions"
+    }
+    _refuse_unused(rename, {name for table in tables.values() for name in table.found})
+    for key in ("user_id", "item_id"):
+        _tidy_ids([table for table in tables.values() if key in _KEYS[table.kind]], key)
+    for table in tables.values():
+        _refuse_swallowed_rows(table)
+    log = tables["interactions"]
+    if "rating" in log.frame:
+        log.frame["rating"], decimal = _ratings(log, decimal)
+    positive, liked = _positive(log, positive_from)
+    times, span = _times(log, unit, dayfirst)
+    (user, user_ids), (item, item_ids) = log.codes["user_id"], log.codes["item_id"]
+    pairs = np.sort(user * len(item_ids) + item)
+    repeated = (pairs[1:] == pairs[:-1]).sum()
+    counts = f"{len(user):,} rows, {len(user_ids):,} users, {len(item_ids):,} items"
+    log.notes[:0] = [counts, span, liked, f"{repeated:,} repeated pairs"]
+    for table in tables.values():
+        _type_the_rest(table, decimal)
+    log.frame = log.frame.assign(positive=positive, timestamp=times)
+    users, items = _with_all(tables, log, "users"), _with_all(tables, log, "items")
+    if "text" not in items:
+        items["text"] = None
+    said = ". ".join(f"{table.name}: {'; '.join(table.notes)}" for table in tables.values())
+    print(said)
+    source = ", ".join(table.name for table in tables.values())
+    card = Card(title="your data", source=source, licence=licence, read=said)
+    return Dataset(users, items, log.frame.reset_index(drop=True), card)
+
+
+def _for(kind: str, option):
+    """What an option says of one of the files."""
+    by_file = isinstance(option, dict) and set(option) <= set(_KEYS)
+    if by_file and not _HINTS.keys() & set(map(str, option.values())):
+        return option.get(kind)
+    return option
+
+
+@dataclass
+class _Table:
+    """A table as it was found, under our names; its index says where each row stands.
+
+    Attributes
+    ----------
+    found : the names of its columns.
+    word : what its rows are called; a file's lines are counted from 1, other rows from 0.
+    typed : whether its columns have types; without, all are text.
+    inside : (line, fields by name) of lines within quotes that have as many fields as a row.
+    codes : of each key, a number for each row and the id of each number.
+    """
+
+    name: str
+    kind: str
+    frame: pd.DataFrame
+    found: list[str]
+    word: str = "line"
+    typed: bool = False
+    notes: list[str] = field(default_factory=list)
+    inside: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    codes: dict[str, tuple[np.ndarray, list[str]]] = field(default_factory=dict)
+    na_is_known: bool = False
+
+    def place(self, row: int) -> str:
+        """Where a row stands in its file."""
+        place = self.frame.index[row]
+        file, line = place if isinstance(place, tuple) else ("", place)
+        return f"{self.word} {line}" + (f" of {file}" if file else "")
+
+    def refuse(self, column: str, bad, why: str) -> None:
+        """Stop at the first bad row."""
+        bad = np.asarray(bad, bool)
+        if bad.any():
+            row = int(bad.argmax())
+            value = self.frame[column].iloc[row]
+            value = value.item() if hasattr(value, "item") else value
+            shown = "missing" if pd.isna(value) else repr(value)[:80]
+            raise SchemaError(f"{self.name}: {column} in {self.place(row)} is {shown}{why}")
+
+
+def _read(source, kind: str, *, rename, sep, encoding, quote, na) -> _Table:
+    if rename is None or (isinstance(rename, list) and kind != "interactions"):
+        rename = {}
+    if isinstance(source, str | Path):
+        path = Path(source)
+        with named(path):
+            parts = [
+                _read_part(path, part, kind, rename, sep, encoding, quote) for part in _parts(path)
+            ]
+        table = parts[0] if len(parts) == 1 else _together(path.name, parts)
+    else:
+        table = _from_memory(source, kind, rename)
+    if table.frame.empty:
+        raise SchemaError(
+            f"{table.name}: there are no rows below the header; give a file with data"
+        )
+    nothing = [na] if isinstance(na, str) else list(map(str, na or []))
+    if na is not None:
+        table.na_is_known = True
+        table.notes.append(f"na={nothing}")
+    for name, column in table.frame.items():
+        if nothing or pd.api.types.is_string_dtype(column):
+            table.frame[name] = column.mask(_texts(column).isin(["", *nothing]))
+    table.notes += [f"{name} has no name" for name in table.frame if name.startswith("column ")]
+    table.notes += ["RecBole's types cut off"] if any(map(_RECBOLE.search, table.found)) else []
+    return table
+
+
+def _together(name: str, parts: list[_Table]) -> _Table:
+    """The parts of one table, one after the other."""
+    first = parts[0]
+    for part in parts:
+        if set(part.frame) != set(first.frame) or part.typed != first.typed:
+            raise SchemaError(
+                f"{name} holds two tables: {first.name} with {listed(first.frame)}, "
+                f"{part.name} with {listed(part.frame)}; give one of them"
+            )
+    notes = [f"{len(parts)} parts", *(note for part in parts for note in part.notes)]
+    inside = [line for part in parts for line in part.inside]
+    frame = pd.concat([part.frame for part in parts], keys=[part.name for part in parts])
+    if first.typed:
+        frame = frame.apply(_plain_type)
+    return replace(first, name=name, frame=frame, notes=list(dict.fromkeys(notes)), inside=inside)
+
+
+def _our_names(header: list[str], rename: dict[str, str]) -> list[str]:
+    """Our names for those of a file; a column without a name gets one."""
+    if isinstance(rename, list):
+        raise SchemaError("rename=[...] names the columns of text without a header; give a dict")
+    ours = []
+    for number, name in enumerate(header, 1):
+        name = _tidy(name)
+        plain = _RECBOLE.sub("", name)
+        ours.append(rename.get(name, rename.get(plain, plain)) or f"column {number}")
+    return ours
+
+
+def _tidy(text: str) -> str:
+    """A name or an id without blanks around, in one Unicode form."""
+    return unicodedata.normalize("NFC", text).strip(_BLANK)
+
+
+def _check_names(names: list[str], kind: str, where: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise SchemaError(
+                f"{where}: two columns are named {name!r}; rename or drop one of them"
+            )
+    if missing := [key for key in _KEYS[kind] if key not in names]:
+        hint = _missing(missing, names)
+        raise SchemaError(f"{where}: {hint}, or rename=[all names] where the first line is data")
+
+
+def _missing(missing: list[str], names: list[str]) -> str:
+    like = {}
+    for wanted in missing:
+        free = [name for name in names if name not in like and name not in _HINTS]
+        like |= {name: wanted for name in free if re.search(_HINTS[wanted], name.lower())}
+    return (
+        f"no column {' or '.join(map(repr, missing))}; it has {listed(map(repr, names))}; "
+        f"say rename={like or {'its name there': missing[0]}}"
     )
 
 
-def stream_csv(
-    interactions: str | Path, *, rename: dict[str, str] | None = None, positive_from: float = 4
-) -> Iterator[pd.DataFrame]:
-    """Interactions of any size, some 10,000 at a time: the columns and the checks of `load_csv`.
-
-    Of a CSV file (plain, gzip or zip), columns that the schema does not know come as text.
-
-    Parameters
-    ----------
-    interactions, rename, positive_from : as in `load_csv`.
-
-    Raises AssetError, SchemaError: as in `load_csv`; the row is counted over the whole file.
-    """
-    path, first = Path(interactions), 0
-    if not path.is_file():
-        raise AssetError(f"there is no file {path}; give the path of a CSV or Parquet file")
-    with files.named(path):
-        for table in _parquet_batches(path) if path.suffix == ".parquet" else _csv_batches(path):
-            table = _with_names(
-                table.set_axis(range(first, first + len(table))), rename or {}, path.name
-            )
-            table = _with_ids(table, ("user_id", "item_id"), path.name)
-            table["positive"] = _positive(table, path, positive_from)
-            table["timestamp"] = _timestamp(table, path)
-            first += len(table)
-            yield table
-    if not first:
-        raise SchemaError(f"{path.name}: there are no rows below the header; give a file with data")
+def _refuse_unused(rename, found: set[str]) -> None:
+    """A name that no file has is a typing error, for which a column would be missed."""
+    found = set(map(_tidy, found))
+    found |= {_RECBOLE.sub("", name) for name in found}
+    for names in (_for(kind, rename) for kind in _KEYS):
+        for old in names if isinstance(names, dict) else ():
+            if old not in found:
+                raise SchemaError(f"rename: no column {old!r}; there are {listed(sorted(found))}")
 
 
-def _parquet_batches(path: Path) -> Iterator[pd.DataFrame]:
-    if not path.stat().st_size:
-        raise AssetError(f"{path} is empty; fetch it anew")
-    _refuse_stand_in(path)
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(files.BLOCK >> 8):
-            if batch.num_rows:
-                yield _plain_table(pa.Table.from_batches([batch]))
+# Files
 
 
-def _plain_table(table: pa.Table) -> pd.DataFrame:
-    # What pandas once noted in the file (types, an index) may be damaged, and the columns say
-    # enough.
-    table = table.to_pandas(ignore_metadata=True)
-    return table[[column for column in table if not column.startswith("__index_level_")]]
-
-
-def _csv_batches(path: Path) -> Iterator[pd.DataFrame]:
-    with files.opened(
-        path
-    ) as file:  # every column is named to the parser, so that no id loses its zeros
-        head = file.readline(files.LONGEST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
-    names = next(csv.reader(head.splitlines()[:1]), [])
-    with files.opened(path) as file:
-        reader = pyarrow.csv.open_csv(
-            file,
-            pyarrow.csv.ReadOptions(use_threads=False, block_size=files.BLOCK),
-            pyarrow.csv.ParseOptions(newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
-            ),
-        )
-        for batch in reader:
-            if batch.num_rows:
-                yield batch.to_pandas()
-
-
-def _read(path: str | Path, rename: dict[str, str], columns: tuple[str, ...]) -> pd.DataFrame:
-    path = Path(path)
-    if not path.is_file():
-        raise AssetError(f"there is no file {path}; give the path of a CSV or Parquet file")
-    try:
-        _refuse_stand_in(path)
-        table = _parse(path, rename)
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise SchemaError(
-            f"{path} cannot be read as a table: {reason}; give a CSV (UTF-8) or Parquet file"
-        ) from None
-    table = _with_names(table.reset_index(drop=True), rename, path.name)
-    require_columns(table, columns, path.name)
-    if table.empty:
-        raise SchemaError(f"{path.name}: there are no rows below the header; give a file with data")
-    return _with_ids(table, columns, path.name)
-
-
-def _with_names(table: pd.DataFrame, rename: dict[str, str], name: str) -> pd.DataFrame:
-    table = table.rename(columns=rename)
-    for column in table.columns[table.columns.duplicated()]:
-        raise SchemaError(
-            f"{name}: with `rename` two columns are named {column!r}; rename or drop one of them"
-        )
-    return table
-
-
-def _with_ids(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> pd.DataFrame:
-    require_columns(table, columns, name)
-    for column in columns:
-        missing = table[column].isna().to_numpy()
-        if missing.any():
-            row = table.index[missing.argmax()]
+def _parts(path: Path) -> list[str]:
+    """Names of the files in a folder or a zip file but for hidden and empty ones; else no name."""
+    if not path.exists():
+        raise AssetError(f"there is no file {path}; give the path of a file, or a table")
+    inside = sorted(name for name in members(path) if not re.search(r"(^|/)[._]", name))
+    if "xl/workbook.xml" in inside:
+        raise SchemaError(f"{path.name} is a workbook; save it as CSV, or give the table of pandas")
+    if path.is_dir():
+        inside = [name for name in inside if (path / name).stat().st_size]
+        if by_value := [name for name in inside if "=" in name]:
             raise SchemaError(
-                f"{name}: {column} is missing in row {row}; drop that row or give it an id"
+                f"{path.name} holds {by_value[0]}, whose name is a value; give the table that "
+                "pandas.read_parquet makes of the folder"
             )
-        table[column] = table[column].astype(str)
+    if not inside:
+        raise AssetError(f"{path.name} holds no file; give the path of a file, or a table")
+    sizes = [file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path])]
+    need, free = _GROWTH * sum(sizes), psutil.virtual_memory().available
+    if need > free:
+        raise SchemaError(
+            f"{path.name} needs {need / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} are "
+            "free; give the rows of some users, or the columns that you need"
+        )
+    return inside if inside != [path.name] else [""]
+
+
+@contextmanager
+def _text(path: Path, part: str, encoding: str) -> Iterator[io.TextIOWrapper]:
+    """The text of a file, with its line ends as they are."""
+    with opened(path, part) as stream, io.TextIOWrapper(stream, encoding, newline="") as text:
+        try:
+            yield text
+        except UnicodeDecodeError:
+            raise _not_decoded(path, part, encoding) from None
+
+
+def _not_decoded(path: Path, part: str, encoding: str) -> SchemaError:
+    with opened(path, part) as stream:
+        text = io.TextIOWrapper(stream, encoding, "replace", newline="")
+        line, content = next((n, line) for n, line in enumerate(text, 1) if "\ufffd" in line)
+    return SchemaError(
+        f"{part or path.name}: line {line} is not {encoding} ({content.strip()[:60]!r}); say "
+        "encoding='cp1252' (Western Europe), 'cp1251' (Cyrillic), 'gb18030' (Chinese) or other"
+    )
+
+
+def _read_part(path: Path, part: str, kind: str, rename, sep, encoding, quote) -> _Table:
+    name = part or path.name
+    with opened(path, part) as stream:
+        head = stream.peek(512)[:512]
+        if head.startswith(b"PAR1"):
+            frame = pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
+            return _typed(frame, name, kind, rename)
+    mark = next((mark for mark in _MARKS if head.startswith(mark)), None)
+    if not encoding and not mark and b"\0" in head:
+        raise SchemaError(
+            f"{name} is no text: the file of some program, or UTF-16 without its mark; say "
+            "encoding='utf-16-le' or 'utf-16-be', or give a table"
+        )
+    if mark and codecs.lookup(encoding or "utf-8").name == "utf-8":
+        encoding = _MARKS[mark]
+    encoding = encoding or "utf-8"
+    with _text(path, part, encoding) as text:
+        first = [*islice((line for line in text if line.strip(_BLANK)), 2), "", ""]
+    with _text(path, part, encoding) as text:
+        if re.match(r"\s*(\{|\[\s*(\{|$))", first[0]):
+            table = _from_json(text, name, kind, rename)
+        else:
+            table = _from_text(text, name, kind, _form(name, first, kind, rename, sep, quote))
+    if not encoding.startswith("utf-8"):
+        table.notes.append(f"encoding {encoding}")
     return table
 
 
-def _refuse_stand_in(path: Path) -> None:
-    with path.open("rb") as file:
-        found = stand_in(file.read(512))
-    if found:
-        raise AssetError(f"{path} is not the data: {found}; download the file itself")
+# Text with separators
 
 
-def _parse(path: Path, rename: dict[str, str]) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return _plain_table(pq.read_table(path))
-    table = pd.read_csv(path, dtype={name: str for name in _id_names(rename)}, encoding="utf-8")
-    if not isinstance(
-        table.index, pd.RangeIndex
-    ):  # pandas took the first column for row names and shifted the rest
-        raise ValueError("the rows have more fields than the header has names")
+@dataclass(frozen=True)
+class _Form:
+    """How text is cut: ``skip`` records come before the rows, of which the last is the header."""
+
+    sep: str
+    quote: str | None
+    skip: int
+    header: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def records(self, lines):
+        """A reader of the csv module: it gives fields, and knows how many lines it has read."""
+        quote, sep = self.quote or '"', self.sep
+        if quote == '\\"':
+            quote, lines = '"', (line.replace('\\"', '""') for line in lines)
+        if len(sep) > 1:
+            sep, lines = _FIELD, (line.replace(self.sep, _FIELD) for line in lines)
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
+        how = csv.QUOTE_NONE if self.quote == "" else csv.QUOTE_MINIMAL
+        return csv.reader(lines, delimiter=sep, quotechar=quote, quoting=how, strict=True)
+
+
+def _form(name: str, first: list[str], kind: str, rename, sep, quote) -> _Form:
+    """The separator under which the first line holds the keys, or as many fields as names."""
+    skip = 0 if isinstance(rename, list) else 1
+    if told := re.fullmatch(r'"?sep=(.)"?\s*', first[0]):  # a line for spreadsheets
+        sep, skip, first = sep or told[1], skip + 1, first[1:]
+    forms = []
+    for candidate in [sep] if sep else (",", ";", "\t", "::", "|", " "):
+        form = _Form(candidate, quote, skip)
+        with suppress(csv.Error):
+            header = next(form.records(first[:1]), [])
+            names = rename if isinstance(rename, list) else _our_names(header, rename)
+            if len(names) == len(header):
+                forms.append(replace(form, header=header, names=names))
+    fitting = [form for form in forms if set(_KEYS[kind]) <= set(form.names)]
+    if len(fitting) > 1:  # a blank separates only where nothing else does
+        several = [form for form in fitting if form.sep != " " and len(form.header) > 1]
+        fitting = several or fitting[:1]
+    if len(fitting) > 1 or not forms:
+        raise SchemaError(
+            f"{name}: the first line is {first[0].strip()[:80]!r}, which tells no separator; say "
+            "sep=, quote=, or rename= with as many names as it has fields"
+        )
+    form = max(fitting or forms, key=lambda form: len(form.header))
+    _check_names(form.names, kind, name)
+    return form
+
+
+def _from_text(text: io.TextIOWrapper, name: str, kind: str, form: _Form) -> _Table:
+    """All rows as text; a row of another length, an open quote or a second header stops it."""
+    size, skip, start = len(form.names), form.skip, 1
+    width, rows, lines, blocks, inside = 0, [], [], [], []
+    records = form.records(text)
+    try:
+        for row in records:
+            line, start = start, records.line_num + 1
+            if not row or (len(row) == 1 and row[0].isspace()):
+                continue
+            if skip:
+                skip -= 1
+                continue
+            width = width or max(size, min(len(row), size + 1))
+            if len(row) != width or (width > size and row[-1]):
+                why = f"has {len(row)} fields for {size} names; put quotes around one that holds"
+                raise SchemaError(f"{name}: line {line} {why} {form.sep!r}, or say sep=")
+            if form.skip and row == form.header:
+                raise SchemaError(f"{name}: line {line} repeats the header; delete that line")
+            if start - line > 1 and form.quote is None:
+                inside += _lines_inside(row, line, form)
+            rows.append(row)
+            lines.append(line)
+            if len(rows) == _BLOCK:
+                blocks.append(_block(rows, lines, form.names))
+                rows, lines = [], []
+    except csv.Error as error:
+        raise SchemaError(
+            f"{name}: a quote in the row that begins in line {start} is closed wrongly or never "
+            f"({error}); fix it, or say quote='' if quotes are plain characters, or quote='\\\\\"' "
+            "if a backslash stands before those within"
+        ) from None
+    whole = pa.concat_tables([*blocks, _block(rows, lines, form.names)])
+    blocks.clear()
+    frame = whole.to_pandas(split_blocks=True, self_destruct=True).set_index("")
+    table = _Table(name, kind, frame, form.header, inside=inside)
+    table.notes += [f"separator {form.sep!r}"] if form.sep != "," and size > 1 else []
+    table.notes += [f"quote={form.quote!r}"] if form.quote is not None else []
+    table.notes += ["a separator after each row"] if width > size else []
+    for column, values in frame.items():
+        foreign = values.str.contains("[\0\u0a00]")  # the latter is a line's end, bytes swapped
+        table.refuse(column, foreign, ", with a character of no text; say encoding=")
+        if form.quote is None:
+            apart = values.str.fullmatch(' +".*" *')
+            table.refuse(column, apart, f", a blank before the quote; say sep={form.sep + ' '!r}")
+            single = values.str.fullmatch("'.*'")
+            table.refuse(column, single & single.all(), ', in single quotes; say quote="\'"')
     return table
 
 
-def _id_names(rename: dict[str, str]) -> list[str]:
-    ids = {"user_id", "item_id"}
-    return [*ids, *(old for old, new in rename.items() if new in ids)]
+def _block(rows: list[list[str]], lines: list[int], names: list[str]) -> pa.Table:
+    columns = list(zip(*rows, strict=True))[: len(names)] or [[]] * len(names)
+    texts = [pa.array(column, pa.string()) for column in columns]
+    return pa.table([*texts, pa.array(lines, pa.int64())], [*names, ""])
 
 
-def _seen(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    return table[[column]].drop_duplicates(ignore_index=True)
+def _lines_inside(row: list[str], line: int, form: _Form) -> list[tuple[int, dict[str, str]]]:
+    """Lines within quotes that have the fields of a row: are they rows behind a stray quote?"""
+    lines = re.split("\r\n|\r|\n", form.sep.join(row))
+    cut = [[text.strip(_BLANK + '"') for text in line.split(form.sep)] for line in lines]
+    named = [dict(zip(form.names, fields, strict=False)) for fields in cut]
+    return [(line + n, named[n]) for n in range(1, len(cut)) if len(cut[n]) == len(form.names)]
 
 
-def _positive(table: pd.DataFrame, path, positive_from: float) -> pd.Series:
-    name = Path(path).name
-    if "positive" in table:
-        flags = table["positive"].map(
-            lambda flag: {"true": 1, "false": 0}.get(str(flag).lower(), flag)
+def _refuse_swallowed_rows(table: _Table) -> None:
+    """Stop at a line within quotes that looks as rows do: numbers and ids where these stand."""
+    ids = {key: table.codes[key][1] for key in _KEYS[table.kind]} if table.inside else {}
+    kinds = {key: set(map(_kinds, ids[key])) for key in ids}
+    sizes = {key: set(map(len, ids[key])) for key in ids}
+    for line, row in table.inside:
+        values = [row[name] for name in ("rating", "positive", "timestamp") if name in row]
+        if all(map(_LIKE_A_VALUE.fullmatch, values)) and all(
+            _kinds(row[key]) in kinds[key] and min(sizes[key]) <= len(row[key]) <= max(sizes[key])
+            for key in ids
+        ):
+            raise SchemaError(
+                f"{table.name}: line {line} stands within quotes and looks like a row: fix the "
+                "quotes, or say quote='\"' if they are right, quote='' if they are plain characters"
+            )
+
+
+def _kinds(text: str) -> frozenset[str]:
+    """The kinds of characters of a text: digits, letters, and every other one."""
+    return frozenset(re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", text)))
+
+
+# JSON lines, and tables with types
+
+
+def _from_json(text: io.TextIOWrapper, name: str, kind: str, rename) -> _Table:
+    rows, lines, blocks = [], [], []
+    for line, content in enumerate(text, 1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content, object_pairs_hook=_once)
+            if "\\u" in content:  # may be half a surrogate pair, which is no text
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            row = error
+        if not isinstance(row, dict):
+            raise SchemaError(
+                f"{name}: line {line} is no JSON object ({str(row)[:80]}); write one a line, or "
+                "give the table that pandas.read_json makes"
+            )
+        rows.append(row)
+        lines.append(line)
+        if len(rows) == _BLOCK:
+            blocks.append(pd.DataFrame(rows, lines))
+            rows, lines = [], []
+    frame = pd.concat([*blocks, pd.DataFrame(rows, lines)] if rows else blocks)
+    return _typed(frame, name, kind, rename, "line")
+
+
+def _once(pairs: list[tuple]) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"a name twice in {listed(name for name, _ in pairs)}")
+    return dict(pairs)
+
+
+def _as_text(value) -> str | None:
+    """A value of any type as the text that stands for it in a file."""
+    if isinstance(value, dict | list | np.ndarray):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if pd.isna(value):
+        return None
+    if isinstance(value, bytes):
+        value = value.decode()
+    return str(value)
+
+
+def _from_memory(source, kind: str, rename) -> _Table:
+    name = f"the table of {kind}"
+    with named(name):
+        if isinstance(source, pd.DataFrame):
+            levels = [level for level in source.index.names if level not in (None, *source)]
+            source = (source.reset_index(levels) if levels else source).reset_index(drop=True)
+            return _typed(source, name, kind, rename)
+        if hasattr(source, "__arrow_c_stream__"):
+            return _typed(pa.table(source).to_pandas(ignore_metadata=True), name, kind, rename)
+    raise SchemaError(
+        f"{name}: {type(source).__name__} is no table; give a path, or a table of pandas, Polars "
+        "or Arrow"
+    )
+
+
+def _typed(frame: pd.DataFrame, name: str, kind: str, rename, word: str = "row") -> _Table:
+    frame = frame.loc[:, [not str(old).startswith("__index_level_") for old in frame]]
+    found = list(map(str, frame))
+    frame = frame.set_axis(_our_names(found, rename), axis=1)
+    _check_names(list(frame), kind, name)
+    return _Table(name, kind, frame.apply(_plain_type), found, word, typed=True)
+
+
+def _plain_type(column: pd.Series) -> pd.Series:
+    """Numbers, times and texts as they are, and anything else as text."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    known = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
+    if known or isinstance(column.dtype, pd.StringDtype):
+        return column
+    return pd.Series(map(_as_text, column), column.index, dtype="str")
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """A column without gaps as text; of numbers, 12.0 is 12 where all are whole."""
+    if (
+        pd.api.types.is_float_dtype(column)
+        and (column % 1 == 0).all()
+        and column.abs().max() < 2**63
+    ):
+        column = column.astype("int64")
+    return column if pd.api.types.is_string_dtype(column) else column.astype("str")
+
+
+def _numbers(texts: pd.Series, dtype: str) -> np.ndarray:
+    return pa.array(texts, pa.large_string()).cast(dtype).to_numpy(zero_copy_only=False)
+
+
+# What the columns mean
+
+
+def _tidy_ids(tables: list[_Table], key: str) -> None:
+    """Ids as text without blanks around, in one Unicode form; 12.0 is 12 where all are whole."""
+    coded = []
+    for table in tables:
+        table.refuse(key, table.frame[key].isna(), "; drop that row or give it an id")
+        codes, raw = pd.factorize(_texts(table.frame[key]))
+        ids = [_tidy(id) for id in raw]
+        table.refuse(key, _at(codes, [not id for id in ids]), ", a blank; give that row an id")
+        if not table.na_is_known:
+            words = _at(codes, [id in _NOTHING for id in ids])
+            table.refuse(key, words, ": is that an id? say na=[], or na= that word if it is none")
+        coded.append((table, codes, raw, ids))
+    whole = all(re.fullmatch(r"-?\d+(\.0+)?", id) for *_, ids in coded for id in ids)
+    for table, codes, raw, ids in coded:
+        if whole:
+            ids = [id.partition(".")[0] for id in ids]
+        places, known = pd.factorize(np.array(ids, dtype=object))
+        table.codes[key] = places[codes], list(known)
+        table.frame[key] = (
+            pd.Series(known, dtype="str").take(places[codes]).set_axis(table.frame.index)
         )
-        values, kind = pd.to_numeric(flags, errors="coerce"), "positive"
-        bad = ~values.isin([0, 1]).to_numpy()
-    else:
-        require_columns(table, ("rating",), f"{name} (needs 'positive' or 'rating')")
-        values, kind = pd.to_numeric(table["rating"], errors="coerce"), "rating"
-        bad = values.isna().to_numpy()
-    if bad.any():
-        row = table.index[bad.argmax()]
-        wanted = "0 or 1" if kind == "positive" else "a number"
+        changed = [
+            f"{old[:40]!r} to {new[:40]!r}" for old, new in zip(raw, ids, strict=True) if old != new
+        ]
+        if changed:
+            same = f", {len(ids) - len(known)} now as another" if len(known) < len(ids) else ""
+            table.notes.append(f"{key}: {len(changed):,} tidied (as {changed[0]}{same})")
+        if merged := [id for id in raw if _looks_merged(id)]:
+            table.notes.append(
+                f"{key}: {len(merged):,} look merged (beyond 2^53, in exponent form or with a lost "
+                f"character, as {merged[0][:40]})"
+            )
+
+
+def _at(codes: np.ndarray, values: list) -> np.ndarray:
+    return np.array(values)[codes]
+
+
+def _looks_merged(id: str) -> bool:
+    long = len(id) > 15 and id.isascii() and id.isdigit() and int(id) > 2**53
+    return long or _MERGED.fullmatch(id) is not None
+
+
+def _ratings(log: _Table, decimal: str | None) -> tuple[np.ndarray, str | None]:
+    """The ratings as numbers, and the mark between whole and decimal places."""
+    if decimal not in (None, ".", ","):
+        raise SchemaError(f"decimal is '.' or ',', got {decimal!r}")
+    column = log.frame["rating"]
+    log.refuse("rating", column.isna(), ", not a number; drop that row or give it a rating")
+    codes, texts = pd.factorize(_texts(column))
+    texts = [text.strip(_BLANK) for text in texts]
+    commas = [re.fullmatch(r"[-+]?\d+,\d+", text) is not None for text in texts]
+    if any(commas) and decimal is None:
+        thousands = [re.fullmatch(r"[-+]?\d{1,3},\d{3}", text) is not None for text in texts]
+        if commas == thousands or any("." in text for text in texts):
+            log.refuse("rating", _at(codes, commas), "; say decimal=',' or decimal='.'")
+        decimal = ","
+        log.notes.append("decimal comma")
+    if decimal == ",":
+        texts = [text.replace(".", "?").replace(",", ".") for text in texts]
+    bad = [not re.fullmatch(_NUMBER, text) for text in texts]
+    log.refuse("rating", _at(codes, bad), ", not a number")
+    number = int if all(re.fullmatch(r"[-+]?\d+", text) for text in texts) else float
+    return _at(codes, list(map(number, texts))), decimal
+
+
+def _positive(log: _Table, positive_from) -> tuple[np.ndarray, str]:
+    """Which rows are positive, and how that was decided."""
+    if positive_from == "all":
+        return np.ones(len(log.frame), bool), "every row positive"
+    if "positive" in log.frame:
+        log.refuse("positive", log.frame["positive"].isna(), ", not 0 or 1")
+        codes, texts = pd.factorize(_texts(log.frame["positive"]))
+        flags = [_FLAGS.get(text.strip(_BLANK).lower()) for text in texts]
+        log.refuse("positive", _at(codes, [flag is None for flag in flags]), ", not 0 or 1")
+        return _at(codes, flags), f"positive as given ({_at(codes, flags).mean():.1%})"
+    if "rating" not in log.frame:
+        hint = _missing(["rating", "positive"], list(log.frame))
+        raise SchemaError(f"{log.name}: {hint}, or positive_from='all' if every row is positive")
+    ratings, start = log.frame["rating"], 4.0 if positive_from is None else positive_from
+    if not isinstance(start, int | float):
+        raise SchemaError(f"positive_from is a number or 'all', got {start!r}")
+    positive = (ratings >= start).to_numpy()
+    low, high, share = ratings.min(), ratings.max(), positive.mean()
+    if positive_from is None and not (low > 0 and high <= 5 and 0 < share <= 0.95):
         raise SchemaError(
-            f"{name}: {kind} in row {row} is {_shown(table[kind].loc[row])}, not {wanted}"
+            f"{log.name}: ratings {low:g} to {high:g}, of which {share:.1%} reach 4: say "
+            "positive_from=, the lowest that counts as positive (and first drop the rows where a "
+            "number means no rating)"
         )
-    return values == 1 if kind == "positive" else values >= positive_from
+    return positive, f"ratings {low:g} to {high:g}, positive from {start:g} up ({share:.1%})"
 
 
-def _timestamp(table: pd.DataFrame, path) -> pd.Series:
-    if "timestamp" not in table:
-        return pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns, UTC]")
-    stamps = _moments(table["timestamp"])
-    if stamps.isna().any():
-        row = table.index[stamps.isna().to_numpy().argmax()]
-        raise SchemaError(
-            f"{Path(path).name}: timestamp in row {row} is {_shown(table['timestamp'].loc[row])}; "
-            "give seconds since 1970 or a date such as 2024-05-31 12:00"
+def _times(log: _Table, unit: str | None, dayfirst: bool | None) -> tuple[pd.Series, str]:
+    """Times in UTC, and from when to when they go."""
+    column = log.frame.get("timestamp")
+    if column is None or column.isna().all():
+        like = [name for name in log.frame if re.search(_HINTS["timestamp"], name.lower())]
+        none = pd.Series(pd.NaT, log.frame.index, dtype="datetime64[ns, UTC]")
+        return none, "no times" + (f" (is it {like[0]!r}? say rename=)" if like else "")
+    log.refuse("timestamp", column.isna(), "; drop that row or give it a time")
+    if unit and "%" not in unit and unit not in _UNITS | _DAYS_OF:
+        raise SchemaError(f"there is no unit {unit!r}{_WHEN}")
+    early = pd.Timestamp("1980-01-01", tz="UTC")  # no log is older, nor from the future
+    late = pd.Timestamp.now("UTC") + pd.Timedelta(days=366)
+    with named(f"timestamp of {log.name}"):
+        times, how = _as_times(log, column, unit, dayfirst, (early, late))
+    if unit is not None:
+        early, late = _KEPT
+        how.append(f"unit={unit!r}")
+    log.refuse("timestamp", ~times.between(early, late), f", no time of a log since 1980{_WHEN}")
+    first, last = times.min(), times.max()
+    if first == last and len(times) > 1:
+        how.append("all at one time")
+    times = times.astype("datetime64[ns, UTC]")
+    return times, ", ".join([f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", *how])
+
+
+def _as_times(log: _Table, column, unit, dayfirst, within) -> tuple[pd.Series, list[str]]:
+    """Times, NaT where a number is none, and the choices that were made."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        if column.dt.tz is None:
+            return column.dt.tz_localize("UTC"), [_NO_ZONE]
+        return column.dt.tz_convert("UTC"), []
+    if not pd.api.types.is_numeric_dtype(column):
+        texts = _texts(column).str.strip(_BLANK)
+        if (unit and "%" in unit) or not texts.str.fullmatch(_NUMBER).all():
+            return _from_dates(log, texts, unit, dayfirst)
+        if texts.str.contains("[eE]").any():
+            rounded = texts.str.extract(r"\.?(\d*)[eE]\+?(\d+)$")
+            rounded = rounded[0].str.len() < rounded[1].astype(float)
+            log.refuse("timestamp", rounded, f", rounded by a spreadsheet{_WHEN}")
+        whole = texts.str.fullmatch(r"-?[0-8]?\d{1,18}").all()
+        column = pd.Series(_numbers(texts, "int64" if whole else "float64"), texts.index)
+    how = []
+    if unit is None:
+        if any(column.between(19_800_101 * k, 21_001_231.9 * k).all() for k in (1, 10**6)):
+            return _from_dates(log, column.astype("int64").astype("str"), unit, dayfirst)
+        early, late = (moment.timestamp() for moment in within)
+        near = [name for name in _UNITS if early < column.median() / _UNITS[name] < late]
+        unit = next(iter(near), "s")
+        how = [f"{unit} since 1970"] if unit != "s" else []
+    log.refuse("timestamp", ~np.isfinite(column), f", no time{_WHEN}")
+    code, step = ("D", 86_400 * 10**9) if unit in _DAYS_OF else (unit, 10**9 // _UNITS[unit])
+    start = pd.Timestamp(_DAYS_OF.get(unit, "1970-01-01"))
+    whole = column
+    if pd.api.types.is_float_dtype(column):
+        whole = np.floor(column).clip(-(2**62), 2**62).astype("int64")
+    times = pd.to_datetime(whole, unit=code, origin=start, utc=True, errors="coerce")
+    if whole is not column:
+        times = times.where(times.between(*_KEPT))  # of what nanoseconds can hold
+        times += pd.to_timedelta(np.rint(column % 1 * step), unit="ns")
+    return times, how
+
+
+def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str]]:
+    """Dates of the one form that fits all of them."""
+    zoned = texts.str.contains(r":\d\d.*(?:Z|UTC|GMT|[-+]\d\d:?\d*)$")
+    if zoned.any():
+        log.refuse("timestamp", ~zoned, " without a zone, which others have; give all of them one")
+    plain, forms = texts, [unit]
+    if unit is None:
+        forms = ["ISO8601"]
+    if unit is None and zoned.any():
+        plain = texts.str.replace(r" ?(?:Z|UTC|GMT)$", "+00:00", regex=True)
+        plain = plain.str.replace(r" ([-+]\d\d:?\d\d)$", r"\1", regex=True)
+    if unit is None and not plain.str.fullmatch(_ISO).all():
+        parts = r"^(\w+)(?:[-/.]|,? )(\w+)(?:[-/.]|,? )(\d+)(?:T| *)"
+        plain = plain.str.replace(parts, r"\1/\2/\3 ", regex=True).str.strip()
+        forms = [form for form in _FORMS if _parsed(plain[:1], form).notna().all()]
+        if dayfirst is not None:
+            other = "%m/%d" if dayfirst else "%d/%m"
+            forms = [form for form in forms if not form.startswith(other)]
+    found = {form: _parsed(plain, form) for form in forms}
+    fitting = {form: times for form, times in found.items() if times.notna().all()}
+    if not fitting:
+        nearest = max(found.values(), key=pd.Series.count, default=pd.Series(pd.NaT, texts.index))
+        log.refuse("timestamp", nearest.isna(), f", not a time of one form with the others{_WHEN}")
+    (form, times), *others = fitting.items()
+    for other, times_there in others:
+        differ = times != times_there
+        log.refuse("timestamp", differ, f": {form} or {other}? say dayfirst=True or =False{_WHEN}")
+    how = [f"dates {form}"] if unit is None and form != "ISO8601" else []
+    return times, how if zoned.any() or "%z" in form else [*how, _NO_ZONE]
+
+
+def _parsed(texts: pd.Series, form: str) -> pd.Series:
+    """Times of one form, NaT where a text has another; a part at a time, to need little memory."""
+    parts = [texts.iloc[first : first + _BLOCK] for first in range(0, len(texts), _BLOCK)]
+    return pd.concat(
+        [pd.to_datetime(part, format=form, utc=True, errors="coerce") for part in parts]
+    )
+
+
+# The tables of the data set
+
+
+def _type_the_rest(table: _Table, decimal: str | None) -> None:
+    """Texts without blank ones; other columns of an untyped file as numbers where all are."""
+    for name in [name for name in table.frame if name not in _HINTS]:
+        column = table.frame[name]
+        if name == "text":
+            column = _texts(column)
+            column = column.mask(column.str.strip(_BLANK) == "")
+            table.notes.append(f"{column.isna().mean():.1%} of texts blank")
+        elif not table.typed and column.notna().any():
+            points = column
+            if decimal == ",":
+                points = column.str.replace(r"^([-+]?\d+),(\d+)$", r"\1.\2", regex=True)
+            for form, dtype in _TYPES.items():
+                if points.dropna().str.fullmatch(form).all():
+                    column = pd.Series(_numbers(points, dtype), column.index)
+                    break
+        if pd.api.types.is_string_dtype(column):
+            words = column[column.isin(_NOTHING)]
+            if len(words) and not table.na_is_known:
+                table.notes.append(f"{len(words):,} of {name} are {words.iloc[0]!r} (na= drops it)")
+        table.frame[name] = column
+
+
+def _with_all(tables: dict[str, _Table], log: _Table, kind: str) -> pd.DataFrame:
+    """The table of users or items; the few of the log that it lacks come last."""
+    key = _KEYS[kind][0]
+    codes, seen = log.codes[key]
+    if kind not in tables:
+        return pd.DataFrame({key: pd.Series(seen, dtype="str")})
+    table, known = tables[kind], tables[kind].frame[key]
+    table.refuse(key, known.duplicated(), " for the second time; keep one row an id")
+    unknown = ~pd.Index(seen).isin(known)
+    if unknown.mean() > 0.05:
+        shares = f"{unknown.sum():,} of {len(seen):,} {key}s (there: {listed(known, 3)})"
+        log.refuse(
+            key, unknown[codes], f", not in {table.name}, as {shares}; add them or drop them"
         )
-    return stamps
+    if unknown.any():
+        table.notes.append(f"{unknown.sum():,} {key}s of {log.name} missing")
+        missing = pd.DataFrame({key: pd.Series(seen, dtype="str")[unknown]})
+        return pd.concat([table.frame, missing], ignore_index=True)
+    return table.frame.reset_index(drop=True)
 
 
-def _moments(values: pd.Series) -> pd.Series:
-    """UTC times; NaT where a value is neither a date nor plausible as seconds, as milliseconds are
-    not.
+def to_recbole(split: Split, folder: str | Path, name: str = "own") -> list[Path]:
+    """Write ``name.train.inter`` and ``name.test.inter``, the atomic files of RecBole.
+
+    RecBole reads them with ``benchmark_filename: [train, test, test]``, `load_csv` by their paths.
+    They hold ids, ``positive``, and ``rating`` and ``timestamp`` (seconds) where these are known.
+
+    Raises SchemaError: an id holds a tab, a quote or a line's end.
     """
-    if not pd.api.types.is_datetime64_any_dtype(values):
-        seconds = pd.to_numeric(values, errors="coerce")
-        if seconds.notna().any():
-            plausible = seconds.where(seconds < _FAR_FUTURE)
-            return pd.to_datetime(plausible, unit="s", utc=True, errors="coerce")
-    stamps = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
-    if stamps.notna().any():
-        return stamps
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # that no one format fits: the caller names the row instead
-        return pd.to_datetime(values, utc=True, errors="coerce")
-
-
-def _shown(value) -> str:
-    return repr(value.item() if hasattr(value, "item") else value)
+    folder, paths = Path(folder), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, rows in (("train", split.train), ("test", split.test)):
+        table = pd.DataFrame(index=rows.index)
+        for key in ("user_id", "item_id"):
+            table[f"{key}:token"] = rows[key].astype("str")
+            odd = table[f"{key}:token"].str.contains('[\t\r\n"]')
+            if odd.any():
+                raise SchemaError(
+                    f"{side}: {key} {rows[key][odd].iloc[0]!r} does not fit in a line"
+                )
+        for column in rows.columns.intersection(["rating", "positive"]):
+            table[f"{column}:float"] = rows[column].astype("float64")
+        if "timestamp" in rows and rows["timestamp"].notna().all():
+            since = rows["timestamp"].dt.tz_convert(None).to_numpy("M8[ns]").astype(np.int64)
+            table["timestamp:float"] = since // 10**9 + since % 10**9 / 10**9
+        paths.append(folder / f"{name}.{side}.inter")
+        table.to_csv(paths[-1], sep="\t", index=False)
+    return paths

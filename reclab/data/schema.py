@@ -15,7 +15,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ _REQUIRED = {
 _BY_TIME = ("temporal", "leave-last-out")
 _COLD = {"cold items": "item_id", "cold users": "user_id"}
 KINDS = (*_BY_TIME, *_COLD, "random")
+_LONG = 40  # characters; that two write the same shorter text is no leak
+REPEATS = ("error", "latest", "first", "mean", "allow")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Card:
     citation: str = ""
     sha256: dict[str, str] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
+    read: str = ""  # what a file was read as
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,12 @@ class Dataset:
 
     def _card_rows(self) -> list[tuple[str, str]]:
         card = self.card
-        rows = [("source", card.source), ("licence", card.licence), ("cite", card.citation)]
+        rows = [
+            ("source", card.source),
+            ("read", card.read),
+            ("licence", card.licence),
+            ("cite", card.citation),
+        ]
         rows += [(name, f"{count:,}") for name, count in self.counts().items()]
         rows += [(f"sha256 of {name}", digest[:16] + "…") for name, digest in card.sha256.items()]
         rows += [(f"trap {number}", trap) for number, trap in enumerate(card.traps, start=1)]
@@ -161,47 +169,102 @@ class Split:
 
     ``kind`` says which promise `check_leakage` holds it to: ``temporal``, ``leave-last-out``,
     ``cold items``, ``cold users``, or ``random``, which promises nothing but separate rows.
+    ``repeats`` says what became of a (user, item) pair with several rows: ``"latest"``, ``"first"``
+    or ``"mean"`` left one (of the mean rating, positive where most are); ``"allow"`` keeps all, as
+    in a log of purchases, on both sides; ``"error"`` keeps all for `check_leakage` to refuse.
     """
 
     kind: str
     train: pd.DataFrame
     test: pd.DataFrame
+    repeats: str = "error"
 
 
-def temporal(interactions: pd.DataFrame, at: float = 0.7) -> Split:
+def temporal(interactions: pd.DataFrame, at: float = 0.7, *, repeats: str = "error") -> Split:
     """Train on what came before one moment, test on the rest: the split that a live system meets.
 
     Parameters
     ----------
     interactions : has ``timestamp``.
     at : share of rows before the cut, in (0, 1); rows of the same moment stay together, in test.
+    repeats : as in `Split`.
 
     Raises SchemaError: no timestamps. ValueError : ``at`` is out of range.
     """
     if not 0 < at < 1:
         raise ValueError(f"at must be between 0 and 1, got {at}")
     _require_times(interactions, "interactions")
+    interactions = _resolve(interactions, repeats)
     times = interactions["timestamp"]
     before = times < times.sort_values(ignore_index=True).iloc[int(at * len(times))]
-    return Split("temporal", interactions[before], interactions[~before])
+    return Split("temporal", interactions[before], interactions[~before], repeats)
 
 
-def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
+def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0, repeats: str = "error") -> Split:
     """Test on the last interaction of every user who has at least two, train on all others.
 
     Rows of one user with the same timestamp are put in an order drawn by ``seed``: results should
-    be averaged over several such draws.
+    be averaged over several such draws. ``repeats`` is as in `Split`.
 
     Raises SchemaError: no timestamps.
     """
     _require_times(interactions, "interactions")
+    interactions = _resolve(interactions, repeats)
     rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
     order = np.random.default_rng(seed).permutation(len(rows))
     shuffled = rows.iloc[order]
     last = shuffled.sort_values("timestamp", kind="stable").groupby("user_id").tail(1)
     last = last[last["user_id"].map(rows["user_id"].value_counts()) >= 2]
     held_out = rows.index.isin(last.index)
-    return Split("leave-last-out", interactions[~held_out], interactions[held_out])
+    return Split("leave-last-out", interactions[~held_out], interactions[held_out], repeats)
+
+
+def warm(
+    interactions: pd.DataFrame, *, share: float = 0.2, seed: int = 0, repeats: str = "error"
+) -> Split:
+    """Test on random rows whose user and whose item training has too: for data without times.
+
+    It cannot promise that training rows are older than test rows, as those of a live system are;
+    `check_leakage` says how often they are not.
+
+    Parameters
+    ----------
+    share : of the rows in test, in (0, 1); fewer where no more users and items have a row left.
+    repeats : as in `Split`; without times, a later row counts as the later one.
+
+    Raises SchemaError: no row can be spared. ValueError : ``share`` is out of range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must be between 0 and 1, got {share}")
+    rows = _resolve(interactions, repeats)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    drawn = rows.iloc[order]
+    spare = order[(drawn.duplicated("user_id") & drawn.duplicated("item_id")).to_numpy()]
+    if not len(spare):
+        raise SchemaError("interactions: in every row the user or the item has no other row")
+    held_out = np.zeros(len(rows), bool)
+    held_out[spare[: max(1, int(share * len(rows)))]] = True
+    return Split("random", rows[~held_out], rows[held_out], repeats)
+
+
+def _resolve(interactions: pd.DataFrame, repeats: str) -> pd.DataFrame:
+    """One row for each (user, item) pair, or all of them, in their order; as in `Split`."""
+    if repeats not in REPEATS:
+        raise UnknownNameError("way to treat repeats", repeats, REPEATS)
+    if repeats in ("error", "allow"):
+        return interactions
+    pairs = _ids_as_text(interactions, "interactions").groupby(["user_id", "item_id"]).ngroup()
+    order = np.arange(len(pairs))
+    if "timestamp" in interactions:
+        order = interactions["timestamp"].reset_index(drop=True).sort_values(kind="stable").index
+    drop = pairs[order].duplicated(keep="first" if repeats == "first" else "last").to_numpy()
+    stay = np.sort(order[~drop])
+    kept = interactions.iloc[stay]
+    if repeats == "mean":
+        for column in kept.columns.intersection(["rating", "positive"]):
+            means = interactions[column].groupby(pairs.to_numpy()).transform("mean").iloc[stay]
+            kept = kept.assign(**{column: means >= 0.5 if column == "positive" else means})
+    return kept
 
 
 def cold_items(
@@ -234,13 +297,38 @@ def _cold(kind: str, interactions: pd.DataFrame, fold: int, folds: int, seed: in
     return Split(kind, interactions[~cold], interactions[cold])
 
 
-def check_leakage(split: Split) -> None:
+def without_templates(split: Split) -> Split:
+    """The split without the test rows whose text is a template that training holds too.
+
+    A template is a text of more than 40 characters that three users or more have written, when
+    case, digits, blanks and punctuation do not count.
+    """
+    return replace(split, test=split.test[~_templates(split)])
+
+
+def _templates(split: Split) -> np.ndarray:
+    """``(n_test,)`` bool: which test rows have a text that is a template in training."""
+    texts = pd.concat([split.train[["user_id", "text"]], split.test[["user_id", "text"]]])
+    texts = texts.reset_index(drop=True)
+    long = [isinstance(text, str) and len(text) > _LONG for text in texts["text"]]
+    letters = texts["text"].where(long).astype("str").str.casefold()
+    letters = letters.str.replace(r"[\W\d_]+", "", regex=True).where(long)
+    authors = texts["user_id"].groupby(letters).nunique()
+    train, test = letters[: len(split.train)], letters[len(split.train) :]
+    return test.isin(authors.index[authors >= 3].intersection(train)).to_numpy()
+
+
+def check_leakage(split: Split) -> int | None:
     """Raise if a split breaks its promise: the first thing to call on any split.
 
-    All splits: no (user, item) pair and no long text stands on both sides. ``temporal``: nothing
-    in train is as late as the first test row. ``leave-last-out``: no train row of a user is later
-    than that user's test row. ``cold items`` and ``cold users``: none of them is in train. Ids are
-    compared as text, and rows by what they hold, so both sides may count their rows from 0.
+    All splits: no (user, item) pair (unless ``repeats="allow"``), no long text and no template of
+    `without_templates` stands on both sides. ``temporal``: nothing in train is as late as the first
+    test row. ``leave-last-out``: no train row of a user is later than that user's test row. ``cold
+    items`` and ``cold users``: none of them is in train. Ids are compared as text, and rows by what
+    they hold, so both sides may count their rows from 0.
+
+    Returns: how many test users have a training row later than a test row of theirs, which a live
+        system would not have; None without times. Of a random split it is printed.
 
     Raises LeakageError: says which promise is broken, how often, and names the first case.
     Raises SchemaError: a column or a time is missing. UnknownNameError : no such kind of split.
@@ -252,26 +340,55 @@ def check_leakage(split: Split) -> None:
         sizes = f"(train {len(train)}, test {len(test)} rows)"
         raise LeakageError(f"{kind}: one side is empty {sizes}")
     past, asked = _ids_as_text(train, "train"), _ids_as_text(test, "test")
-    repeated = pd.MultiIndex.from_frame(asked).isin(pd.MultiIndex.from_frame(past))
-    once = "of what repeats, keep one row before you split"
-    _refuse(repeated, test, f"(user, item) pair(s) stand in train and in test ({once})")
+    if split.repeats != "allow":
+        repeated = pd.MultiIndex.from_frame(asked).isin(pd.MultiIndex.from_frame(past))
+        choices = (
+            "split with repeats='latest', 'first' or 'mean', or 'allow' for a log of purchases"
+        )
+        _refuse(repeated, test, "(user, item) pair(s) stand in train and in test", choices)
     if "text" in test and "text" in train:
-        long = np.array([isinstance(text, str) and len(text) > 40 for text in test["text"]])
+        template = _templates(split)
+        first = f"(as {test['text'].iloc[template.argmax()]!r:.80})"
+        drop = "drop them with data.without_templates(split)"
+        _refuse(template, test, f"text(s) are a template of three users or more {first}", drop)
+        long = np.array([isinstance(text, str) and len(text) > _LONG for text in test["text"]])
         copied = long & test["text"].isin(train["text"]).to_numpy()
-        _refuse(copied, test, f"text(s) stand word for word in train and in test ({once})")
+        _refuse(copied, test, "text(s) stand word for word in train and in test")
     if kind in _COLD:
         column = _COLD[kind]
         seen = asked[column].isin(past[column])
         _refuse(seen, test, f"test row(s) hold a value of {column} that train has seen")
     if kind in _BY_TIME:
         _require_times(pd.concat([train, test]), kind)
-        before, after = train["timestamp"].reset_index(drop=True), test["timestamp"]
+    later = _later(split, past, asked)
     if kind == "temporal":
-        _refuse(after <= before.max(), test, "test row(s) are not later than train")
+        late = test["timestamp"] <= train["timestamp"].max()
+        _refuse(late, test, "test row(s) are not later than train")
     if kind == "leave-last-out":
-        latest = asked["user_id"].map(before.groupby(past["user_id"]).max())
-        earlier = after.reset_index(drop=True) < latest
-        _refuse(earlier, test, "test row(s) are earlier than a train row of their user")
+        _refuse(later, test, "test row(s) are earlier than a train row of their user")
+    if later is None:
+        if kind == "random":
+            print("random split without times: nobody can say whether training is older than test")
+        return None
+    users = asked["user_id"][later].nunique()
+    if kind == "random":
+        of = asked["user_id"].nunique()
+        print(
+            f"random split: {users:,} of {of:,} test users have training rows later than a test row"
+        )
+    return users
+
+
+def _later(split: Split, past: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray | None:
+    """``(n_test,)`` bool: whose user has a later training row; None where a time is missing."""
+    if "timestamp" not in split.train or "timestamp" not in split.test:
+        return None
+    before = split.train["timestamp"].reset_index(drop=True)
+    after = split.test["timestamp"].reset_index(drop=True)
+    comparable = before.dtype == after.dtype and before.dtype.kind in "Miuf"
+    if not comparable or before.isna().any() or after.isna().any():
+        return None
+    return (after < asked["user_id"].map(before.groupby(past["user_id"]).max())).to_numpy()
 
 
 def _ids_as_text(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -287,14 +404,12 @@ def _ids_as_text(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _refuse(leaks, test: pd.DataFrame, what: str) -> None:
+def _refuse(leaks, test: pd.DataFrame, what: str, remedy: str = "") -> None:
     leaks = np.asarray(leaks, bool)
     if leaks.any():
         first = test.index[leaks.argmax()]
-        raise LeakageError(
-            f"{leaks.sum()} {what}, first at index {first}; "
-            "split again, by time or by group, and check before you train"
-        )
+        remedy = remedy or "split again, by time or by group, and check before you train"
+        raise LeakageError(f"{leaks.sum()} {what}, first at index {first}; {remedy}")
 
 
 def _require_times(table: pd.DataFrame, name: str) -> None:

@@ -37,7 +37,7 @@ PLAIN = (
 STREAM = "rows = sum(map(len, full.amazon_reviews(sys.argv[1])))"
 PARTS = "rows = data.to_parquet(full.amazon_reviews(sys.argv[1]), sys.argv[2]).rows"
 RATINGS = "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))"
-OWN = "rows = sum(map(len, data.stream_csv(sys.argv[1])))"
+OWN = "rows = len(data.load_csv(sys.argv[1]).interactions)"
 LOG = "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))"
 NEWS = "rows = sum(map(len, full.mind_impressions(sys.argv[1])))"
 PROCESS = """
@@ -62,7 +62,8 @@ def alone(work: str, *arguments: object) -> dict:
     code = PROCESS.format(work=work)
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def write_sizes(folder: Path, rows: int) -> list[tuple[int, Path]]:
