@@ -5,15 +5,16 @@ nbgrader's marks (schema 3), so a school that has nbgrader uses the same files. 
 right and of known wrong answers are stored; ``tests/make_exercises.py`` makes them.
 
 An answer is graded in a process of its own, in an empty folder, under a clock and a limit of
-memory, with NumPy, pandas and what its lesson imports; with PyTorch and this package if its cell or
-its check has the tag ``needs: torch`` or ``needs: reclab``. The check is judged in another process,
-by what the answer's functions returned, so no answer can change how it is judged. Students' code
-runs with the rights of whoever grades.
+memory, with NumPy, pandas and what its lesson imports, and nothing else of the lesson. If its cell
+or its check has the tag ``needs: torch`` or ``needs: reclab``, that is imported once for the whole
+class. The check is judged in another process, by what the answer's functions returned, so no answer
+can change how it is judged. Students' code runs with the rights of whoever grades.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import csv
 import ctypes
@@ -50,7 +51,6 @@ from .results import find_notebooks, notebooks_folder, read_notebook, write_atom
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 TIMEOUT = 20
 _BLANK = f"not answered yet; write your answer in place of {STUB[-1]}"
-_ON_DEMAND = ("torch", "reclab")  # packages that take seconds to import
 _START = 120  # seconds in which a process has to start and to import
 _MEMORY = 2  # GiB that an answer may hold
 _LARGEST = 256  # MiB of a file that is read, or of what an answer returns
@@ -150,7 +150,7 @@ class Task:
     name, title : ``09.1``, and the heading above.
     functions : those of the solution that the check calls.
     signs : what tells a cell that answers it: its mark, its id, its functions.
-    imports : the lesson's statements that an answer may rely on. needs : see the top.
+    imports : the lesson's statements that import. needs : packages that are imported once for all.
     """
 
     name: str
@@ -219,10 +219,9 @@ def _task(answer: dict, check: dict, above: str, imports: list[str]) -> Task:
     functions = [one for one in defined if re.search(rf"\b{one}\b", check.source)]
     signs = {_mark(answer), str(answer.get("id")), *(f"def {one}" for one in functions)}
     tags = str([answer.metadata, check.metadata])
-    needs = {need for need in _ON_DEMAND if re.search(rf"needs\W+{need}\b", tags)}
-    allowed = [one for one in imports if _package(one) in needs or _package(one) not in _ON_DEMAND]
-    allowed += [f"import {need}" for need in needs]
-    return Task(name, title, points, answer, check, functions, signs, allowed, needs)
+    needs = set(re.findall(r"needs\W+(\w+)", tags))
+    imports = [*imports, *(f"import {need}" for need in needs)]
+    return Task(name, title, points, answer, check, functions, signs, imports, needs)
 
 
 def _package(statement: str) -> str:
@@ -500,55 +499,76 @@ def _cell(raw: dict) -> tuple[str, set[str]]:
 
 
 def _space(imports: list[str], code: str) -> dict:
-    """What code starts with: NumPy, pandas, the check, and those of the imports that it names."""
-    import pandas as pd
-
-    space = {"__name__": "__main__", "np": np, "pd": pd, "classroom": sys.modules[__name__]}
-    for statement in imports:
-        bound = re.findall(r"\w+", statement.partition("import")[2])
-        if re.search(rf"\b(?:{'|'.join(bound)})\b", code):
+    """What code starts with: NumPy, the check, and what it names of pandas and the imports."""
+    space = {"__name__": "__main__", "display": print, "np": np}
+    space["classroom"], words = sys.modules[__name__], set(re.findall(r"\w+", code))
+    for statement in ["import pandas as pd", *imports]:
+        if words & (set(re.findall(r"\w+", statement.partition("import")[2])) - {"as"}):
             with suppress(ImportError):
                 exec(statement, space)
     return space
 
 
+def _run(part: str, space: dict) -> BaseException | None:
+    """Run a cell statement by statement, past those that fail; returns the first failure.
+
+    Below an answer there often stands a trial of it, with names that only the lesson has.
+    """
+    failure = None
+    try:
+        tree = ast.parse(part, "your answer")
+    except (SyntaxError, ValueError) as error:
+        try:  # without magics, commands, questions, and the fences of a text cell
+            bare = re.sub(r"(?m)^(\s*)(?:[%!?].*|```.*|[\w.]+\?+)$", r"\1pass", part)
+            tree = ast.parse(bare, "your answer")
+        except (SyntaxError, ValueError):
+            return error
+    for statement in tree.body:
+        try:
+            exec(compile(ast.Module([statement], []), "your answer", "exec"), space)
+        except BaseException as error:
+            failure = failure or error
+    return failure
+
+
+def _sent(part):
+    """A number, truth value or text as JSON has it."""
+    if isinstance(part, str | bool | int | float):
+        return part
+    return part.item() if hasattr(part, "item") else float(part)
+
+
 def _answer(pipe, folder: str, job: dict) -> None:
     """The life of an answer's process: run it, then its check, and send what its functions gave."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with its parent
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nothing, stream)
-    *helpers, answer = job["parts"]
     space = _space(job["imports"], "\n".join([*job["parts"], job["check"]]))
     checking = dict(space)
     pipe.send_bytes(b"ready")
     gave, why = [], _BLANK
 
     def noted(name, *arguments, **keywords):
-        output = _plain(space[name](*arguments, **keywords), lambda part: part)
+        output = space[name](*arguments, **keywords)
         if output is not None:
+            output = _plain(output, _sent)
             gave.append(output)
         return output
 
     try:
-        for helper in helpers:
-            with suppress(BaseException):
-                exec(helper, space)
-        try:
-            code = compile(answer, "your answer", "exec")
-        except SyntaxError:
-            # Magics, commands, questions, and the fences of a text cell are no Python.
-            bare = re.sub(r"(?m)^(\s*)(?:[%!?].*|```.*|[\w.]+\?+)$", r"\1pass", answer)
-            code = compile(bare, "your answer", "exec")
-        exec(code, space)
-        for name in set(job["functions"]) - space.keys():
-            raise NameError(f"name {name!r} is not defined; define it in the answer's own cell")
+        for part in job["parts"]:
+            failure = _run(part, space)
+        if missing := set(job["functions"]) - space.keys():
+            raise failure or NameError(f"name {missing.pop()!r} is not defined")
         exec(job["check"], checking | {name: partial(noted, name) for name in job["functions"]})
     except NotYet as error:
         why = str(error)
     except BaseException as error:
         why = f"your answer stopped with {type(error).__name__}: {one_line(error)}"
-    pipe.send_bytes(json.dumps([gave, why], default=lambda number: number.item()).encode())
+    pipe.send_bytes(json.dumps([gave, why]).encode())
 
 
 def _outputs(job: dict, timeout: float) -> tuple[list, str]:
@@ -617,7 +637,7 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     if sys.platform == "linux":  # what answers leave behind becomes a child of this process
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    for statement in json.loads(sys.stdin.readline()):
+    for statement in ["import pandas", *json.loads(sys.stdin.readline())]:
         with suppress(ImportError):
             exec(statement, {})
     for line in sys.stdin:
@@ -633,17 +653,20 @@ class _Trier:
     def __init__(self, statements: list[str]):
         self.statements, self.process, self.closed = statements, None, False
 
-    def tries(self, task: Task, parts: list[str], timeout: float) -> tuple[str, str]:
-        """What `_tried` says of an answer, whose last part has to run."""
-        job = {"parts": parts, "check": task.check.source}
-        job |= {"imports": task.imports, "functions": task.functions}
-        if self.process is None or self.process.poll() is not None:
+    def tries(
+        self, task: Task, parts: list[str], imports: list[str], timeout: float
+    ) -> tuple[str, str]:
+        """What `_tried` says of an answer, which is the last of some parts."""
+        job = {"parts": parts, "imports": imports}
+        job |= {"check": task.check.source, "functions": task.functions}
+        if self.process is None:
             self._start()
         try:
             self.process.stdin.write(json.dumps([job, timeout]) + "\n")
             self.process.stdin.flush()
             verdict, said = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
+            self.end()
             return "stopped", "your answer ended the program that tried it"
         return verdict, said
 
@@ -658,13 +681,18 @@ class _Trier:
         self.process = subprocess.Popen(command, text=True, env=os.environ | own, **pipes)
         self.process.stdin.write(json.dumps(self.statements) + "\n")
 
-    def close(self) -> None:
-        """End it, and all that it started, for good."""
-        self.closed = True
-        if self.process is not None:
+    def end(self) -> None:
+        """End the process, and all that it started."""
+        process, self.process = self.process, None
+        if process is not None:
             with suppress(psutil.Error):
-                own = psutil.Process(self.process.pid)
+                own = psutil.Process(process.pid)
                 _kill([*own.children(recursive=True), own])
+
+    def close(self) -> None:
+        """End it for good."""
+        self.closed = True
+        self.end()
 
 
 # Grading
@@ -696,8 +724,10 @@ def grade(
     """
     from jinja2 import Environment
 
-    if timeout <= 0:
+    if not 0 < timeout < float("inf"):
         raise ReclabError(f"the time for an answer has to be more than 0 seconds, got {timeout:g}")
+    if kernels is not None and kernels < 1:
+        raise ReclabError(f"at least one student has to be graded at a time, got {kernels}")
     masters = read_masters(masters_folder, names)
     titles = [path.stem for path in find_notebooks([], masters_folder)]
     reports = find_submissions(submissions, masters, titles)
@@ -716,7 +746,7 @@ def grade(
             idle.put(trier)
 
     def prove(trier: _Trier, task: Task) -> None:
-        verdict, said = trier.tries(task, [task.answer.source], timeout)
+        verdict, said = trier.tries(task, [task.answer.source], task.imports, timeout)
         if verdict != "right":
             raise ReclabError(f"{_mark(task.check)}: the teacher's own answer fails ({said})")
 
@@ -732,8 +762,7 @@ def grade(
             idle.put(trier)
         list(pool.map(partial(lend, prove), tasks))
         for number, report in enumerate(pool.map(partial(lend, mark), reports), 1):
-            path = feedback_folder(out) / f"{report.student}.html"
-            write_atomically(path, template.render(report=report))
+            write_atomically(_page(out, report.student), template.render(report=report))
             points = f"{report.points:g} of {report.out_of:g}"
             say(f"[{number}/{len(reports)}] {report.student}: {points}")
     write_atomically(out, _table(reports, tasks))
@@ -743,16 +772,18 @@ def grade(
 def _marked(trier: _Trier, task: Task, notebooks: list[Notebook], timeout: float) -> Mark:
     """What an exercise earns in the best copy of its notebook, by its last answer that runs."""
     best = Mark(task, 0.0, "the notebook was not handed in")
+    quick = [one for one in task.imports if _package(one) != "reclab" or "reclab" in task.needs]
     for notebook in notebooks:
         if task not in notebook.answers or best.points:
             continue
         best = Mark(task, 0.0, _BLANK)
         for text in reversed(notebook.answers[task][-_MOST_TRIES:]):
-            verdict, said = trier.tries(task, [text], timeout)
-            if verdict == "stopped" and "NameError" in said:  # a helper may stand in another cell
+            verdict, said = trier.tries(task, [text], quick, timeout)
+            if "NameError" in said:  # a helper may stand in another cell, or this package is used
                 parts = [*(own for own in notebook.own if own != text), text]
-                again = trier.tries(task, parts, timeout)
-                verdict, said = again if again[0] != "stopped" else (verdict, said)
+                verdict, said = trier.tries(task, parts, task.imports, timeout)
+            if "NameError" in said:
+                said += "; an answer is tried without its lesson: define in its cell what it uses"
             if verdict != "stopped" or not best.answer:
                 best = Mark(task, task.points if verdict == "right" else 0.0, said, text)
             if verdict != "stopped":
@@ -763,6 +794,13 @@ def _marked(trier: _Trier, task: Task, notebooks: list[Notebook], timeout: float
 def feedback_folder(out: Path) -> Path:
     """Where the pages of feedback lie, beside the table."""
     return out.with_name(f"{out.stem}_feedback")
+
+
+def _page(out: Path, student: str) -> Path:
+    """A student's page; a long name is cut, as a file's name has 255 bytes at most."""
+    if len(student.encode()) > 200:
+        student = f"{student[:50]}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
+    return feedback_folder(out) / f"{student}.html"
 
 
 def _table(reports: list[Report], tasks: list[Task]) -> str:
@@ -780,6 +818,8 @@ def _table(reports: list[Report], tasks: list[Task]) -> str:
 
 def grade_command(args: argparse.Namespace) -> int:
     """Run ``reclab grade SUBMISSIONS``."""
+    with suppress(AttributeError):  # a terminal may lack the letters of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
     reports = grade(args.submissions, args.out, notebooks_folder(), **options)
     for report in reports:

@@ -107,7 +107,7 @@ CASES = {
     "stubborn": (answered(STUBBORN), 0, "took longer than 5 s"),
     "dead": (answered("import os\nos._exit(3)"), 0, "ended Python itself"),
     "dead in check": (answered(SNIPS + "__import__('os')._exit(0)"), 0, "ended Python itself"),
-    "kills": (answered("import os\nos.kill(os.getppid(), 9)\n" + RIGHT), 0, "ended the program"),
+    "kills": (answered("import os\nos.kill(os.getppid(), 9)\nwhile True:\n    pass"), 0, "ended the program"),
     "leaves": (answered("import sys\nsys.exit()"), 0, "stopped with SystemExit"),
     "asks": (answered("input()"), 0, "stopped with EOFError"),
     "no python": (answered("def snips(:"), 0, "stopped with SyntaxError: invalid syntax"),
@@ -121,6 +121,16 @@ CASES = {
     "markdown": (answered("```python\n" + RIGHT + "\n```", cell_type="markdown"), 1, "right"),
     "raw": (answered(cell_type="raw"), 1, "right"),
     "magic": (answered("%%time\n!pip list\n" + RIGHT + "\nsnips?"), 1, "right"),
+    "tried below": (answered(RIGHT + "\n\ndisplay(snips(1, 2, rewards_of_the_lesson))\nassert False"), 1, "right"),
+    "tried above": (answered("print(log.head())\n" + RIGHT), 1, "right"),
+    "annotated": (answered(RIGHT.replace("rewards)", "rewards: torch.Tensor) -> Missing", 1)), 1, "right"),
+    "fraction": (
+        answered("from decimal import Decimal\n" + RIGHT.replace("return ", "return Decimal(") + ")"),
+        1,
+        "right",
+    ),
+    "package": (answered(RIGHT + " + 0 * ope.clopper_pearson(1, 2)[0]"), 1, "right"),
+    "lesson": (answered(SNIPS + "mean_of_the_lesson(w)"), 0, "define in its cell what it uses"),
     "imports": (answered(RIGHT.replace("return", "norm.cdf(0.5)\n    return")), 1, "right"),
     "scratch below": (with_cells(copy_of(SNIPS + "w +"), copy_of(BLANK), copy_of("snips = ")), 1, "right"),
     "wrong below": (with_cells(copy_of(IPS)), 0, "Hint"),
@@ -223,6 +233,7 @@ FOUND = {
     "packed.zip": "packed",
     "packed twice/all.zip": "packed twice",
     "some cells are none.ipynb": "some cells are none",
+    f"{'名' * 80}/a.ipynb": "名" * 80,
 }
 CONTENT = {
     "utf16.ipynb": WHOLE.encode("utf-16"),
