@@ -2,8 +2,8 @@
 
     python tests/benchmarks/grading.py [--check]
 
-Thirty students hand in ten notebooks each, with right, wrong and blank answers; then two hundred hand in one. A fifth of
-these hold endless loops, kill their process, cannot be read, or come with 60 MB of output.
+Thirty students hand in ten notebooks each, with right, wrong and blank answers; then two hundred hand in one. A fifth
+of these hold endless loops, kill their process, cannot be read, or come with 60 MB of output.
 """
 
 from __future__ import annotations
