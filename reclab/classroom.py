@@ -503,7 +503,8 @@ def _space(imports: list[str], code: str) -> dict:
     space = {"__name__": "__main__", "display": print, "np": np}
     space["classroom"], words = sys.modules[__name__], set(re.findall(r"\w+", code))
     for statement in ["import pandas as pd", *imports]:
-        if words & (set(re.findall(r"\w+", statement.partition("import")[2])) - {"as"}):
+        bound = set(re.findall(r"\w+", statement.partition("import")[2])) - {"as", "classroom"}
+        if words & bound:
             with suppress(ImportError):
                 exec(statement, space)
     return space
@@ -654,10 +655,15 @@ class _Trier:
         self.statements, self.process, self.closed = statements, None, False
 
     def tries(
-        self, task: Task, parts: list[str], imports: list[str], timeout: float
+        self, task: Task, text: str, timeout: float, helpers: list[str] | None = None
     ) -> tuple[str, str]:
-        """What `_tried` says of an answer, which is the last of some parts."""
-        job = {"parts": parts, "imports": imports}
+        """What `_tried` says of an answer, alone, or below helpers and with all its lesson imports.
+
+        This package takes seconds to import: alone, an answer has it only if it needs it.
+        """
+        skipped = {"reclab"} - task.needs if helpers is None else set()
+        job = {"imports": [one for one in task.imports if _package(one) not in skipped]}
+        job |= {"parts": [*(helpers or []), text]}
         job |= {"check": task.check.source, "functions": task.functions}
         if self.process is None:
             self._start()
@@ -746,7 +752,7 @@ def grade(
             idle.put(trier)
 
     def prove(trier: _Trier, task: Task) -> None:
-        verdict, said = trier.tries(task, [task.answer.source], task.imports, timeout)
+        verdict, said = trier.tries(task, task.answer.source, timeout)
         if verdict != "right":
             raise ReclabError(f"{_mark(task.check)}: the teacher's own answer fails ({said})")
 
@@ -772,16 +778,15 @@ def grade(
 def _marked(trier: _Trier, task: Task, notebooks: list[Notebook], timeout: float) -> Mark:
     """What an exercise earns in the best copy of its notebook, by its last answer that runs."""
     best = Mark(task, 0.0, "the notebook was not handed in")
-    quick = [one for one in task.imports if _package(one) != "reclab" or "reclab" in task.needs]
     for notebook in notebooks:
         if task not in notebook.answers or best.points:
             continue
         best = Mark(task, 0.0, _BLANK)
         for text in reversed(notebook.answers[task][-_MOST_TRIES:]):
-            verdict, said = trier.tries(task, [text], quick, timeout)
-            if "NameError" in said:  # a helper may stand in another cell, or this package is used
-                parts = [*(own for own in notebook.own if own != text), text]
-                verdict, said = trier.tries(task, parts, task.imports, timeout)
+            verdict, said = trier.tries(task, text, timeout)
+            if "NameError" in said:  # a helper may stand in another cell
+                helpers = [own for own in notebook.own if own != text]
+                verdict, said = trier.tries(task, text, timeout, helpers)
             if "NameError" in said:
                 said += "; an answer is tried without its lesson: define in its cell what it uses"
             if verdict != "stopped" or not best.answer:
