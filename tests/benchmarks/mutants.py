@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant(
         "features are counted after the test begins",
         "01",
-        ("01.leak_of_*",),
+        ("01.leak_of_rate*", "01.leak_of_rated"),
         NOTEBOOK,
         'columns(test["timestamp"].min()), columns(',
         'columns(pd.Timestamp("2100-01-01", tz="UTC")), columns(',
@@ -85,7 +85,7 @@ MUTANTS = [
     Mutant(
         "a row is joined to a state that has counted its own click",
         "01",
-        ("01.auc_state_before",),
+        ("01.leak_of_same_moment",),
         NOTEBOOK,
         '("before", False)',
         '("before", True)',
