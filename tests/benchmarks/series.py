@@ -37,7 +37,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 RECEIPTS = Path("expected", "laptop", "receipts")  # in the folder of the notebooks
 README = NOTEBOOKS.parent / "README.md"
 # Seconds on two quiet cores; each notebook is allowed half as much again.
-BUDGETS = {"00": 60, "01": 45, "02": 150, "03": 90, "04": 90, "05": 120, "07": 60}
+BUDGETS = {"00": 60, "01": 30, "02": 150, "03": 90, "04": 90, "05": 120, "07": 60}
 BUDGETS |= {"09": 45, "10": 75, "11": 90, "12": 120, "14": 120, "16": 120}
 SLACK = 1.5
 PEAK = 1.6 * 1024
