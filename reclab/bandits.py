@@ -361,7 +361,7 @@ class LinearTS:
 
         ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of
             their own each time.
-        Raises ValueError: they do not fit.
+        Raises ValueError: they do not fit, or are not finite.
         """
         vectors = np.asarray(vectors, float)
         if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
@@ -369,6 +369,9 @@ class LinearTS:
                 f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got "
                 f"{vectors.shape}"
             )
+        if not np.isfinite(vectors).all():
+            arm = int(np.argwhere(~np.isfinite(vectors))[0][-2])
+            raise ValueError(f"vectors must be finite, those of arm {arm} are not; leave it out")
         if vectors.ndim == 2:
             return (self.draw(n or 1) @ vectors.T).argmax(1)
         return (vectors @ self.draw(len(vectors))[:, :, None])[:, :, 0].argmax(1)
