@@ -238,7 +238,10 @@ UPDATE = r"vectors must be \(n, 4\) and rewards \(n,\), got .*"
         (lambda: LinearTS(D, precision=0 * np.eye(4)), r"precision must be positive definite; is the ridge above 0\?"),
         (lambda: LogisticTS(D, precision=-np.eye(4)), r"precision must be positive definite; is the ridge above 0\?"),
         (lambda: LinearTS(D).choose(np.ones((5, 3))), r"vectors must be \(K, 4\) or \(n, K, 4\), got \(5, 3\)"),
-        (lambda: LinearTS(D).choose([[1.0] * D, [1.0, np.nan, 1.0, 1.0]]), "vectors must be finite, those of arm 1"),
+        (
+            lambda: LinearTS(D).choose([[1.0] * D, [1.0, np.nan, 1.0, 1.0]]),
+            "vectors must be finite, those of arm 1 are not; leave it out",
+        ),
         (lambda: LinearTS(D).update(np.ones((2, 3)), [1, 0]), UPDATE),
         (lambda: LinearTS(D).update(np.ones((2, 4)), [1]), UPDATE),
         (lambda: LogisticTS(D).update(np.ones((2, 4)), [1]), UPDATE),
