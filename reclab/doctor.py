@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import __version__, assets
 from .errors import ReclabError, one_line
-from .profiles import PROFILES, cores_granted, cores_seen, get_profile, memory_granted
+from .profiles import PROFILES, cores_granted, cores_seen, get_profile, memory
 from .results import notebooks_folder
 
 NAME = "reclab-kit"  # our distribution; what others install under the package's name is not ours
@@ -120,11 +120,7 @@ def _settings() -> Finding:
 
 
 def _memory() -> Finding:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    total = min(memory.total, memory_granted() or memory.total)
-    free = min(memory.available, total)
+    total, free = memory()
     remedy = "close other programs, or ask for more; a notebook takes up to 1.6 GiB"
     found = f"{_gib(total)}, {_gib(free)} free"
     return Finding("memory", found, remedy if free < MEMORY else "")

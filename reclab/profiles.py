@@ -182,6 +182,15 @@ def memory_granted(root: Path = Path("/")) -> int | None:
     return min(limits, default=None)
 
 
+def memory() -> tuple[int, int]:
+    """The bytes that this process may take in all, and how many of them are free."""
+    import psutil
+
+    seen = psutil.virtual_memory()
+    total = min(seen.total, memory_granted() or seen.total)
+    return total, min(seen.available, total)
+
+
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:
     """The folders of the control groups that this process lies in; a limit of each counts."""
     with suppress(OSError):

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import psutil
 from scipy import linalg, sparse
 from threadpoolctl import threadpool_limits
 
 from .errors import ReclabError, SchemaError
+from .profiles import memory
 
 _BLOCK = 512  # rows of a large product that are held at once
 _ALIASES = {  # how other libraries name the columns of their recommendations
@@ -554,7 +554,7 @@ def _refuse_settings(model, *names: str) -> None:
 
 def _refuse_size(what: str, shape: tuple[int, int], remedy: str) -> None:
     needed = 8 * shape[0] * shape[1] / 2**30
-    free = psutil.virtual_memory().available / 2**30
+    free = memory()[1] / 2**30
     if needed > free:
         size = f"{what} of {shape[0]:,} x {shape[1]:,} need {needed:,.1f} GiB of memory"
         raise ReclabError(f"{size}, and {free:,.1f} GiB are free: {remedy}")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
-from reclab import assets, doctor
+from reclab import assets, doctor, profiles
 from reclab.run import main
 from refresh_notebooks import SETUP
 from small_notebooks import write
@@ -42,7 +42,7 @@ def patch(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=50 * GIB))
-    monkeypatch.setattr(doctor, "memory_granted", lambda: None)
+    monkeypatch.setattr(profiles, "memory_granted", lambda: None)
     monkeypatch.setattr(doctor, "cores_seen", lambda: 4)
     monkeypatch.setattr(doctor, "cores_granted", lambda: 4.0)
     memory(monkeypatch, 6)
@@ -125,7 +125,11 @@ TROUBLES = {
     "libraries  ": (moved, ", tested 1.0", "python -m pip install -c requirements.lock -e ."),
     "settings": (lambda patch: patch.setenv("RECLAB_SEED", "x"), "RECLAB_SEED=x", "a whole number from 0 to"),
     "memory": (lambda patch: memory(patch, 1.5), "8.0 GiB, 1.5 GiB free", "close other programs"),
-    "memory ": (lambda patch: patch.setattr(doctor, "memory_granted", lambda: GIB), "1.0 GiB, 1.0 GiB free", "ask for"),
+    "memory ": (
+        lambda patch: patch.setattr(profiles, "memory_granted", lambda: GIB),
+        "1.0 GiB, 1.0 GiB free",
+        "ask for",
+    ),
     "processors": (lambda patch: patch.setattr(doctor, "cores_granted", lambda: 0.5), "0.5 granted", "--timeout"),
     "processors ": (lambda patch: patch.setenv("OMP_NUM_THREADS", "8"), "8 threads", "unset OMP_NUM_THREADS"),
     "GPU": (lambda patch: patch.setenv("RECLAB_PROFILE", "gpu"), "RECLAB_PROFILE is gpu", "unset RECLAB_PROFILE"),

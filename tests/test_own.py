@@ -715,7 +715,7 @@ def test_a_column_of_ids_alone():
 
 
 def test_a_file_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):
-    free = type("Memory", (), {"available": 100})
+    free = type("Memory", (), {"total": 1000, "available": 100})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     refused(SchemaError, ["r.csv needs", "GiB of memory"], PLAIN)
 

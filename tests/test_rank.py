@@ -3,7 +3,6 @@
 import sys
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -242,7 +241,7 @@ def test_what_cannot_be_fitted_is_refused(model, X, says):
 def test_scores_that_memory_cannot_hold_are_refused(model, monkeypatch):
     X = example()
     model.fit(X)
-    monkeypatch.setattr(rank.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * X.size - 1))
+    monkeypatch.setattr(rank, "memory", lambda: (8 * X.size, 8 * X.size - 1))
     if isinstance(model, rank.Popularity):  # one row, whatever the number of users
         assert model.score(sparse.csr_array((1_000_000, 30))).shape == (1_000_000, 30)
     else:

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import AssetError, SchemaError
+from ..profiles import memory
 from .files import members, named, opened
 from .schema import Card, Dataset, Split, listed
 
@@ -316,7 +316,7 @@ def _parts(path: Path) -> list[str]:
     if not inside:
         raise AssetError(f"{path.name} holds no file; give the path of a file, or a table")
     sizes = [file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path])]
-    need, free = _GROWTH * sum(sizes), psutil.virtual_memory().available
+    need, free = _GROWTH * sum(sizes), memory()[1]
     if need > free:
         raise SchemaError(
             f"{path.name} needs {need / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} are "
