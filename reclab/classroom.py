@@ -4,11 +4,10 @@ An exercise is a function of numbers, texts and arrays that returns the same. It
 nbgrader's marks (schema 3), so a school that has nbgrader uses the same files. Only fingerprints of
 right and of known wrong answers are stored; ``tests/make_exercises.py`` makes them.
 
-An answer is graded in a process of its own, in an empty folder, under a clock and a limit of
-memory, with NumPy, pandas and what its lesson imports, and nothing else of the lesson. If its cell
-or its check has the tag ``needs: torch`` or ``needs: reclab``, that is imported once for the whole
-class. The check is judged in another process, by what the answer's functions returned, so no answer
-can change how it is judged. Students' code runs with the rights of whoever grades.
+An answer is graded in a process of its own, under a clock and a limit of memory, with NumPy, pandas
+and what its lesson imports. A tag ``needs: torch`` or ``needs: reclab`` has that imported once for
+the class. The check is judged in another process, by what the answer's functions returned, so no
+answer can change how it is judged. Students' code runs with the rights of whoever grades.
 """
 
 from __future__ import annotations
@@ -362,10 +361,7 @@ def _printable(text: str) -> str:
 
 
 def _student(entry: Path, titles: list[str]) -> str:
-    """Whose an entry is: what a platform says, what stands before a notebook's name, or its name.
-
-    titles : the names of all notebooks.
-    """
+    """Whose an entry is: what a platform says, what stands before a title, or its name."""
     name = unicodedata.normalize("NFC", _printable(entry.name))
     if not entry.is_dir():
         name = re.sub(r"(?i)(\.(ipynb|txt|json|zip))+$", "", name) or name
@@ -582,13 +578,11 @@ def _serve() -> None:
 
 
 class _Trier:
-    """A process that tries one answer at a time, replaced when it is lost.
-
-    statements : imports that it does once, for all its answers.
-    """
+    """A process that tries one answer at a time, replaced when it is lost."""
 
     def __init__(self, statements: list[str], timeout: float):
-        self.statements, self.timeout = statements, timeout
+        self.statements = statements  # imports that it does once, for all its answers
+        self.timeout = timeout
         self.process, self.closed = None, False
 
     def tries(self, task: Task, text: str, helpers: list[str] | None = None) -> tuple[str, str]:
@@ -618,8 +612,7 @@ class _Trier:
     def _start(self) -> None:
         if self.closed:
             raise ReclabError("the grading was stopped")
-        own = dict.fromkeys(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         own |= {"RECLAB_LEDGER": "ledger", "MPLBACKEND": "agg"}  # for what an answer calls
         command = [sys.executable, "-P", "-c", "from reclab.classroom import _serve; _serve()"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -653,7 +646,6 @@ def grade(
     ----------
     submissions : holds a folder, or a notebook, for each student.
     out : the CSV to write: a row for each student, a column for each exercise.
-    masters_folder : holds the notebooks with the teacher's solutions.
     names : the notebooks that were set; those that anybody handed in where None.
     timeout : seconds that an answer may take.
 

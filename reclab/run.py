@@ -138,6 +138,7 @@ def run_notebook(
 
 async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) -> str | None:
     """Run the cells in order; one line on what went wrong, or None."""
+    import zmq
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient import NotebookClient
@@ -145,6 +146,9 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
 
     # No folders to look in: a kernel that is registered as python3 may belong to another Python.
     manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    # Newer kernels warn where others on the machine can read their traffic.
+    if manager.has_trait("transport_encryption") and zmq.has("curve"):
+        manager.transport_encryption = "auto"
     options = {"timeout": timeout, "startup_timeout": TIMEOUT}  # a busy machine starts slowly
     options |= {"record_timing": False, "coalesce_streams": True}
     client = NotebookClient(run.node, km=manager, **options)
@@ -220,10 +224,7 @@ def mathml(tex: str, display: str = "inline") -> str | None:
 
 
 def page(run: Run, folder: Path) -> str:
-    """A notebook as one HTML file that loads nothing from anywhere.
-
-    folder : where the images lie that its prose shows.
-    """
+    """A notebook as one HTML file that loads nothing; ``folder`` holds the images of its prose."""
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
     from traitlets.config import Config
@@ -238,6 +239,9 @@ def page(run: Run, folder: Path) -> str:
         def latex_environment(self, name: str, body: str) -> str:
             tex = f"\\begin{{{name}}}{body}\\end{{{name}}}"
             return mathml(tex, "block") or super().latex_environment(name, body)
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            return super().link(text, re.sub(r"^(\d\d)_\w+\.ipynb", r"index.html#\1", url), title)
 
     def markdown2html(source: str) -> str:
         renderer = Renderer(escape=False, embed_images=True, path=str(folder))
@@ -258,10 +262,7 @@ def _alt_text(output) -> str:
 
 
 def write_notebook(run: Run, folder: Path, source: Path) -> None:
-    """Write ``notebooks/NN.ipynb`` and the page ``NN.html`` of a run into the report's folder.
-
-    source : the folder that the notebook came from.
-    """
+    """Write ``notebooks/NN.ipynb`` and the page ``NN.html`` of a run into the report's folder."""
     import nbformat
 
     node = nbformat.writes(run.node) + "\n"
@@ -316,10 +317,7 @@ def _number(value: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 a failure, 2 a wrong name, 130 Ctrl-C.
-
-    argv : the words after ``reclab``; those of the command line where None.
-    """
+    """Run a command; returns its exit status: 0, 1 a failure, 2 a wrong name, 130 Ctrl-C."""
     words = sys.argv[1:] if argv is None else argv
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:

@@ -72,21 +72,17 @@ def setup_source(url: str | None, tag: str) -> str:
 
 
 def badges(name: str, url: str | None, tag: str) -> str:
-    """The launch badges of a notebook as one line of Markdown; empty without a repository.
-
-    Colab opens notebooks from GitHub only; Binder opens any public repository.
-    """
-    if not url:
+    """The launch badges of a notebook as one line of Markdown; empty without a repository on GitHub."""
+    github = url.removeprefix("https://github.com/") if url else ""
+    if not github or github == url:
         return ""
     path = f"notebooks/{name}.ipynb"
-    github = url.removeprefix("https://github.com/") if url.startswith("https://github.com/") else None
-    place = f"gh/{github}" if github else f"git/{quote(url, safe='')}"
-    binder = f"https://mybinder.org/v2/{place}/{tag}?urlpath={quote(f'lab/tree/{path}', safe='')}"
-    line = f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
-    if github:
-        colab = f"https://colab.research.google.com/github/{github}/blob/{tag}/{path}"
-        line += f" [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
-    return line
+    binder = f"https://mybinder.org/v2/gh/{github}/{tag}?urlpath={quote(f'lab/tree/{path}', safe='')}"
+    colab = f"https://colab.research.google.com/github/{github}/blob/{tag}/{path}"
+    return (
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder}) "
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+    )
 
 
 def stamp_badges(source: str, line: str) -> str:
@@ -161,12 +157,7 @@ def prepared(path: Path, pyproject: Path = ROOT / "pyproject.toml") -> nbformat.
 
 
 def store(path: Path, run) -> None:
-    """Write a run's outputs into the notebook's file.
-
-    Raises
-    ------
-    ReclabError : the run is not clean; the file stays as it is.
-    """
+    """Write a run's outputs into the notebook's file, which stays as it is where the run is not clean."""
     if reason := refusal(run):
         raise ReclabError(f"{path.name} is not stored: {reason}")
     clean(run.node)
@@ -174,20 +165,14 @@ def store(path: Path, run) -> None:
     write_atomically(path, nbformat.writes(run.node).rstrip("\n") + "\n")
 
 
-def refresh(path: Path, pyproject: Path) -> None:
-    """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
-    node = prepared(path, pyproject)
-    run = run_afresh(path, get_profile("laptop", seed=0), node)
-    store(path, run)
-    print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
-
-
 def main(argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = ROOT / "pyproject.toml") -> int:
     """Refresh the named notebooks, or all; returns 1 where one could not be stored."""
     status = 0
     try:
         for path in find_notebooks(argv, folder):
-            refresh(path, pyproject)
+            run = run_afresh(path, get_profile("laptop", seed=0), prepared(path, pyproject))
+            store(path, run)
+            print(f"{path.name}: {run}", flush=True)
     except ReclabError as error:
         print(error, file=sys.stderr)
         status = 1

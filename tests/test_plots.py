@@ -84,32 +84,6 @@ def test_figure_has_the_house_style_and_leaves_the_user_s_own_alone():
     assert ax.xaxis.get_gridlines()[0].get_visible()
 
 
-def test_panels_stand_side_by_side_and_options_reach_matplotlib():
-    fig, axes = plots.figure(3, title="Three", sharey=True)
-    legends = [ax.plot([1, 2], label="line") and ax.legend() for ax in axes]
-    axes[0].set_ylim(0, 7)
-    assert len(axes) == 3
-    assert axes[2].get_ylim() == (0, 7)
-    assert (fig.get_figwidth(), fig.get_figheight()) == (7.0, 3.6)
-    plots.show(fig, ALT)
-    assert not any(legend.get_frame_on() for legend in legends)
-
-
-def luminance(colour):
-    """Relative luminance of WCAG 2."""
-    channels = np.array([int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
-
-
-def test_palette_is_okabe_and_ito_s_and_its_first_colours_stand_out_from_white():
-    published = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"}
-    assert set(plots.PALETTE) == published
-    assert len(plots.PALETTE) == len(published)
-    for colour in plots.PALETTE[:3]:
-        assert 1.05 / (luminance(colour) + 0.05) > 3  # WCAG 2, 1.4.11: graphical objects
-
-
 # --- explorers
 
 
