@@ -236,24 +236,18 @@ UNSETTLED = """
 """
 
 
-def unsettled(bands: dict, rows: list[dict]) -> set[str]:
-    """Keys of results whose band holds zero while their own interval does not."""
-    found = set()
-    for row in rows:
-        band, own = bands[row["key"]], row["interval"]
-        if own and band["low"] <= 0 <= band["high"] and not own[0] <= 0 <= own[1]:
-            found.add(row["key"])
-    return found
-
-
 @each_notebook
 def test_a_lesson_says_which_of_its_numbers_other_seeds_may_turn(path):
     number = path.stem[:2]
     receipt = json.loads((path.parent / "expected" / "laptop" / "receipts" / f"{number}.json").read_text("utf-8"))
-    found = unsettled(results.bands(number, "laptop"), receipt["results"])
+    bands, found = results.bands(number, "laptop"), set()
+    for row in receipt["results"]:
+        band, own = bands[row["key"]], row["interval"]
+        if own and band["low"] <= 0 <= band["high"] and not own[0] <= 0 <= own[1]:
+            found.add(row["key"])
     listed = {key for key in UNSETTLED.split() if key.startswith(number)}
     assert found <= listed, f"not listed: {sorted(found - listed)}; resample what it generalises over, or say it"
-    assert listed <= set(results.bands(number, "laptop")), "a key of the list is gone; take it off"
+    assert listed <= set(bands), "a key of the list is gone; take it off"
     prose = "\n".join(cell.source for _, cell in cells(read(path), "markdown"))
     assert not found or re.search(r"band\b[^.]*\bover seeds\b[^.]*\bholds zero", prose), "no words say so"
 

@@ -121,17 +121,6 @@ def test_the_set_up_cell_installs_only_on_colab(folder, monkeypatch):
         magics(installed=False, colab=False)
 
 
-def test_the_set_up_cell_and_badges_are_stored(folder):
-    (folder.parent / "pyproject.toml").write_text(
-        f'[project]\nversion = "1.2.3"\n[project.urls]\nRepository = "{URL}/"\n'
-    )
-    path = make(folder, "1")
-    assert run(folder) == 0
-    node = nbformat.read(path, 4)
-    assert node.cells[1].source == refresh.setup_source(URL, "v1.2.3") and node.cells[1].outputs == []
-    assert refresh.badges("02_a", URL, "v1.2.3") in node.cells[0].source.splitlines()
-
-
 def test_a_notebook_without_its_places_to_stamp_is_refused(folder, capsys):
     path = make(folder, "1", title="# Title")
     before = path.read_bytes()

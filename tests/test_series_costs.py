@@ -1,15 +1,12 @@
 """What the series says of its time and memory is what the stored receipts of its runs say."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from reclab import receipts
-from reclab.profiles import get_profile
 from reclab.results import read_notebook
-from reclab.run import Run
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
@@ -36,14 +33,3 @@ def test_stated_time_and_memory_come_from_the_receipt(path):
     seconds, mib = series.promised(node.cells[0].source)
     assert ran["seconds"] <= seconds and ran["peak_mib"] <= mib, "the first cell promises less than it took"
     assert ran["peak_mib"] <= series.PEAK  # its seconds are held to a bar by series.py --check, on a quiet machine
-
-
-def test_a_stored_receipt_is_one_and_tells_the_readme(tmp_path):
-    path, readme = PATHS[0], tmp_path / "README.md"
-    run = Run(path.stem, read_notebook(path), seconds=1.4, peak=99.6)
-    readme.write_text(README, "utf-8")
-    receipt = receipts.receipt([run], get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
-    series.keep(run, receipt, tmp_path, readme)
-    assert receipts.read_receipt(tmp_path / series.RECEIPTS / f"{run.number}.json") == json.loads(json.dumps(receipt))
-    (line,) = [line for line in readme.read_text("utf-8").splitlines() if path.stem in line]
-    assert line.endswith("| 1 | 100 |")
