@@ -282,20 +282,15 @@ def _released(source: str, master: str) -> str:
 
 
 def release_command(args: argparse.Namespace) -> int:
-    """Run ``reclab release [DIR] [NN...]``; without a folder it writes ``notebooks/student``."""
+    """Run ``reclab release [DIR]``; without a folder it writes ``notebooks/student``."""
     masters = notebooks_folder()
-    made = release(read_masters(masters, args.notebooks), args.folder or masters / "student")
-    print(f"{len(made)} notebook{'' if len(made) == 1 else 's'} for students in {made[0].parent}")
+    made = release(read_masters(masters), args.folder or masters / "student")
+    print(f"{len(made)} notebooks for students in {made[0].parent}")
     return 0
 
 
 # What was handed in
 
-# Learning platforms put whose it is first: Moodle, Blackboard, Brightspace. Canvas goes on with the
-# numbers of the student and of the file, before the notebook's own name.
-_PLATFORMS = re.compile(
-    r"(.+?_\d+)_assignsubmission_|(.+?)_attempt_\d{4}-\d\d-\d\d|(\d+-\d+ - .+?) - "
-)
 _OF_THE_SYSTEM = re.compile(
     r"(?i)\.DS_Store|\._.*|__MACOSX|\.ipynb_checkpoints|\.git|Thumbs\.db|desktop\.ini"
 )
@@ -361,16 +356,18 @@ def _printable(text: str) -> str:
 
 
 def _student(entry: Path, titles: list[str]) -> str:
-    """Whose an entry is: what a platform says, what stands before a title, or its name."""
+    """Whose an entry is: its name, or what learning platforms put before a notebook's title.
+
+    Canvas puts two numbers there: that of the student stays, that of the file goes.
+    """
     name = unicodedata.normalize("NFC", _printable(entry.name))
     if not entry.is_dir():
         name = re.sub(r"(?i)(\.(ipynb|txt|json|zip))+$", "", name) or name
-    if match := _PLATFORMS.match(name):
-        return match[match.lastindex]
     for title in titles:
-        before = name.partition(title)[0].strip(" _-")
-        if title in name and before.lower() not in ("", "copy of"):
-            return re.sub(r"(?:_LATE)?(_\d+)_\d+$", r"\1", before)
+        put = rf"(.+?)(?:(?:_LATE)?(_\d+)_\d+)?[ _-]+{re.escape(title)}[-_ (]*\d*\)?"
+        match = re.fullmatch(put, name)
+        if match and match[1].lower() != "copy of":
+            return match[1] + (match[2] or "")
     return name
 
 

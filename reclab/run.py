@@ -296,7 +296,8 @@ def write_index(
     results.write_atomically(folder / "receipt.json", text)
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "alt_text": _alt_text}
+    environment.filters["alt_text"] = _alt_text
+    environment.filters["number"] = lambda x: f"{x:.4g}" if x % 1 else f"{int(x):,}"
     found = [(run, result) for run in runs for result in run.results.values()]
     template = Path(__file__).with_name("report.html.j2").read_text("utf-8")
     html = environment.from_string(template).render(
@@ -310,10 +311,6 @@ def write_index(
         note=note,
     )
     results.write_atomically(folder / "index.html", html)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if value % 1 else f"{int(value):,}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -373,7 +370,6 @@ def parser() -> argparse.ArgumentParser:
     release = _of("classroom", "release_command")
     option = command("release", release, "make the students' series: without solutions")
     option("folder", type=Path, nargs="?", metavar="DIR", help="where (default: notebooks/student)")
-    option("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
 
     grade = _of("classroom", "grade_command")
     option = command("grade", grade, "grade answers; runs them with your rights")

@@ -9,7 +9,6 @@ printed to stderr; two refreshes give the same bytes.
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -19,7 +18,7 @@ import nbformat
 
 from reclab.errors import ReclabError, one_line
 from reclab.profiles import get_profile
-from reclab.results import find_notebooks, write_atomically
+from reclab.results import find_notebooks, read_notebook, write_atomically
 from reclab.run import run_afresh
 
 ROOT = Path(__file__).parent.parent
@@ -97,37 +96,6 @@ def stamp_badges(source: str, line: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def load(path: Path) -> nbformat.NotebookNode:
-    """Read a notebook and give an id to each cell that lacks one, or shares it with a cell above."""
-    # Not with nbformat.read, which fills in random ids.
-    raw = json.loads(path.read_text("utf-8"))
-    seen = set()
-    for index, cell in enumerate(raw["cells"]):
-        if not cell.get("id") or cell["id"] in seen:
-            cell["id"] = f"{path.stem[:2]}-{index:02d}"
-        seen.add(cell["id"])
-    if len(seen) < len(raw["cells"]):
-        raise ReclabError(f"{path.name}: two cells have the same id; rename one")
-    raw |= {"nbformat": 4, "nbformat_minor": 5}
-    node = nbformat.from_dict(raw)
-    for cell in node.cells:
-        cell.source = "".join(cell.source)
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return node
-
-
-def stamp(node, name: str, url: str | None, tag: str) -> None:
-    """Write the set-up cell and the badges, and drop metadata that says nothing about the content."""
-    markdown = [cell for cell in node.cells if cell.cell_type == "markdown"]
-    setup = [cell for cell in node.cells if "setup" in cell.metadata.get("tags", [])]
-    if len(setup) != 1 or not markdown:
-        raise ReclabError(f"{name}: needs a first Markdown cell and exactly one cell tagged 'setup'")
-    markdown[0].source = stamp_badges(markdown[0].source, badges(name, url, tag))
-    setup[0].source = setup_source(url, tag)
-    clean(node)
-
-
 def clean(node) -> None:
     """Keep only metadata that belongs to the content, and outputs that need no kernel."""
     node.metadata = nbformat.from_dict(METADATA)
@@ -151,8 +119,14 @@ def refusal(run) -> str | None:
 
 def prepared(path: Path, pyproject: Path = ROOT / "pyproject.toml") -> nbformat.NotebookNode:
     """A notebook as it is to be run: without outputs, with the set-up cell and the badges of every notebook."""
-    node = load(path)
-    stamp(node, path.stem, *repository(pyproject))
+    node, (url, tag) = read_notebook(path), repository(pyproject)
+    markdown = [cell for cell in node.cells if cell.cell_type == "markdown"]
+    setup = [cell for cell in node.cells if "setup" in cell.metadata.get("tags", [])]
+    if len(setup) != 1 or not markdown:
+        raise ReclabError(f"{path.stem}: needs a first Markdown cell and exactly one cell tagged 'setup'")
+    markdown[0].source = stamp_badges(markdown[0].source, badges(path.stem, url, tag))
+    setup[0].source = setup_source(url, tag)
+    clean(node)
     return node
 
 

@@ -70,18 +70,6 @@ def test_the_laptop_profile_stays_on_the_cpu(name, gpu, want, cuda):
     assert get_profile(name).device == want
 
 
-def test_gpu_is_the_larger_run():
-    laptop, gpu = PROFILES["laptop"], PROFILES["gpu"]
-    for size in ("n_reviews", "n_reviews_quick", "batch_size", "epochs", "replications", "horizon", "bootstrap"):
-        assert getattr(gpu, size) > getattr(laptop, size), size
-    assert (laptop.n_reviews, laptop.mixed_precision, gpu.mixed_precision) == (2000, "no", "auto")
-    assert (laptop.model, gpu.model) == ("minilm-l6", "bert-base-cased")
-    assert all(name == profile.name for name, profile in PROFILES.items())
-    assert str(laptop) == (
-        "profile laptop: minilm-l6, up to 2,000 reviews of 128 tokens, batches of 16, 1 epoch(s), mixed precision no"
-    )
-
-
 @pytest.mark.parametrize("seed", ["x", "-1", "1.5", "²", "4294967296", "9" * 5000])
 def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
     monkeypatch.setenv("RECLAB_SEED", seed)
