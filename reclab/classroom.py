@@ -4,11 +4,10 @@ An exercise is a function of numbers, texts and arrays that returns the same. It
 nbgrader's marks (schema 3), so a school that has nbgrader uses the same files. Only fingerprints of
 right and of known wrong answers are stored; ``tests/make_exercises.py`` makes them.
 
-An answer is graded in a process of its own, in an empty folder, under a clock and a limit of
-memory, with NumPy, pandas and what its lesson imports, and nothing else of the lesson. If its cell
-or its check has the tag ``needs: torch`` or ``needs: reclab``, that is imported once for the whole
-class. The check is judged in another process, by what the answer's functions returned, so no answer
-can change how it is judged. Students' code runs with the rights of whoever grades.
+An answer is graded in a process of its own, under a clock and a limit of memory, with NumPy, pandas
+and what its lesson imports. A tag ``needs: torch`` or ``needs: reclab`` has that imported once for
+the class. The check is judged in another process, by what the answer's functions returned, so no
+answer can change how it is judged. Students' code runs with the rights of whoever grades.
 """
 
 from __future__ import annotations
@@ -23,22 +22,21 @@ import io
 import json
 import multiprocessing
 import os
-import queue
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 
@@ -67,13 +65,7 @@ class NotYet(ReclabError, AssertionError):
 
 
 def check(exercise: str, function: Callable) -> None:
-    """Call a student's function on the exercise's inputs; say that it is right, or still blank.
-
-    Parameters
-    ----------
-    exercise : ``NN.n``, as the notebook names it.
-    function : the answer; it gets numbers and arrays and returns numbers, texts, or lists, arrays
-        or dicts of them.
+    """Call a student's function on the inputs of ``NN.n``; say that it is right, or still blank.
 
     Raises NotYet: the answer fails or is wrong; says which hint applies.
     Raises UnknownNameError: no such exercise.
@@ -143,25 +135,20 @@ def _rounded(part) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """An exercise: a cell with the teacher's solution, and the check below it.
+    """An exercise: a cell with the teacher's solution, and the check below it."""
 
-    Attributes
-    ----------
-    name, title : ``09.1``, and the heading above.
-    functions : those of the solution that the check calls.
-    signs : what tells a cell that answers it: its mark, its id, its functions.
-    imports : the lesson's statements that import. needs : packages that are imported once for all.
-    """
-
-    name: str
-    title: str
+    name: str  # 09.1
     points: float
     answer: dict
     check: dict
-    functions: list[str]
-    signs: set[str]
-    imports: list[str]
-    needs: set[str]
+    functions: list[str]  # those of the solution that the check calls
+    imports: list[str]  # the lesson's statements that import
+    needs: set[str]  # packages that are imported once for all
+
+    @property
+    def signs(self) -> set[str]:
+        """What tells a cell that answers it: its mark, or a function that it defines."""
+        return {_mark(self.answer), *(f"def {one}" for one in self.functions)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +158,11 @@ class Master:
     name: str
     node: dict
     tasks: list[Task]
+
+    @cached_property
+    def given(self) -> set[str]:
+        """The texts of the cells that students get."""
+        return {_bare(cell.source) for cell in student_copy(self).cells}
 
 
 def read_masters(folder: Path, names: list[str] | None = None) -> list[Master]:
@@ -186,42 +178,36 @@ def read_masters(folder: Path, names: list[str] | None = None) -> list[Master]:
 
 
 def _tasks(notebook: str, cells: list) -> list[Task]:
-    found, answer, above, marks = [], None, "", set()
+    found, answer, marks = [], None, set()
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     imports = re.findall(r"(?m)^(?:import|from) [^(\n]*(?:\([^)]*\))?", code)
     for cell in cells:
-        role, mark = _role(cell), _mark(cell)
-        if cell.cell_type == "markdown":
-            above = f"{cell.source}\n{above}"  # the nearest heading is found first
-        if not role:
+        given, mark = cell.metadata.get("nbgrader", {}), _mark(cell)
+        if cell.cell_type != "code" or not (given.get("solution") or given.get("grade")):
             continue
         if mark is None or mark in marks:
             raise ReclabError(f"{notebook}: the grade_id {mark} is none, or used twice; rename it")
         marks.add(mark)
-        if role == "answer" and "BEGIN SOLUTION" not in cell.source:
-            why = "holds no solution; this is a student's copy, no master"
-            raise ReclabError(f"{notebook}: {mark} {why}")
-        if role == "answer":
+        if given.get("solution"):
+            if "BEGIN SOLUTION" not in cell.source:
+                why = "holds no solution; this is a student's copy, no master"
+                raise ReclabError(f"{notebook}: {mark} {why}")
             answer = cell
         elif answer is None:
             raise ReclabError(f"{notebook}: {mark} has no cell to answer in above it")
         else:
-            found.append(_task(answer, cell, above, imports))
+            found.append(_task(answer, cell, imports))
     return found
 
 
-def _task(answer: dict, check: dict, above: str, imports: list[str]) -> Task:
+def _task(answer: dict, check: dict, imports: list[str]) -> Task:
     name = re.sub(r"^(\d\d)-ex(\w+)-check$", r"\1.\2", _mark(check))
-    heading = re.search(rf"(?m)^#+ (.*\b{re.escape(name)}\b.*)$", above)
-    title = heading[1] if heading else f"Exercise {name}"
     points = float(check.metadata["nbgrader"].get("points", 0))
     defined = re.findall(r"(?m)^def (\w+)", answer.source)
     functions = [one for one in defined if re.search(rf"\b{one}\b", check.source)]
-    signs = {_mark(answer), str(answer.get("id")), *(f"def {one}" for one in functions)}
-    tags = str([answer.metadata, check.metadata])
-    needs = set(re.findall(r"needs\W+(\w+)", tags))
+    needs = set(re.findall(r"needs\W+(\w+)", str([answer.metadata, check.metadata])))
     imports = [*imports, *(f"import {need}" for need in needs)]
-    return Task(name, title, points, answer, check, functions, signs, imports, needs)
+    return Task(name, points, answer, check, functions, imports, needs)
 
 
 def _package(statement: str) -> str:
@@ -238,12 +224,6 @@ def _mark(cell: dict) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _role(cell) -> str:
-    """``answer`` or ``check``; empty for a cell of the lesson."""
-    given = cell.metadata.get("nbgrader", {}) if cell.cell_type == "code" else {}
-    return "answer" if given.get("solution") else "check" if given.get("grade") else ""
-
-
 def _bare(source: str) -> str:
     """A text without the blanks that editors add and take away."""
     return "\n".join(line.rstrip() for line in source.strip().splitlines())
@@ -258,9 +238,9 @@ def release(masters: list[Master], folder: Path) -> list[Path]:
 
     made = {Path(folder) / f"{master.name}.ipynb": student_copy(master) for master in masters}
     for path in made:
-        old = read_notebook(path).cells if path.exists() else []
-        if any(_role(cell) == "answer" and STUB[-1] not in cell.source for cell in old):
-            raise ReclabError(f"{path} has answers in it; name another folder for the students")
+        for cell in read_notebook(path).cells if path.exists() else []:
+            if cell.metadata.get("nbgrader", {}).get("solution") and STUB[-1] not in cell.source:
+                raise ReclabError(f"{path} has answers in it; name another folder for the students")
     for path, node in made.items():
         write_atomically(path, nbformat.writes(node).rstrip("\n") + "\n")
     return list(made)
@@ -302,40 +282,18 @@ def _released(source: str, master: str) -> str:
 
 
 def release_command(args: argparse.Namespace) -> int:
-    """Run ``reclab release [DIR] [NN...]``; without a folder it writes ``notebooks/student``."""
+    """Run ``reclab release [DIR]``; without a folder it writes ``notebooks/student``."""
     masters = notebooks_folder()
-    made = release(read_masters(masters, args.notebooks), args.folder or masters / "student")
-    print(f"{len(made)} notebook{'' if len(made) == 1 else 's'} for students in {made[0].parent}")
+    made = release(read_masters(masters), args.folder or masters / "student")
+    print(f"{len(made)} notebooks for students in {made[0].parent}")
     return 0
 
 
 # What was handed in
 
-# Learning platforms put whose it is first: Moodle, Blackboard, Brightspace; and Canvas, which goes
-# on with the numbers of the student and of the file.
-_PLATFORMS = re.compile(
-    r"(.+?_\d+)_assignsubmission_|(.+?)_attempt_\d{4}-\d\d-\d\d|(\d+-\d+ - .+?) - "
-)
-_CANVAS = re.compile(r"(.+?)(?:_LATE)?_(\d+)_(\d+)_")
 _OF_THE_SYSTEM = re.compile(
     r"(?i)\.DS_Store|\._.*|__MACOSX|\.ipynb_checkpoints|\.git|Thumbs\.db|desktop\.ini"
 )
-
-
-@dataclass
-class Notebook:
-    """A notebook that was handed in.
-
-    Attributes
-    ----------
-    answers : by exercise, the texts that may answer it but for blank ones; with its mark come last.
-    own : the texts that the lesson does not have, since helpers may stand there.
-    """
-
-    file: str
-    master: Master
-    answers: dict[Task, list[str]]
-    own: list[str]
 
 
 @dataclass
@@ -353,7 +311,8 @@ class Report:
     """One student's work: the notebooks, what was unusual about the files, and the marks."""
 
     student: str
-    notebooks: list[Notebook] = field(default_factory=list)
+    # Each with the texts that its lesson does not have, and their signs.
+    copies: list[tuple[Master, list[tuple[str, set[str]]]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
 
@@ -368,32 +327,25 @@ class Report:
         return sum(mark.task.points for mark in self.marks)
 
 
-def find_submissions(folder: Path, masters: list[Master], titles: list[str]) -> list[Report]:
-    """A report for each student who has an entry in a folder; each file is read, or noted.
-
-    titles : the names of all notebooks; a platform puts the student's before them.
-
-    Raises ReclabError: there is no such folder, or nothing in it.
-    """
-    folder, what = Path(folder), "a folder, or a notebook, for each student"
+def _reports(folder: Path, masters: list[Master], titles: list[str]) -> list[Report]:
+    """A report for each student who has an entry in a folder; each file is read, or noted."""
+    what = "a folder, or a notebook, for each student"
     if not folder.is_dir():
         raise ReclabError(f"there is no folder {folder}; name the one that holds {what}")
-    entries = sorted(path for path in folder.iterdir() if not _OF_THE_SYSTEM.fullmatch(path.name))
-    if not entries:
-        raise ReclabError(f"{folder} holds no submission; it needs {what}")
-    numbers = Counter(match[3] for path in entries if (match := _CANVAS.match(path.name)))
     found: dict[str, Report] = {}
-    for entry in entries:
-        student = _student(entry, titles, numbers)
+    for entry in sorted(folder.iterdir()):
+        if _OF_THE_SYSTEM.fullmatch(entry.name):
+            continue
+        student = _student(entry, titles)
         report = found.setdefault(student, Report(student))
         for name, content in _files(entry):
-            _read(report, _printable(name), content, masters)
+            fault = content if isinstance(content, str) else _read(report, content, masters)
+            if fault:
+                report.notes.append(f"{_printable(name)} {fault}")
+    if not found:
+        raise ReclabError(f"{folder} holds no submission; it needs {what}")
     for report in found.values():
-        for master in masters:
-            copies = [one.file for one in report.notebooks if one.master is master]
-            if len(copies) > 1:
-                report.notes.append(f"{', '.join(copies)} are one notebook; the best answers count")
-        if not report.notebooks:
+        if not report.copies:
             report.notes.append("no notebook was handed in")
     return list(found.values())
 
@@ -403,37 +355,31 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _student(entry: Path, titles: list[str], numbers: Counter) -> str:
-    """Whose an entry is: what a platform says, what stands before a notebook's name, or its name.
+def _student(entry: Path, titles: list[str]) -> str:
+    """Whose an entry is: its name, or what learning platforms put before a notebook's title.
 
-    numbers : how often each number stands where Canvas puts that of a file: once, if it is Canvas.
+    Canvas puts two numbers there: that of the student stays, that of the file goes.
     """
     name = unicodedata.normalize("NFC", _printable(entry.name))
     if not entry.is_dir():
         name = re.sub(r"(?i)(\.(ipynb|txt|json|zip))+$", "", name) or name
-    if match := _PLATFORMS.match(name):
-        return match[match.lastindex]
-    match = _CANVAS.match(name)
-    if match and numbers[match[3]] == 1:
-        return f"{match[1]}_{match[2]}"
     for title in titles:
-        before = name.partition(title)[0].strip(" _-")
-        if title in name and before.lower() not in ("", "copy of"):
-            return before
+        put = rf"(.+?)(?:(?:_LATE)?(_\d+)_\d+)?[ _-]+{re.escape(title)}[-_ (]*\d*\)?"
+        match = re.fullmatch(put, name)
+        if match and match[1].lower() != "copy of":
+            return match[1] + (match[2] or "")
     return name
 
 
 def _files(entry: Path) -> Iterator[tuple[str, bytes | str]]:
     """Each file of an entry, at any depth and in zip archives: its content, or why not."""
-    paths, large = [], f"is larger than {_LARGEST} MiB, and was not read"
-    for folder, folders, names in os.walk(entry, onerror=lambda e: paths.append(Path(e.filename))):
-        folders[:] = sorted(name for name in folders if not _OF_THE_SYSTEM.fullmatch(name))
-        names += [name for name in folders if Path(folder, name).is_symlink()]
-        paths.extend(Path(folder, name) for name in sorted(names))
-    for path in paths if entry.is_dir() else [entry]:
-        name = path.relative_to(entry).as_posix() if entry.is_dir() else entry.name
-        if _OF_THE_SYSTEM.fullmatch(path.name):
+    large = f"is larger than {_LARGEST} MiB, and was not read"
+    for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+        parts = path.relative_to(entry).parts or [entry.name]
+        open_folder = path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK)
+        if open_folder or any(map(_OF_THE_SYSTEM.fullmatch, parts)):
             continue
+        name = "/".join(parts)
         try:
             if not path.is_file():
                 yield name, "is a link, a locked folder or a device, and was not read"
@@ -454,45 +400,28 @@ def _files(entry: Path) -> Iterator[tuple[str, bytes | str]]:
             yield name, f"is an archive that cannot be opened ({one_line(error, 100)})"
 
 
-def _read(report: Report, file: str, content: bytes | str, masters: list[Master]) -> None:
-    """Add a file to a student's notebooks, or to the notes."""
-    if isinstance(content, str):
-        report.notes.append(f"{file} {content}")
-        return
+def _read(report: Report, content: bytes, masters: list[Master]) -> str:
+    """Add a notebook to a student's work; what is wrong with the file, or nothing."""
     try:
         cells = [_cell(cell) for cell in json.loads(content)["cells"] if isinstance(cell, dict)]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         why = one_line(f"{type(error).__name__}: {error}", 100)
-        report.notes.append(f"{file} is not a notebook that can be read ({why}); hand it in again")
-        return
+        return f"is not a notebook that can be read ({why}); hand it in again"
     told = set().union(*(signs for _, signs in cells))
     likeness = [sum(len(task.signs & told) for task in master.tasks) for master in masters]
     if not max(likeness):
-        report.notes.append(f"{file} is none of the notebooks that are graded")
-        return
-    master, answers = masters[likeness.index(max(likeness))], {}
-    lesson = {_bare(cell.source) for cell in master.node.cells}
-    own = [(text, signs) for text, signs in cells if _bare(text) not in lesson]
-    for task in master.tasks:
-        blank, shown = (_bare(_released(c.source, master.name)) for c in (task.answer, task.check))
-        marked = [text for text, signs in cells if _mark(task.answer) in signs]
-        alike = [text for text, signs in own if signs & task.signs and text not in marked]
-        answers[task] = [text for text in alike + marked if _bare(text) != blank]
-        if not marked:
-            how = "was found without its mark" if alike else "has no cell"
-            report.notes.append(f"{file}: {task.name} {how}")
-        checks = {_bare(text) for text, signs in own if _mark(task.check) in signs}
-        if checks - {shown}:
-            report.notes.append(f"{file}: {_mark(task.check)} was changed; the teacher's counts")
-    report.notebooks.append(Notebook(file, master, answers, [text for text, _ in own]))
+        return "is none of the notebooks that are graded"
+    master = masters[likeness.index(max(likeness))]
+    own = [(text, signs) for text, signs in cells if _bare(text) not in master.given]
+    report.copies.append((master, own))
+    return ""
 
 
 def _cell(raw: dict) -> tuple[str, set[str]]:
-    """A cell's text, and its signs: its mark, its id, the functions that it defines."""
+    """A cell's text, and its signs: its mark, and the functions that it defines."""
     source = raw.get("source", "")
     text = _printable("".join(map(str, source)) if isinstance(source, list) else str(source))
-    signs = {str(_mark(raw)), str(raw.get("id")), *re.findall(r"(?m)^def \w+", text)}
-    return text, signs - {"None"}
+    return text, {_mark(raw), *re.findall(r"(?m)^def \w+", text)} - {None}
 
 
 # Answers, each in a process of its own
@@ -572,7 +501,7 @@ def _answer(pipe, folder: str, job: dict) -> None:
     pipe.send_bytes(json.dumps([gave, why]).encode())
 
 
-def _outputs(job: dict, timeout: float) -> tuple[list, str]:
+def _outputs(job: dict) -> tuple[list, str]:
     """What an answer's functions give when its check calls them, and why they then give no more."""
     with tempfile.TemporaryDirectory(prefix="reclab-", ignore_cleanup_errors=True) as folder:
         pipe, theirs = _PROCESSES.Pipe(duplex=False)
@@ -580,7 +509,7 @@ def _outputs(job: dict, timeout: float) -> tuple[list, str]:
         student.start()
         theirs.close()
         try:
-            for seconds in (_START, timeout):
+            for seconds in (_START, job["timeout"]):
                 deadline = time.monotonic() + seconds
                 while not pipe.poll(0.05):
                     if time.monotonic() > deadline:
@@ -604,9 +533,9 @@ class _Stopped(BaseException):
     """Why an answer gives no more; no Exception, so that no check takes it for one of its own."""
 
 
-def _tried(job: dict, timeout: float) -> tuple[str, str]:
+def _tried(job: dict) -> tuple[str, str]:
     """Whether an answer is ``right``, ``wrong`` or ``stopped``, and what is said of it."""
-    gave, why = _outputs(job, timeout)
+    gave, why = _outputs(job)
 
     def again(*arguments, **keywords):
         if not gave:
@@ -642,33 +571,34 @@ def _serve() -> None:
         with suppress(ImportError):
             exec(statement, {})
     for line in sys.stdin:
-        print(json.dumps(_tried(*json.loads(line))), flush=True)
+        print(json.dumps(_tried(json.loads(line))), flush=True)
 
 
 class _Trier:
-    """A process that tries one answer at a time, replaced when it is lost.
+    """A process that tries one answer at a time, replaced when it is lost."""
 
-    statements : imports that it does once, for all its answers.
-    """
+    def __init__(self, statements: list[str], timeout: float):
+        self.statements = statements  # imports that it does once, for all its answers
+        self.timeout = timeout
+        self.process, self.closed = None, False
 
-    def __init__(self, statements: list[str]):
-        self.statements, self.process, self.closed = statements, None, False
-
-    def tries(
-        self, task: Task, text: str, timeout: float, helpers: list[str] | None = None
-    ) -> tuple[str, str]:
+    def tries(self, task: Task, text: str, helpers: list[str] | None = None) -> tuple[str, str]:
         """What `_tried` says of an answer, alone, or below helpers and with all its lesson imports.
 
         This package takes seconds to import: alone, an answer has it only if it needs it.
         """
         skipped = {"reclab"} - task.needs if helpers is None else set()
-        job = {"imports": [one for one in task.imports if _package(one) not in skipped]}
-        job |= {"parts": [*(helpers or []), text]}
-        job |= {"check": task.check.source, "functions": task.functions}
+        job = {
+            "imports": [one for one in task.imports if _package(one) not in skipped],
+            "parts": [*(helpers or []), text],
+            "check": task.check.source,
+            "functions": task.functions,
+            "timeout": self.timeout,
+        }
         if self.process is None:
             self._start()
         try:
-            self.process.stdin.write(json.dumps([job, timeout]) + "\n")
+            self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
             verdict, said = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
@@ -679,26 +609,21 @@ class _Trier:
     def _start(self) -> None:
         if self.closed:
             raise ReclabError("the grading was stopped")
-        own = dict.fromkeys(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         own |= {"RECLAB_LEDGER": "ledger", "MPLBACKEND": "agg"}  # for what an answer calls
         command = [sys.executable, "-P", "-c", "from reclab.classroom import _serve; _serve()"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, text=True, env=os.environ | own, **pipes)
         self.process.stdin.write(json.dumps(self.statements) + "\n")
 
-    def end(self) -> None:
+    def end(self, for_good: bool = False) -> None:
         """End the process, and all that it started."""
+        self.closed = self.closed or for_good
         process, self.process = self.process, None
         if process is not None:
             with suppress(psutil.Error):
                 own = psutil.Process(process.pid)
                 _kill([*own.children(recursive=True), own])
-
-    def close(self) -> None:
-        """End it for good."""
-        self.closed = True
-        self.end()
 
 
 # Grading
@@ -711,8 +636,6 @@ def grade(
     *,
     names: list[str] | None = None,
     timeout: float = TIMEOUT,
-    kernels: int | None = None,
-    say: Callable[[str], None] = print,
 ) -> list[Report]:
     """Grade every submission; write ``out`` and, in ``<out>_feedback``, a page for each student.
 
@@ -720,73 +643,63 @@ def grade(
     ----------
     submissions : holds a folder, or a notebook, for each student.
     out : the CSV to write: a row for each student, a column for each exercise.
-    masters_folder : holds the notebooks with the teacher's solutions.
     names : the notebooks that were set; those that anybody handed in where None.
     timeout : seconds that an answer may take.
-    kernels : students graded at the same time; one for each processor where None, at most four.
-    say : told of each student who is done.
 
     Raises ReclabError: there is nothing to grade, or a master fails its own check.
     """
     from jinja2 import Environment
 
-    if not 0 < timeout < float("inf"):
-        raise ReclabError(f"the time for an answer has to be more than 0 seconds, got {timeout:g}")
-    if kernels is not None and kernels < 1:
-        raise ReclabError(f"at least one student has to be graded at a time, got {kernels}")
     masters = read_masters(masters_folder, names)
-    titles = [path.stem for path in find_notebooks([], masters_folder)]
-    reports = find_submissions(submissions, masters, titles)
-    handed_in = {notebook.master for report in reports for notebook in report.notebooks}
+    reports = _reports(submissions, masters, [p.stem for p in find_notebooks([], masters_folder)])
+    handed_in = {master for report in reports for master, _ in report.copies}
     tasks = [task for master in masters if names or master in handed_in for task in master.tasks]
+    needed = {one for task in tasks for one in task.imports if _package(one) in task.needs}
     page = resources.files(__package__).joinpath("feedback.html.j2").read_text("utf-8")
     template = Environment(autoescape=True).from_string(page)
-    needed = {one for task in tasks for one in task.imports if _package(one) in task.needs}
-    at_once, idle = kernels or min(4, os.cpu_count() or 1), queue.SimpleQueue()
+    here, triers = threading.local(), []
 
-    def lend(work: Callable, given):
-        trier = idle.get()
-        try:
-            return work(trier, given)
-        finally:
-            idle.put(trier)
+    def begin() -> None:
+        here.trier = _Trier(sorted(needed), timeout)
+        triers.append(here.trier)
 
-    def prove(trier: _Trier, task: Task) -> None:
-        verdict, said = trier.tries(task, task.answer.source, timeout)
+    def prove(task: Task) -> None:
+        verdict, said = here.trier.tries(task, task.answer.source)
         if verdict != "right":
             raise ReclabError(f"{_mark(task.check)}: the teacher's own answer fails ({said})")
 
-    def mark(trier: _Trier, report: Report) -> Report:
-        report.marks = [_marked(trier, task, report.notebooks, timeout) for task in tasks]
+    def mark(report: Report) -> Report:
+        report.marks = [_marked(here.trier, task, report.copies) for task in tasks]
         return report
 
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(at_once))
-        for _ in range(at_once):
-            trier = _Trier(sorted(needed))
-            stack.callback(trier.close)
-            idle.put(trier)
-        list(pool.map(partial(lend, prove), tasks))
-        for number, report in enumerate(pool.map(partial(lend, mark), reports), 1):
-            write_atomically(_page(out, report.student), template.render(report=report))
-            points = f"{report.points:g} of {report.out_of:g}"
-            say(f"[{number}/{len(reports)}] {report.student}: {points}")
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), initializer=begin) as pool:
+        try:
+            list(pool.map(prove, tasks))
+            for number, report in enumerate(pool.map(mark, reports), 1):
+                write_atomically(_page(out, report.student), template.render(report=report))
+                points = f"{report.points:g} of {report.out_of:g}"
+                print(f"[{number}/{len(reports)}] {report.student}: {points}", flush=True)
+        finally:
+            for trier in triers:
+                trier.end(for_good=True)
     write_atomically(out, _table(reports, tasks))
     return reports
 
 
-def _marked(trier: _Trier, task: Task, notebooks: list[Notebook], timeout: float) -> Mark:
+def _marked(trier: _Trier, task: Task, copies: list[tuple[Master, list]]) -> Mark:
     """What an exercise earns in the best copy of its notebook, by its last answer that runs."""
     best = Mark(task, 0.0, "the notebook was not handed in")
-    for notebook in notebooks:
-        if task not in notebook.answers or best.points:
+    for master, cells in copies:
+        if task not in master.tasks or best.points:
             continue
         best = Mark(task, 0.0, _BLANK)
-        for text in reversed(notebook.answers[task][-_MOST_TRIES:]):
-            verdict, said = trier.tries(task, text, timeout)
+        answers = [(text, signs) for text, signs in cells if signs & task.signs]
+        answers.sort(key=lambda answer: _mark(task.answer) in answer[1])  # with its mark come last
+        for text, _ in reversed(answers[-_MOST_TRIES:]):
+            verdict, said = trier.tries(task, text)
             if "NameError" in said:  # a helper may stand in another cell
-                helpers = [own for own in notebook.own if own != text]
-                verdict, said = trier.tries(task, text, timeout, helpers)
+                helpers = [own for own, _ in cells if own != text]
+                verdict, said = trier.tries(task, text, helpers)
             if "NameError" in said:
                 said += "; an answer is tried without its lesson: define in its cell what it uses"
             if verdict != "stopped" or not best.answer:
@@ -823,10 +736,10 @@ def _table(reports: list[Report], tasks: list[Task]) -> str:
 
 def grade_command(args: argparse.Namespace) -> int:
     """Run ``reclab grade SUBMISSIONS``."""
-    with suppress(AttributeError):  # a terminal may lack the letters of a name
-        sys.stdout.reconfigure(errors="backslashreplace")
-    options = {"names": args.notebooks, "timeout": args.timeout, "kernels": args.kernels}
-    reports = grade(args.submissions, args.out, notebooks_folder(), **options)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a name
+    reports = grade(
+        args.submissions, args.out, notebooks_folder(), names=args.notebooks, timeout=args.timeout
+    )
     for report in reports:
         if report.notes:
             print(f"  {report.student}: {'; '.join(report.notes)}")

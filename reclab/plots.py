@@ -63,14 +63,9 @@ class Page:
 
 
 def figure(columns: int = 1, *, title: str, height: float = 3.6, **options):
-    """A new figure in the house style; ``(figure, axes)``, as `matplotlib.pyplot.subplots` gives.
+    """A new figure in the house style, its panels side by side, 7 inches wide.
 
-    Parameters
-    ----------
-    columns : panels side by side.
-    title : the figure's one message.
-    height : inches; the width is 7.
-    options : passed on to `matplotlib.pyplot.subplots`.
+    Returns ``(figure, axes)``, as `matplotlib.pyplot.subplots`, to which the options are passed on.
     """
     with plt.rc_context(_STYLE):
         size = (7.0, height)
@@ -82,9 +77,6 @@ def figure(columns: int = 1, *, title: str, height: float = 3.6, **options):
 def show(fig, alt: str) -> Picture:
     """Close a figure and hand it to the notebook; make this a cell's last expression.
 
-    Parameters
-    ----------
-    fig : a matplotlib figure.
     alt : one or two sentences that tell a reader who cannot see it what the figure shows.
 
     Raises ValueError: the alt text is missing or too short to say anything.
@@ -106,10 +98,8 @@ class Explorer:
     The picture is an output of its own, as any figure's is, so that it keeps its size and stays
     where there is no kernel.
 
-    Parameters
-    ----------
     draw : called with the value of every control by name; returns what `show` returns, or a `Page`.
-    controls : name -> an ipywidgets control with a ``value``, such as ``ipywidgets.IntSlider``.
+    controls : ipywidgets with a ``value``, such as ``ipywidgets.IntSlider``, by name.
     """
 
     def __init__(self, draw: Callable[..., Picture | Page], **controls: ipywidgets.ValueWidget):
@@ -146,10 +136,7 @@ class Explorer:
 def text_explorer(read: Callable[[str], str], first: str) -> Explorer:
     """A box to type a text in, above a page that is made from it.
 
-    Parameters
-    ----------
     read : called with the text; returns HTML in which whatever was typed is escaped.
-    first : the text to start with.
     """
     import ipywidgets
 

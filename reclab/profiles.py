@@ -100,13 +100,9 @@ PROFILES = {
 def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
     """The profile in force: the argument, else ``RECLAB_PROFILE``, else gpu on Colab, else laptop.
 
-    ``RECLAB_PRECISION`` replaces the profile's precision. ``RECLAB_MODEL``, an encoder's name in
-    `reclab.assets`, replaces its model: where the hub cannot be reached, say. Colab takes gpu by
-    itself only where CUDA is at hand.
+    Colab takes gpu by itself only where CUDA is at hand. ``RECLAB_PRECISION`` and ``RECLAB_MODEL``,
+    an encoder's name in `reclab.assets`, replace the profile's own.
 
-    Parameters
-    ----------
-    name : a key of `PROFILES`.
     seed : overrides ``RECLAB_SEED``, a whole number from 0 to 4294967295, whose default is 0.
 
     Raises UnknownNameError: no such profile.
@@ -117,17 +113,14 @@ def get_profile(name: str | None = None, *, seed: int | None = None) -> Profile:
         raise UnknownNameError("profile", name, PROFILES)
     if seed is None:
         text = os.environ.get("RECLAB_SEED") or "0"
-        # What numpy and pandas take.
-        if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
-            raise ReclabError(
-                f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {text!r}"
-            )
+        if not (text.isdecimal() and len(text) <= 10 and int(text) < 2**32):  # what numpy takes
+            why = f"must be a whole number from 0 to 4294967295, got {text!r}"
+            raise ReclabError(f"RECLAB_SEED {why}")
         seed = int(text)
     precision = os.environ.get("RECLAB_PRECISION") or PROFILES[name].mixed_precision
     if precision not in _PRECISIONS:
-        raise ReclabError(
-            f"RECLAB_PRECISION must be one of {', '.join(_PRECISIONS)}, got {precision!r}"
-        )
+        why = f"must be one of {', '.join(_PRECISIONS)}, got {precision!r}"
+        raise ReclabError(f"RECLAB_PRECISION {why}")
     model = os.environ.get("RECLAB_MODEL") or PROFILES[name].model
     return replace(PROFILES[name], seed=seed, mixed_precision=precision, model=model)
 

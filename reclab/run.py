@@ -20,14 +20,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import __version__, assets, results
 from .errors import ReclabError, UnknownNameError, one_line
 from .profiles import Profile, get_profile
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 TIMEOUT = 900  # seconds that a cell may take
 DATA = ("movielens-100k", "wikidata-films", "clothing-reviews", "open-bandit-small", "minilm-l6")
@@ -53,7 +49,7 @@ class Run:
     """What one run of a notebook left."""
 
     name: str  # 02_bert_finetuning
-    node: NotebookNode  # with its outputs, as far as it got
+    node: dict  # nbformat's, with its outputs, as far as it got
     seconds: float = 0.0  # wall-clock time, the kernel's start included
     peak: float = 0.0  # MiB, the largest resident memory of the kernel with its children
     error: str | None = None  # one line that says why it stopped
@@ -104,7 +100,7 @@ def kernel_environment(profile: Profile, *, derived: Path, ledger: Path) -> dict
     return env
 
 
-def run_afresh(path: Path, profile: Profile, node: NotebookNode | None = None) -> Run:
+def run_afresh(path: Path, profile: Profile, node: dict | None = None) -> Run:
     """`run_notebook` with an empty derived cache and a ledger of its own."""
     with tempfile.TemporaryDirectory(prefix="reclab-", ignore_cleanup_errors=True) as scratch:
         folders = {"derived": Path(scratch, "derived"), "ledger": Path(scratch, "ledger")}
@@ -112,7 +108,7 @@ def run_afresh(path: Path, profile: Profile, node: NotebookNode | None = None) -
 
 
 def run_notebook(
-    path: Path, *, env: dict[str, str], timeout: float = TIMEOUT, node: NotebookNode | None = None
+    path: Path, *, env: dict[str, str], timeout: float = TIMEOUT, node: dict | None = None
 ) -> Run:
     """Run a notebook from top to bottom in a fresh kernel of this Python, in its own folder.
 
@@ -150,7 +146,7 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
 
     # No folders to look in: a kernel that is registered as python3 may belong to another Python.
     manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    # Newer kernels can hide their traffic from other users of the machine.
+    # Newer kernels warn where others on the machine can read their traffic.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
     options = {"timeout": timeout, "startup_timeout": TIMEOUT}  # a busy machine starts slowly
@@ -199,31 +195,23 @@ async def _execute(run: Run, folder: Path, env: dict[str, str], timeout: float) 
 
 
 async def _watch_memory(pid: int, run: Run) -> None:
-    """Keep the largest resident memory of a process with its children in ``run.peak``."""
+    """Keep the largest resident memory of a process with its children, in MiB, in ``run.peak``."""
+    import psutil
+
     while True:
-        run.peak = max(run.peak, _resident(pid) / 2**20)
+        total = 0
+        with suppress(psutil.Error):  # a child may end while we look
+            kernel = psutil.Process(pid)
+            for process in [kernel, *kernel.children(recursive=True)]:
+                total += process.memory_info().rss
+        run.peak = max(run.peak, total / 2**20)
         await asyncio.sleep(0.2)
 
 
-def _resident(pid: int) -> int:
-    import psutil
-
-    total = 0
-    with suppress(psutil.Error):
-        kernel = psutil.Process(pid)
-        for process in [kernel, *kernel.children(recursive=True)]:
-            with suppress(psutil.Error):  # a child may end while we look
-                total += process.memory_info().rss
-    return total
-
-
 def mathml(tex: str, display: str = "inline") -> str | None:
-    """TeX as MathML, which browsers show without any script; None where it is not understood.
+    """TeX as MathML, ``inline`` or ``block``, which browsers show without any script.
 
-    Parameters
-    ----------
-    tex : what stands between the dollar signs.
-    display : ``inline`` or ``block``.
+    Returns None where it is not understood.
     """
     from latex2mathml.converter import convert
 
@@ -236,10 +224,7 @@ def mathml(tex: str, display: str = "inline") -> str | None:
 
 
 def page(run: Run, folder: Path) -> str:
-    """A notebook as one HTML file that loads nothing from anywhere.
-
-    folder : where the images lie that its prose shows.
-    """
+    """A notebook as one HTML file that loads nothing; ``folder`` holds the images of its prose."""
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
     from traitlets.config import Config
@@ -277,10 +262,7 @@ def _alt_text(output) -> str:
 
 
 def write_notebook(run: Run, folder: Path, source: Path) -> None:
-    """Write ``notebooks/NN.ipynb`` and the page ``NN.html`` of a run into the report's folder.
-
-    source : the folder that the notebook came from.
-    """
+    """Write ``notebooks/NN.ipynb`` and the page ``NN.html`` of a run into the report's folder."""
     import nbformat
 
     node = nbformat.writes(run.node) + "\n"
@@ -314,14 +296,14 @@ def write_index(
     results.write_atomically(folder / "receipt.json", text)
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "alt_text": _alt_text}
+    environment.filters["alt_text"] = _alt_text
+    environment.filters["number"] = lambda x: f"{x:.4g}" if x % 1 else f"{int(x):,}"
     found = [(run, result) for run in runs for result in run.results.values()]
     template = Path(__file__).with_name("report.html.j2").read_text("utf-8")
     html = environment.from_string(template).render(
         runs={run.name: run for run in runs},
         planned=planned,
         results=sorted(found, key=lambda pair: pair[1].verdict != results.OUTSIDE),
-        cell_of=_cell_of,
         profile=profile,
         versions=receipts.versions(),
         machine=receipts.machine(),
@@ -331,45 +313,20 @@ def write_index(
     results.write_atomically(folder / "index.html", html)
 
 
-def _cell_of(run: Run, result: results.Result) -> str:
-    """The id of a result's cell: the first that names its key or shows its words."""
-    for cell in run.node.cells:
-        words = [cell.source] if cell.cell_type == "code" else []
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            words += [output.get("text", ""), data.get("text/plain", ""), data.get("text/html", "")]
-        told = "\n".join(words)
-        if result.key in told or (result.label and f"{result.label} = " in told):
-            return cell.get("id", "")
-    return ""
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if value % 1 else f"{int(value):,}"
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 a failure, 2 a wrong name, 130 Ctrl-C.
-
-    argv : the words after ``reclab``; those of the command line where None.
-    """
+    """Run a command; returns its exit status: 0, 1 a failure, 2 a wrong name, 130 Ctrl-C."""
     words = sys.argv[1:] if argv is None else argv
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             raise UnknownNameError("command", words[0], COMMANDS)
         args = parser().parse_args(words)
-        status = args.command(args)
-        sys.stdout.flush()  # a reader who is gone is noticed here at the latest
-        return status
+        return args.command(args)
     except UnknownNameError as error:
         return _complain(error, _MISUSED)
     except ReclabError as error:
         return _complain(error, _FAILED)
     except KeyboardInterrupt:
         return _complain("stopped by Ctrl-C", _STOPPED)
-    except BrokenPipeError:  # as in `reclab run | head -1`: what is left to print goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -383,8 +340,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"reclab {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, function, help: str, description: str = ""):
-        made = commands.add_parser(name, help=help, description=description or help)
+    def command(name: str, function, help: str):
+        made = commands.add_parser(name, help=help, description=help)
         made.set_defaults(command=function)
         return made.add_argument
 
@@ -406,37 +363,20 @@ def parser() -> argparse.ArgumentParser:
     option("--seeds", type=int, default=10, help="how many seeds (default: 10)")
     option("--prove", type=int, default=5, help="fresh seeds to try the bands on (default: 5)")
 
-    option = command(
-        "verify",
-        _of("receipts"),
-        "hold the receipt of a run to what is published",
-        "Judge every value of a receipt by the published bands and its own interval, name each "
-        "fault, and say what differs. Exit status 0: all published results of its notebooks are "
-        "there and within. A receipt is text: one that was copied passes. Only a rerun proves.",
-    )
-    option(
-        "receipt", type=Path, metavar="RECEIPT", help="receipt.json of a run, or a folder of them"
-    )
+    option = command("verify", _of("receipts"), "hold the receipt of a run to what is published")
+    option("receipt", type=Path, metavar="RECEIPT", help="of a run, or a folder of them")
     option("other", type=Path, nargs="?", metavar="OTHER", help="say what differs from it, too")
 
-    option = command(
-        "release",
-        _of("classroom", "release_command"),
-        "make the students' series: without solutions",
-    )
+    release = _of("classroom", "release_command")
+    option = command("release", release, "make the students' series: without solutions")
     option("folder", type=Path, nargs="?", metavar="DIR", help="where (default: notebooks/student)")
-    option("notebooks", nargs="*", metavar="NN", help="notebooks (default: all)")
 
-    option = command(
-        "grade", _of("classroom", "grade_command"), "grade answers; runs them with your rights"
-    )
+    grade = _of("classroom", "grade_command")
+    option = command("grade", grade, "grade answers; runs them with your rights")
     option("submissions", type=Path, metavar="SUBMISSIONS", help="holds a folder for each student")
     option("--out", type=Path, default=Path("scores.csv"), help="the table (default: scores.csv)")
     option("--notebooks", nargs="+", metavar="NN", help="those set (default: those handed in)")
-    option(
-        "--timeout", type=float, default=20, help="seconds that an answer may take (default: 20)"
-    )
-    option("--kernels", type=int, help="students at a time (default: one a processor, at most 4)")
+    option("--timeout", type=_seconds, default=20, help="seconds that an answer may take (20)")
 
     command("doctor", _of("doctor"), "look for what keeps the series from running here")
     return top
@@ -519,12 +459,11 @@ def _new_folder(chosen: Path | None) -> Path:
     out = (chosen or Path("runs", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))).absolute()
     try:
         out.mkdir(parents=True, exist_ok=bool(chosen))
-        used = any(out.iterdir())
+        if any(out.iterdir()):
+            raise ReclabError(f"{out} is not empty; name a new folder after --out")
     except OSError as error:
         why = f"cannot make the folder {out} ({error.strerror})"
         raise ReclabError(f"{why}; name another after --out") from None
-    if used:
-        raise ReclabError(f"{out} is not empty; name a new folder after --out")
     return out
 
 

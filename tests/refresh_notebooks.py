@@ -9,7 +9,6 @@ printed to stderr; two refreshes give the same bytes.
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -19,7 +18,7 @@ import nbformat
 
 from reclab.errors import ReclabError, one_line
 from reclab.profiles import get_profile
-from reclab.results import find_notebooks, write_atomically
+from reclab.results import find_notebooks, read_notebook, write_atomically
 from reclab.run import run_afresh
 
 ROOT = Path(__file__).parent.parent
@@ -72,21 +71,17 @@ def setup_source(url: str | None, tag: str) -> str:
 
 
 def badges(name: str, url: str | None, tag: str) -> str:
-    """The launch badges of a notebook as one line of Markdown; empty without a repository.
-
-    Colab opens notebooks from GitHub only; Binder opens any public repository.
-    """
-    if not url:
+    """The launch badges of a notebook as one line of Markdown; empty without a repository on GitHub."""
+    github = url.removeprefix("https://github.com/") if url else ""
+    if not github or github == url:
         return ""
     path = f"notebooks/{name}.ipynb"
-    github = url.removeprefix("https://github.com/") if url.startswith("https://github.com/") else None
-    place = f"gh/{github}" if github else f"git/{quote(url, safe='')}"
-    binder = f"https://mybinder.org/v2/{place}/{tag}?urlpath={quote(f'lab/tree/{path}', safe='')}"
-    line = f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
-    if github:
-        colab = f"https://colab.research.google.com/github/{github}/blob/{tag}/{path}"
-        line += f" [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
-    return line
+    binder = f"https://mybinder.org/v2/gh/{github}/{tag}?urlpath={quote(f'lab/tree/{path}', safe='')}"
+    colab = f"https://colab.research.google.com/github/{github}/blob/{tag}/{path}"
+    return (
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder}) "
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+    )
 
 
 def stamp_badges(source: str, line: str) -> str:
@@ -99,37 +94,6 @@ def stamp_badges(source: str, line: str) -> str:
         rest = rest.partition("\n")[2]
     parts = [before + mark, line, rest]
     return "\n".join(part for part in parts if part)
-
-
-def load(path: Path) -> nbformat.NotebookNode:
-    """Read a notebook and give an id to each cell that lacks one, or shares it with a cell above."""
-    # Not with nbformat.read, which fills in random ids.
-    raw = json.loads(path.read_text("utf-8"))
-    seen = set()
-    for index, cell in enumerate(raw["cells"]):
-        if not cell.get("id") or cell["id"] in seen:
-            cell["id"] = f"{path.stem[:2]}-{index:02d}"
-        seen.add(cell["id"])
-    if len(seen) < len(raw["cells"]):
-        raise ReclabError(f"{path.name}: two cells have the same id; rename one")
-    raw |= {"nbformat": 4, "nbformat_minor": 5}
-    node = nbformat.from_dict(raw)
-    for cell in node.cells:
-        cell.source = "".join(cell.source)
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return node
-
-
-def stamp(node, name: str, url: str | None, tag: str) -> None:
-    """Write the set-up cell and the badges, and drop metadata that says nothing about the content."""
-    markdown = [cell for cell in node.cells if cell.cell_type == "markdown"]
-    setup = [cell for cell in node.cells if "setup" in cell.metadata.get("tags", [])]
-    if len(setup) != 1 or not markdown:
-        raise ReclabError(f"{name}: needs a first Markdown cell and exactly one cell tagged 'setup'")
-    markdown[0].source = stamp_badges(markdown[0].source, badges(name, url, tag))
-    setup[0].source = setup_source(url, tag)
-    clean(node)
 
 
 def clean(node) -> None:
@@ -155,18 +119,19 @@ def refusal(run) -> str | None:
 
 def prepared(path: Path, pyproject: Path = ROOT / "pyproject.toml") -> nbformat.NotebookNode:
     """A notebook as it is to be run: without outputs, with the set-up cell and the badges of every notebook."""
-    node = load(path)
-    stamp(node, path.stem, *repository(pyproject))
+    node, (url, tag) = read_notebook(path), repository(pyproject)
+    markdown = [cell for cell in node.cells if cell.cell_type == "markdown"]
+    setup = [cell for cell in node.cells if "setup" in cell.metadata.get("tags", [])]
+    if len(setup) != 1 or not markdown:
+        raise ReclabError(f"{path.stem}: needs a first Markdown cell and exactly one cell tagged 'setup'")
+    markdown[0].source = stamp_badges(markdown[0].source, badges(path.stem, url, tag))
+    setup[0].source = setup_source(url, tag)
+    clean(node)
     return node
 
 
 def store(path: Path, run) -> None:
-    """Write a run's outputs into the notebook's file.
-
-    Raises
-    ------
-    ReclabError : the run is not clean; the file stays as it is.
-    """
+    """Write a run's outputs into the notebook's file, which stays as it is where the run is not clean."""
     if reason := refusal(run):
         raise ReclabError(f"{path.name} is not stored: {reason}")
     clean(run.node)
@@ -174,20 +139,14 @@ def store(path: Path, run) -> None:
     write_atomically(path, nbformat.writes(run.node).rstrip("\n") + "\n")
 
 
-def refresh(path: Path, pyproject: Path) -> None:
-    """Run a notebook and store its outputs; the file stays as it is where the run is not clean."""
-    node = prepared(path, pyproject)
-    run = run_afresh(path, get_profile("laptop", seed=0), node)
-    store(path, run)
-    print(f"{path.name}: {run.seconds:.0f} s, {run.peak:,.0f} MiB, {len(run.results)} results", flush=True)
-
-
 def main(argv: list[str], folder: Path = ROOT / "notebooks", pyproject: Path = ROOT / "pyproject.toml") -> int:
     """Refresh the named notebooks, or all; returns 1 where one could not be stored."""
     status = 0
     try:
         for path in find_notebooks(argv, folder):
-            refresh(path, pyproject)
+            run = run_afresh(path, get_profile("laptop", seed=0), prepared(path, pyproject))
+            store(path, run)
+            print(f"{path.name}: {run}", flush=True)
     except ReclabError as error:
         print(error, file=sys.stderr)
         status = 1

@@ -5,22 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
-from packaging.specifiers import SpecifierSet
 
 from reclab import assets, doctor, profiles
 from reclab.run import main
 from refresh_notebooks import SETUP
-from small_notebooks import write
 
 GIB = 2**30
-ROOT = Path(doctor.__file__).parent.parent
 
 
 def memory(patch, free):
@@ -32,7 +28,6 @@ def patch(tmp_path, monkeypatch):
     """A machine without trouble, whatever the real one is like; gives what plants one."""
     for name in [name for name in os.environ if name.startswith(("RECLAB_", "OMP_NUM"))]:
         monkeypatch.delenv(name)
-    write(tmp_path / "notebooks", "00_start", "1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)
     for name in ("assets", "derived"):
@@ -63,17 +58,11 @@ def lines(capsys) -> dict[str, tuple[str, str]]:
 def test_a_machine_without_trouble_exits_0(patch, capsys):
     assert main(["doctor"]) == 0
     found = lines(capsys)
-    names = "Python package notebooks libraries settings memory processors GPU data computed reports"
+    names = "Python package libraries memory processors GPU data computed reports"
     assert list(found) == names.split()
     assert not [what for what, (_, remedy) in found.items() if remedy]
     assert "no lock here" in found["libraries"][0] and "8.0 GiB, 6.0 GiB free" in found["memory"][0]
     assert not (Path("cache")).exists(), "a doctor leaves things as they are"
-
-
-def test_on_this_checkout_libraries_are_held_to_its_lock(patch, capsys):
-    patch.setattr(doctor, "CHECKOUT", ROOT)
-    main(["doctor"])
-    assert "tested" in lines(capsys)["libraries"][0]
 
 
 def other_package(patch):
@@ -119,11 +108,9 @@ def no_torch(patch):
 TROUBLES = {
     "Python": (lambda patch: patch.setattr(sys, "version_info", (3, 14, 0)), "", "Python 3.11, 3.12 or 3.13"),
     "package": (other_package, "reclab-sim installs another one", "pip uninstall reclab-sim, then install this one"),
-    "notebooks": (lambda patch: shutil.rmtree("notebooks"), "none", "change to the folder of your clone"),
     "libraries": (without("reclab-kit"), "reclab-kit is not installed", "as the README says"),
     "libraries ": (without("captum"), "captum is missing", "python -m pip install -e ."),
     "libraries  ": (moved, ", tested 1.0", "python -m pip install -c requirements.lock -e ."),
-    "settings": (lambda patch: patch.setenv("RECLAB_SEED", "x"), "RECLAB_SEED=x", "a whole number from 0 to"),
     "memory": (lambda patch: memory(patch, 1.5), "8.0 GiB, 1.5 GiB free", "close other programs"),
     "memory ": (
         lambda patch: patch.setattr(profiles, "memory_granted", lambda: GIB),
@@ -146,8 +133,6 @@ TROUBLES = {
 def test_each_trouble_is_found_with_its_remedy(patch, capsys, what):
     plant, words, remedy = TROUBLES[what]
     plant(patch)
-    if what == "notebooks":  # nor beside the package, as in an installed wheel
-        patch.setattr("reclab.results.__file__", str(Path("site-packages/reclab/results.py").absolute()))
     assert main(["doctor"]) == 1
     found = lines(capsys)
     assert [each for each, (_, remedy) in found.items() if remedy] == [what.strip()]
@@ -161,13 +146,6 @@ def test_a_folder_of_data_that_cannot_be_written_will_do_where_all_is_there(patc
         row.update(status="cached")
     assert main(["doctor"]) == 0
     assert "cannot be written" in lines(capsys)["data"][0]
-
-
-def test_the_pythons_are_those_of_pyproject():
-    allowed = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"])
-    low, high = doctor.PYTHONS
-    assert "{}.{}".format(*low) in allowed and f"{low[0]}.{low[1] - 1}" not in allowed
-    assert "{}.{}".format(*high) not in allowed and f"{high[0]}.{high[1] - 1}" in allowed
 
 
 # --- the first cell of every notebook, where the doctor cannot be asked

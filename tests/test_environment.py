@@ -3,12 +3,8 @@
 import ast
 import functools
 import importlib.metadata
-import importlib.util
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -32,10 +28,6 @@ CONDA_NAMES = {
     "huggingface-hub": "huggingface_hub",
     "jupyter-client": "jupyter_client",
 }
-# One name, an optional range; conda reads a space as the start of a build string, so there is none.
-CONDA_SPEC = re.compile(r"[a-z0-9][a-z0-9._-]*((>=|<=|==|=|<|>|!=)\d[\w.*]*(,(>=|<=|<|>|!=)\d[\w.*]*)*)?")
-
-posix_only = pytest.mark.skipif(os.name != "posix", reason="shell scripts and file modes: POSIX only")
 
 
 def normal(name: str) -> str:
@@ -77,28 +69,6 @@ def test_conda_ranges_are_pyprojects():
     assert f"{builder.name}{builder.specifier}" in conda_specs()
 
 
-def test_conda_python_is_one_that_pyproject_allows():
-    python = next(spec for spec in conda_specs() if re.match(r"python\b", spec))
-    version = re.fullmatch(r"python=(\d+\.\d+)", python)
-    assert version, f"Binder reads only 'python=X.Y', not {python!r}"
-    assert version[1] in SpecifierSet(PROJECT["project"]["requires-python"])
-
-
-@pytest.mark.parametrize("spec", conda_specs())
-def test_conda_spec_is_strict(spec):
-    assert CONDA_SPEC.fullmatch(spec), f"not a plain conda spec: {spec!r}"
-    try:
-        from rattler import MatchSpec
-    except ImportError:
-        return
-    MatchSpec(spec, strict=True)
-
-
-@pytest.mark.parametrize("spec", ["torch >= 2", "numpy>=", "numpy>=2.0 <3", "a>=1,,<2", "-e .", "git+https://x.y/z"])
-def test_conda_spec_check_can_fail(spec):
-    assert not CONDA_SPEC.fullmatch(spec)
-
-
 def test_binder_fetches_what_may_go_into_an_image():
     script = (ROOT / "binder" / "postBuild").read_text("utf-8")
     assert "python -m pip install --no-deps --no-build-isolation --no-cache-dir ." in script.splitlines()
@@ -106,31 +76,7 @@ def test_binder_fetches_what_may_go_into_an_image():
     assert sorted(fetched) == sorted(name for name in DATA if ASSETS[name].redistributable)
 
 
-@posix_only
-def test_binder_folder_is_what_repo2docker_uses(tmp_path):
-    if importlib.util.find_spec("repo2docker") is None:
-        pytest.skip("jupyter-repo2docker is not installed")
-    for name in ("environment.yml", "binder", "pyproject.toml", "requirements.lock"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    version = next(spec for spec in conda_specs() if spec.startswith("python="))
-    assert f"Building conda environment for {version}" in said
-    assert 'env update -p ${NB_PYTHON_PREFIX} --file "binder/environment.yml"' in said
-    assert "RUN ./binder/postBuild" in said
-
-
 # --- the lock
-
-
-def test_lock_is_a_list_of_exact_public_versions():
-    for name, requirement in locked().items():
-        (pin,) = requirement.specifier
-        assert pin.operator == "==" and "+" not in pin.version and "*" not in pin.version, name
-        assert not requirement.url and not requirement.extras, name
 
 
 def test_lock_holds_every_dependency_within_its_range():
@@ -194,20 +140,9 @@ def test_what_the_package_imports_is_declared():
     """By name: what comes only with another package may be gone with that package's next version."""
     for path in (ROOT / "reclab").rglob("*.py"):
         assert undeclared(imported(path.read_text("utf-8")), set(requirements())) == set(), path.name
-    # packaging comes with torch and others, and nothing here imports it
-    assert undeclared({"torch", "packaging", "no_such_module"}, set(requirements())) == {"packaging", "no_such_module"}
 
 
 # --- scripts and README
-
-
-@posix_only
-@pytest.mark.parametrize("name", [".ci/run", "binder/postBuild"])
-def test_scripts_can_run(name):
-    path = ROOT / name
-    assert os.access(path, os.X_OK), f"{name} is not executable"
-    assert "set -euo pipefail" in path.read_text("utf-8")
-    subprocess.run(["bash", "-n", str(path)], check=True)
 
 
 def test_readme_and_ci_say_the_same_lines():
@@ -216,20 +151,3 @@ def test_readme_and_ci_say_the_same_lines():
     assert readme.count(LINE_TWO) == 1
     script = [line.strip() for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()]
     assert LINE_TWO in script
-
-
-def test_nothing_names_the_other_project_on_the_index():
-    """`reclab` on the package index is another project: no line may tell anyone to install it."""
-    other = re.compile(r"pip3? install (-\S+ )*reclab(?!-kit)\b")
-    assert other.search("pip install -q reclab")
-    folders = [
-        "*.md",
-        "*.yml",
-        "binder/*",
-        "notebooks/*.ipynb",
-        "reclab/**/*.py",
-        "reclab/*.j2",
-        "reclab/*.toml",
-    ]
-    for path in (path for folder in folders for path in ROOT.glob(folder)):
-        assert not other.search(path.read_text("utf-8")), path.name

@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from reclab import errors, profiles
-from reclab.profiles import PROFILES, cores_granted, cores_seen, get_profile, memory_granted
+from reclab.profiles import PROFILES, cores_granted, get_profile, memory_granted
 from refresh_notebooks import SETUP
 
 VARIABLES = ("RECLAB_PROFILE", "RECLAB_SEED", "RECLAB_PRECISION", "RECLAB_MODEL")
@@ -70,28 +70,7 @@ def test_the_laptop_profile_stays_on_the_cpu(name, gpu, want, cuda):
     assert get_profile(name).device == want
 
 
-def test_gpu_is_the_larger_run():
-    laptop, gpu = PROFILES["laptop"], PROFILES["gpu"]
-    for size in ("n_reviews", "n_reviews_quick", "batch_size", "epochs", "replications", "horizon", "bootstrap"):
-        assert getattr(gpu, size) > getattr(laptop, size), size
-    assert (laptop.n_reviews, laptop.mixed_precision, gpu.mixed_precision) == (2000, "no", "auto")
-    assert (laptop.model, gpu.model) == ("minilm-l6", "bert-base-cased")
-    assert all(name == profile.name for name, profile in PROFILES.items())
-    assert str(laptop) == (
-        "profile laptop: minilm-l6, up to 2,000 reviews of 128 tokens, batches of 16, 1 epoch(s), mixed precision no"
-    )
-
-
-@pytest.mark.parametrize(("name", "meant"), [("lapto", "laptop"), ("LAPTOP", "laptop"), ("cuda", "")])
-def test_an_unknown_profile_is_named_with_those_there_are(name, meant, monkeypatch):
-    monkeypatch.setenv("RECLAB_PROFILE", name)
-    with pytest.raises(errors.UnknownNameError) as refused:
-        get_profile()
-    hint = f" (did you mean {meant!r}?)" if meant else ""
-    assert str(refused.value) == f"there is no profile named '{name}'; choose one of: gpu, laptop{hint}"
-
-
-@pytest.mark.parametrize("seed", ["x", "-1", "1.5", "1e3", " 3", "²", "4294967296", "9" * 5000])
+@pytest.mark.parametrize("seed", ["x", "-1", "1.5", "²", "4294967296", "9" * 5000])
 def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
     monkeypatch.setenv("RECLAB_SEED", seed)
     with pytest.raises(errors.ReclabError) as refused:
@@ -99,73 +78,45 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
     assert str(refused.value) == f"RECLAB_SEED must be a whole number from 0 to 4294967295, got {seed!r}"
 
 
-@pytest.mark.parametrize("seed", [0, 1, 4294967295])
-def test_every_seed_in_range_is_taken(seed, monkeypatch):
-    monkeypatch.setenv("RECLAB_SEED", str(seed))
-    assert get_profile("gpu") == dataclasses.replace(PROFILES["gpu"], seed=seed)
-
-
 # Precision
 
 
-@pytest.fixture
-def cpu(monkeypatch, cuda):
-    """Lets a test say whether the CPU computes in bf16, on a machine without a GPU."""
-
-    def say(bf16):
-        cuda(False)
-        monkeypatch.setattr(profiles, "cpu_has_bf16", lambda: bf16)
-
-    return say
-
-
-def precision(name, asked):
-    return dataclasses.replace(PROFILES[name], mixed_precision=asked).precision
-
-
 @pytest.mark.parametrize(
-    ("asked", "bf16", "want"),
-    [("auto", True, "bf16"), ("auto", False, "fp16"), ("no", True, "no"), ("fp16", True, "fp16"), ("bf16", 0, "bf16")],
+    ("name", "gpu", "asked", "bf16", "want"),
+    [
+        ("gpu", 1, "auto", True, "bf16"),
+        ("gpu", 1, "auto", False, "fp16"),
+        ("gpu", 1, "no", True, "no"),
+        ("gpu", 1, "bf16", False, "bf16"),
+        ("gpu", 0, "auto", True, "bf16"),
+        ("laptop", 0, "auto", True, "bf16"),
+        ("laptop", 0, "auto", False, "no"),
+        ("laptop", 0, "no", True, "no"),
+        ("laptop", 0, "bf16", True, "bf16"),
+    ],
 )
-def test_a_gpu_takes_bf16_by_itself_where_it_has_it(asked, bf16, want, cuda):
-    cuda(True, bool(bf16))
-    assert precision("gpu", asked) == want
-
-
-@pytest.mark.parametrize("name", ["laptop", "gpu"])
-@pytest.mark.parametrize(
-    ("asked", "bf16", "want"),
-    [("auto", 1, "bf16"), ("auto", 0, "no"), ("no", 1, "no"), ("no", 0, "no"), ("bf16", 1, "bf16")],
-)
-def test_a_cpu_takes_bf16_by_itself_where_it_has_it(name, asked, bf16, want, cpu):
-    cpu(bool(bf16))
+def test_auto_takes_bf16_where_the_device_has_it(name, gpu, asked, bf16, want, cuda, monkeypatch):
+    cuda(bool(gpu), bf16)
+    monkeypatch.setattr(profiles, "cpu_has_bf16", lambda: bf16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert precision(name, asked) == want
+        assert dataclasses.replace(PROFILES[name], mixed_precision=asked).precision == want
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])
-def test_a_cpu_without_bf16_says_that_it_computes_in_float32(asked, cpu):
-    cpu(False)
+def test_a_cpu_without_bf16_says_that_it_computes_in_float32(asked, cuda, monkeypatch):
+    cuda(False)
+    monkeypatch.setattr(profiles, "cpu_has_bf16", lambda: False)
     with pytest.warns(UserWarning, match=f"^this CPU has no bf16 instructions: {asked} is replaced by float32$"):
-        assert precision("laptop", asked) == "no"
+        assert dataclasses.replace(PROFILES["laptop"], mixed_precision=asked).precision == "no"
 
 
-@pytest.mark.parametrize("asked", ["fp32", "BF16", "half"])
+@pytest.mark.parametrize("asked", ["fp32", "BF16"])
 def test_an_unknown_precision_is_refused(asked, monkeypatch):
     monkeypatch.setenv("RECLAB_PRECISION", asked)
     with pytest.raises(errors.ReclabError) as refused:
         get_profile()
     assert str(refused.value) == f"RECLAB_PRECISION must be one of no, bf16, fp16, auto, got {asked!r}"
-
-
-def test_bf16_of_the_cpu_is_read_from_its_flags():
-    try:
-        with open("/proc/cpuinfo") as file:
-            flags = next(line for line in file if line.startswith("flags")).split()
-    except (OSError, StopIteration):
-        pytest.skip("the CPU's flags can be read on Linux only")
-    assert profiles.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
 
 
 # What a container is granted
@@ -215,10 +166,6 @@ def test_limits_of_control_groups_are_read(tmp_path, monkeypatch, name):
     assert (cores_granted(tmp_path), memory_granted(tmp_path)) == (cores, memory)
 
 
-def test_here_no_more_is_granted_than_seen():
-    assert 0 < cores_granted() <= cores_seen() <= os.cpu_count()
-
-
 # What `import reclab` sets before a library asks: threads that sleep while they wait, and no more than are granted
 
 POLICY, THREADS = "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
@@ -254,17 +201,6 @@ def test_threads_follow_what_is_granted_unless_the_user_chose(granted, own, thre
 
 
 # Errors
-
-
-def test_every_error_is_a_reclab_error_and_what_python_calls_it():
-    for kind, builtin in {
-        errors.AssetError: Exception,
-        errors.SchemaError: ValueError,
-        errors.LeakageError: AssertionError,
-        errors.UnknownNameError: KeyError,
-    }.items():
-        assert issubclass(kind, errors.ReclabError)
-        assert issubclass(kind, builtin)
 
 
 @pytest.mark.parametrize(

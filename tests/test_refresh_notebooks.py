@@ -5,9 +5,7 @@ import nbformat
 import pytest
 
 import refresh_notebooks as refresh
-from benchmarks import series
-from reclab.errors import ReclabError
-from small_notebooks import BANDS, CHECK, write
+from small_notebooks import CHECK, write
 
 URL = "https://github.com/someone/reclab"
 TITLE = "# Title\n\n<!-- badges -->\n\nWords."
@@ -88,52 +86,6 @@ def test_a_run_that_is_not_clean_is_not_stored(folder, capsys, source, reason):
     assert path.read_bytes() == before
 
 
-def test_ids_are_kept_where_they_can_be_and_else_made_from_the_place(folder):
-    path = make(folder, "1", "2")
-    node = json.loads(path.read_text("utf-8"))
-    kept = node["cells"][0]["id"]
-    node["cells"][1]["id"] = kept
-    del node["cells"][2]["id"]
-    node["nbformat_minor"] = 4
-    path.write_text(json.dumps(node))
-    ids = [cell.id for cell in refresh.load(path).cells]
-    assert ids[:3] == [kept, "02-01", "02-02"] and ids[3] == node["cells"][3]["id"]
-
-
-def test_an_id_that_would_clash_is_refused(folder):
-    path = make(folder, "1")
-    node = json.loads(path.read_text("utf-8"))
-    node["cells"][0]["id"] = "02-02"
-    del node["cells"][2]["id"]
-    path.write_text(json.dumps(node))
-    with pytest.raises(ReclabError, match="two cells have the same id"):
-        refresh.load(path)
-
-
-def test_badges_come_and_go_with_the_repository():
-    line = refresh.badges("02_a", URL, "v1.2.3")
-    with_badges = refresh.stamp_badges(TITLE, line)
-    assert with_badges == f"# Title\n\n<!-- badges -->\n{line}\n\nWords."
-    assert refresh.stamp_badges(with_badges, line) == with_badges
-    assert refresh.stamp_badges(with_badges, "") == TITLE
-    assert refresh.stamp_badges(TITLE, "") == TITLE
-    other = refresh.badges("02_a", URL, "v2")
-    assert refresh.stamp_badges(with_badges, other) == with_badges.replace("v1.2.3", "v2")
-    assert refresh.stamp_badges("<!-- badges -->", line) == f"<!-- badges -->\n{line}"
-    with pytest.raises(ReclabError, match="no line <!-- badges -->"):
-        refresh.stamp_badges("# Title", line)
-
-
-def test_badges_open_this_notebook_at_the_tag():
-    line = refresh.badges("02_a", URL, "v1.2.3")
-    assert "(https://mybinder.org/v2/gh/someone/reclab/v1.2.3?urlpath=lab%2Ftree%2Fnotebooks%2F02_a.ipynb)" in line
-    colab = "https://colab.research.google.com/github/someone/reclab/blob/v1.2.3/notebooks/02_a.ipynb"
-    assert f"({colab})" in line and "\n" not in line
-    elsewhere = refresh.badges("02_a", "https://example.org/a/b", "v1")
-    assert "/v2/git/https%3A%2F%2Fexample.org%2Fa%2Fb/v1?" in elsewhere and "colab" not in elsewhere
-    assert refresh.badges("02_a", None, "v1") == ""
-
-
 def test_the_set_up_cell_installs_only_on_colab(folder, monkeypatch):
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -169,17 +121,6 @@ def test_the_set_up_cell_installs_only_on_colab(folder, monkeypatch):
         magics(installed=False, colab=False)
 
 
-def test_the_set_up_cell_and_badges_are_stored(folder):
-    (folder.parent / "pyproject.toml").write_text(
-        f'[project]\nversion = "1.2.3"\n[project.urls]\nRepository = "{URL}/"\n'
-    )
-    path = make(folder, "1")
-    assert run(folder) == 0
-    node = nbformat.read(path, 4)
-    assert node.cells[1].source == refresh.setup_source(URL, "v1.2.3") and node.cells[1].outputs == []
-    assert refresh.badges("02_a", URL, "v1.2.3") in node.cells[0].source.splitlines()
-
-
 def test_a_notebook_without_its_places_to_stamp_is_refused(folder, capsys):
     path = make(folder, "1", title="# Title")
     before = path.read_bytes()
@@ -187,45 +128,3 @@ def test_a_notebook_without_its_places_to_stamp_is_refused(folder, capsys):
     write(folder, "02_a", TITLE, "1")
     assert run(folder) == 1 and "exactly one cell tagged 'setup'" in capsys.readouterr().err
     assert before != path.read_bytes() and run(folder, "9") == 1
-
-
-def test_the_series_is_measured_against_its_bars(folder, capsys, monkeypatch):
-    check = BANDS.format(bands="{'02.a': {'low': 0, 'high': 1}}")
-    write(folder, "02_a", check + "check('02.a', 0.5)")
-    write(folder, "99_b", "1")
-    monkeypatch.setattr(series, "IMPORT_SECONDS", 60)  # a bar for a quiet machine
-    assert series.main(["--check"], folder) == 0
-    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert list(rows) == [
-        "import reclab",
-        "import reclab loads torch or pandas",
-        "02_a time",
-        "02_a peak memory",
-        "02_a failures",
-        "99_b time",
-        "99_b peak memory",
-        "99_b failures",
-    ]
-    assert rows["02_a time"]["bar"] == 225 and rows["99_b time"]["bar"] is None
-    assert 20 < rows["02_a peak memory"]["value"] < 1638.4 == rows["02_a peak memory"]["bar"]
-    assert all(row["ok"] for row in rows.values())
-
-    write(folder, "02_a", check + "check('02.a', 5)")
-    assert series.main(["02", "--check"], folder) == 1
-    assert series.main(["02"], folder) == 0
-    write(folder, "02_a", "1")
-    monkeypatch.setitem(series.BUDGETS, "02", 0.01)
-    assert series.main(["2", "--check"], folder) == 1
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        series.main([], folder / "none")
-
-
-def test_a_heavy_import_misses_its_bar(tmp_path, monkeypatch):
-    fake = tmp_path / "reclab"
-    fake.mkdir()
-    (fake / "__init__.py").write_text("import time, sys\ntime.sleep(0.4)\nsys.modules['torch'] = sys")
-    monkeypatch.chdir(tmp_path)  # which `python -c` looks in first
-    seconds, heavy = series.measure_import(processes=1)
-    assert seconds["value"] > 0.3 and not seconds["ok"]
-    assert heavy["value"] == 1 and not heavy["ok"]

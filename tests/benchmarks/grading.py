@@ -9,6 +9,8 @@ fifth of these hold endless loops, kill their process, cannot be read, or come w
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -45,7 +47,8 @@ def notebook(master: classroom.Master, answers: dict[str, str], output: dict | N
 def graded(folder: Path, **options) -> tuple[dict[str, classroom.Report], float, float]:
     """Reports by student, seconds by the clock, and seconds of the processor, that of all processes together."""
     clock, used = time.perf_counter(), sum(os.times()[:4])
-    found = classroom.grade(folder / "in", folder / "scores.csv", NOTEBOOKS, say=lambda _: None, **options)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = classroom.grade(folder / "in", folder / "scores.csv", NOTEBOOKS, **options)
     return {one.student: one for one in found}, time.perf_counter() - clock, sum(os.times()[:4]) - used
 
 

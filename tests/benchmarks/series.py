@@ -22,7 +22,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+
+from measures import report, row
 
 sys.path.append(str(Path(__file__).parents[1]))
 
@@ -55,17 +58,6 @@ print(json.dumps([time.perf_counter() - start, [name for name in {HEAVY} if name
 """
 
 
-def row(name: str, value: float, unit: str, bar: float | None) -> dict:
-    """One measurement; ``bar`` is the most that is allowed (None: nothing is asked)."""
-    return {
-        "name": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "bar": bar,
-        "ok": bar is None or value <= bar,
-    }
-
-
 def measure_import(processes: int = 5) -> Iterator[dict]:
     """Seconds of ``import reclab`` in fresh processes (their median), and the heavy modules that it loads."""
     done = [
@@ -73,8 +65,8 @@ def measure_import(processes: int = 5) -> Iterator[dict]:
         for _ in range(processes)
     ]
     seconds, heavy = zip(*(json.loads(process.stdout) for process in done), strict=True)
-    yield row("import reclab", statistics.median(seconds), "s", IMPORT_SECONDS)
-    yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", 0)
+    yield row("import reclab", statistics.median(seconds), "s", most=IMPORT_SECONDS)
+    yield row(f"import reclab loads {' or '.join(HEAVY)}", len(set().union(*heavy)), "modules", most=0)
 
 
 def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:
@@ -82,9 +74,9 @@ def measure_notebook(path: Path, store: bool = False) -> Iterator[dict]:
     started, profile = datetime.now(UTC).isoformat(timespec="seconds"), get_profile("laptop", seed=0)
     run = run_afresh(path, profile, refresh_notebooks.prepared(path) if store else None)
     budget = BUDGETS.get(run.number)
-    yield row(f"{run.name} time", run.seconds, "s", budget and budget * SLACK)
-    yield row(f"{run.name} peak memory", run.peak, "MiB", PEAK)
-    yield row(f"{run.name} failures", bool(run.error) + len(run.outside), "failures", 0)
+    yield row(f"{run.name} time", run.seconds, "s", most=budget and budget * SLACK)
+    yield row(f"{run.name} peak memory", run.peak, "MiB", most=PEAK)
+    yield row(f"{run.name} failures", bool(run.error) + len(run.outside), "failures", most=0)
     if store and run.ok:
         refresh_notebooks.store(path, run)
         keep(run, receipts.receipt([run], profile, started=started, complete=True), path.parent)
@@ -109,14 +101,14 @@ def measure_busy(path: Path) -> Iterator[dict]:
     """How many times a notebook's quiet seconds it takes beside busy loops, and whether it still gives its results."""
     profile = get_profile("laptop", seed=0)
     quiet = run_afresh(path, profile)
-    yield row(f"{quiet.name} time", quiet.seconds, "s", None)
+    yield row(f"{quiet.name} time", quiet.seconds, "s")
     with busy_loops():
         busy = run_afresh(path, profile)
     beside = f"{busy.name} beside {LOOPS} busy loops"
-    yield row(f"{beside}: time", busy.seconds, "s", None)
-    yield row(f"{beside}: share of its quiet time", busy.seconds / quiet.seconds, "times", BUSY_BAR)
+    yield row(f"{beside}: time", busy.seconds, "s")
+    yield row(f"{beside}: share of its quiet time", busy.seconds / quiet.seconds, "times", most=BUSY_BAR)
     failures = sum(bool(run.error) + len(run.outside) for run in (quiet, busy))
-    yield row(f"{beside}: failures", failures, "failures", 0)
+    yield row(f"{beside}: failures", failures, "failures", most=0)
 
 
 def keep(run: Run, receipt: dict, folder: Path, readme: Path = README) -> None:
@@ -128,12 +120,7 @@ def keep(run: Run, receipt: dict, folder: Path, readme: Path = README) -> None:
 
 
 def told(readme: str, notebook: dict) -> str:
-    """The README with a notebook's budget, and the seconds and MiB of its receipt, in its row of the table.
-
-    Raises
-    ------
-    ReclabError : the table has no row for it.
-    """
+    """The README with a notebook's budget, and the seconds and MiB of its receipt, in its row of the table."""
     name, budget = notebook["name"], BUDGETS.get(notebook["name"][:2], "")
     found = re.search(rf"(?m)^(\| \*\*{name}\*\* \|.*\|) *\d* \| *\d*( \(.*\))? \| [\d,]* *\|$", readme)
     if not found:
@@ -155,12 +142,7 @@ SAID = {
 
 
 def promised(first_cell: str) -> tuple[float, float]:
-    """The seconds and MiB on the laptop profile that a notebook's first cell states.
-
-    Raises
-    ------
-    ReclabError : it states none, or in other words than `SAID`.
-    """
+    """The seconds and MiB on the laptop profile that a notebook's first cell states, in words of `SAID`."""
     line = re.search(r"(?m)^\*\*Time and memory:\*\* ([a-z ]+?) and ([\d.]+) GiB", first_cell)
     if not line or line[1] not in SAID:
         raise ReclabError(f"the first cell has to say '**Time and memory:** {' / '.join(SAID)} and N GiB'")
@@ -177,7 +159,6 @@ def main(argv: list[str], folder: Path = NOTEBOOKS) -> int:
     args = parser.parse_args(argv)
     if args.busy and args.store:
         parser.error("--store keeps what a quiet machine takes; leave out --busy")
-    ok = True
     paths = find_notebooks(args.notebooks or (list(BUSY) if args.busy else []), folder)
     if not paths:
         parser.error(f"there are no notebooks in {folder}")
@@ -185,11 +166,7 @@ def main(argv: list[str], folder: Path = NOTEBOOKS) -> int:
         measurements = [measure_busy(path) for path in paths]
     else:
         measurements = [measure_import(), *(measure_notebook(path, args.store) for path in paths)]
-    for measured in measurements:
-        for line in measured:
-            ok &= line["ok"]
-            print(json.dumps(line), flush=True)
-    return int(args.check and not ok)
+    return report(chain.from_iterable(measurements), args.check)
 
 
 if __name__ == "__main__":
