@@ -10,7 +10,6 @@ here, in CPU seconds, each model in turns with the teacher.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -193,13 +192,5 @@ def measure() -> Iterator[dict]:
     yield from measure_frontier()
 
 
-def main(argv: list[str]) -> int:
-    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
-    parser = argparse.ArgumentParser(description="Measure what notebook 14 promises.")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    check = parser.parse_args(argv).check
-    return report(measure(), check)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(report(measure(), "--check" in sys.argv))
