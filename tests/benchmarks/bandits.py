@@ -1,4 +1,4 @@
-"""Measure bandits: speed side by side with MABWiser, memory, cost by arms, and regret.
+"""Measure bandits: speed side by side with MABWiser, memory, and regret.
 
     python -m pip install --no-deps mabwiser==2.7.4
     python tests/benchmarks/bandits.py [--check]
@@ -24,7 +24,6 @@ import numpy as np
 from measures import report, row, take_turns
 
 from reclab import bandits, data
-from reclab.bandits import LinearTS
 
 ROUNDS = 5
 FASTER = {10: 150, 80: 60}  # times as fast as MABWiser, by arms
@@ -100,21 +99,6 @@ def bytes_a_cell(replications: int = 200, n_arms: int = 1_000) -> float:
         tracemalloc.stop()
 
 
-def cost_by_arms() -> Iterator[dict]:
-    yield row("a simulation's peak memory", bytes_a_cell(), "bytes a replication and arm", most=BYTES)
-    policies = {"Thompson": bandits.thompson(), "greedy": bandits.greedy(), "UCB1": bandits.ucb1()}
-    policies["KL-UCB"] = bandits.kl_ucb()
-    for n_arms in (10, 100, 1_000, 10_000):
-        rates, horizon = np.full(n_arms, 0.05), max(20_000 // n_arms, 4)
-        options = {"horizon": horizon, "replications": 100}
-        ways = [lambda p=p, o=options, r=rates: bandits.simulate(p, r, **o) for p in policies.values()]
-        for name, seconds in zip(policies, np.median(take_turns(*ways, rounds=3), axis=0), strict=True):
-            yield row(f"{name}, K = {n_arms}", seconds / (horizon * 100) * 1e6, "CPU us a round and replication")
-        model, vectors = LinearTS(32), np.random.default_rng(0).standard_normal((n_arms, 32))
-        turns = take_turns(lambda m=model, v=vectors: m.update(v[m.choose(v)], [1.0]), rounds=3, repeats=50)
-        yield row(f"linear TS, one theta of 32 numbers, K = {n_arms}", np.median(turns) * 1e6, "CPU us a round")
-
-
 # Regret
 
 
@@ -127,11 +111,6 @@ KNOWN = [  # name, world, policy, rates, weights, rounds, replications, mean, ha
     ("Thompson", "falling rates", bandits.thompson(), FALLING, None, 20_000, 500, 91.7, 1.5),
     ("Thompson", "weights", bandits.thompson(), SHOP, WORTH, 20_000, 500, 96.0, 7.0),
 ]
-
-
-def forgetful(clicks, misses, weights, rng):
-    """Thompson sampling that forgets what a click is worth."""
-    return bandits.thompson()(clicks, misses, np.ones(len(weights)), rng)
 
 
 def regret() -> Iterator[dict]:
@@ -148,11 +127,6 @@ def regret() -> Iterator[dict]:
             ratio = slope / bandits.lai_robbins(rates)
             yield row("slope over Lai and Robbins' constant, least", ratio, "times", least=0.5)
             yield row("slope over Lai and Robbins' constant, most", ratio, "times", most=1.5)
-    for name, policy, known in (("weighted", bandits.thompson(), 0.486), ("forgetful", forgetful, 0.303)):
-        found = bandits.simulate(policy, SHOP, WORTH, horizon=2_000 if name == "forgetful" else 20_000)
-        earned = 0.5 - found.regret.mean() / len(found.curve)
-        yield row(f"earned a round, {name}, off the known {known}", abs(earned - known), "worth", most=0.01)
-        yield row(f"earned a round, {name}", earned, "worth")
     yield from real_rates()
 
 
@@ -172,7 +146,7 @@ def real_rates() -> Iterator[dict]:
 def measure() -> Iterator[dict]:
     """Everything, the quick parts first."""
     yield from speed()
-    yield from cost_by_arms()
+    yield row("a simulation's peak memory", bytes_a_cell(), "bytes a replication and arm", most=BYTES)
     yield from regret()
 
 
