@@ -115,7 +115,7 @@ def lai_robbins(rates: np.ndarray) -> float:
     >>> round(lai_robbins([0.5] + [0.4] * 9), 2)
     44.7
     """
-    rates = _click_rates(rates)
+    rates = _chances("rates", rates)
     below = rates[rates < rates.max()]
     return float(((rates.max() - below) / bernoulli_kl(below, rates.max())).sum())
 
@@ -239,15 +239,14 @@ def simulate_slates(
     Source: Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
     """
     _check_sizes(horizon, replications)
-    rates, looked_at = _click_rates(rates), np.asarray(looked_at, float)
-    believed = looked_at if believed is None else np.asarray(believed, float)
-    for name, chances in (("looked_at", looked_at), ("believed", believed)):
-        inside = ((chances >= 0) & (chances <= 1)).all()
-        if chances.ndim != 1 or len(chances) != len(looked_at) or not inside:
-            raise ValueError(f"{name} must be a chance in [0, 1] for each place, got {chances}")
+    rates, looked_at = _chances("rates", rates), _chances("looked_at", looked_at)
+    believed = looked_at if believed is None else _chances("believed", believed)
     length = len(looked_at)
-    if not 1 <= length <= len(rates):
-        raise ValueError(f"a list needs 1 to {len(rates)} places, one an item, got {length}")
+    if length > len(rates) or len(believed) != length:
+        raise ValueError(
+            f"looked_at and believed need one chance for each of at most {len(rates)} positions, "
+            f"got {length} and {len(believed)}"
+        )
     weights = _weights(weights, len(rates))
     rng, row = np.random.default_rng(seed), np.arange(replications)[:, None]
     clicks, shown, looks = np.zeros((3, replications, len(rates)))
@@ -389,8 +388,8 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def _round(t: int, rates, weights, on_offer, replications: int):
     """Rates and losses of round t, (R, K), weights (K,), and which columns are on offer."""
-    rates, there = _click_rates(rates(t) if callable(rates) else rates, replications), slice(None)
-    weights = _weights(weights, rates.shape[-1])
+    rates = _chances("rates", rates(t) if callable(rates) else rates, replications)
+    weights, there = _weights(weights, rates.shape[-1]), slice(None)
     if on_offer is not None:
         offered = np.asarray(on_offer(t))
         if offered.shape != weights.shape or offered.dtype != bool or not offered.any():
@@ -413,12 +412,13 @@ def _largest(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(scores == scores.max(1, keepdims=True), rng.random(scores.shape), -1).argmax(1)
 
 
-def _click_rates(rates, replications: int | None = None) -> np.ndarray:
-    rates = np.asarray(rates, float)
-    fits = rates.ndim == 1 or (rates.ndim == 2 and len(rates) == replications)
-    if not fits or not rates.size or not ((rates >= 0) & (rates <= 1)).all():
-        raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {rates}")
-    return rates
+def _chances(name: str, values, replications: int | None = None) -> np.ndarray:
+    """Probabilities as an array: (K,), or (R, K) for R replications."""
+    values = np.asarray(values, float)
+    fits = values.ndim == 1 or (values.ndim == 2 and len(values) == replications)
+    if not fits or not values.size or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"{name} must be a list of probabilities in [0, 1], got {values}")
+    return values
 
 
 def _weights(weights, n: int) -> np.ndarray:

@@ -351,7 +351,7 @@ def test_only_arms_on_offer_are_seen_and_played():
 
 # Bad input
 
-NO_RATES = "rates must be a list of click probabilities"
+NO_RATES = "rates must be a list of probabilities"
 NO_ARMS = r"the policy must return 5 whole numbers in 0\.\.1, got"
 TWO_D = [[[0.5, 0.4]], [[0.5, 0.4]] * 3, [[0.5, 2.0]] * 5]
 

@@ -78,11 +78,11 @@ def test_clicks_need_a_look():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"rates": [0.5, 1.5, 0.1]}, "rates must be a list of click probabilities"),
-        ({"looked_at": [1.0, 1.2]}, r"looked_at must be a chance in \[0, 1\] for each place, got"),
-        ({"believed": [1.0, 0.5]}, r"believed must be a chance in \[0, 1\] for each place, got"),
-        ({"looked_at": np.ones(7)}, "a list needs 1 to 6 places, one an item, got 7"),
-        ({"looked_at": []}, "a list needs 1 to 6 places, one an item, got 0"),
+        ({"rates": [0.5, 1.5, 0.1]}, "rates must be a list of probabilities"),
+        ({"looked_at": [1.0, 1.2]}, "looked_at must be a list of probabilities"),
+        ({"believed": [1.0, 0.5]}, "one chance for each of at most 6 positions, got 3 and 2"),
+        ({"looked_at": np.ones(7)}, "one chance for each of at most 6 positions, got 7 and 7"),
+        ({"looked_at": []}, "looked_at must be a list of probabilities"),
         ({"weights": -WORTH}, "weights must be 6 finite numbers of at least 0"),
         ({"horizon": 0}, "horizon must be >= 1 and replications >= 2, got 0 and 40"),
     ],
