@@ -24,46 +24,32 @@ _CLOSE = 1e-10  # a Newton step that gains no more than this is the last
 
 
 def thompson(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Thompson sampling: draw a click rate for every arm from its posterior, play the largest
-    weight times rate.
+    """Draw theta_k ~ Beta(alpha + clicks_k, beta + misses_k) for every arm, play argmax_k w_k
+    theta_k: the weight never enters the counts.
 
-    theta_k ~ Beta(alpha + clicks_k, beta + misses_k); the arm played is argmax_k w_k theta_k. The
-    weight never enters the counts: only clicks and misses update the posterior.
-
-    ``alpha, beta`` : prior, above 0: one number, or one per arm (K,), or (R, K).
-
-    Raises ValueError: ``alpha`` or ``beta`` is not above 0.
+    ``alpha, beta`` : the prior, above 0: one number, or one per arm (K,), or (R, K).
     Source: Thompson (1933); Chapelle and Li, An Empirical Evaluation of Thompson Sampling (2011).
     """
-    _check_prior(alpha, beta)
+    if not (np.min(alpha) > 0 and np.min(beta) > 0):
+        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
 
     def choose(clicks, misses, weights, rng):
-        _check_prior_fits(alpha, beta, clicks)
         return (weights * rng.beta(alpha + clicks, beta + misses)).argmax(1)
 
     return choose
 
 
-def greedy(alpha: float | np.ndarray = 1.0, beta: float | np.ndarray = 1.0) -> Policy:
-    """Play the arm of the largest weight times posterior mean; ties by chance. It never explores on
-    purpose.
-
-    Raises ValueError: ``alpha`` or ``beta``, the prior, is not above 0.
-    """
-    _check_prior(alpha, beta)
+def greedy() -> Policy:
+    """Play the largest weight times posterior mean under a prior of Beta(1, 1); ties by chance."""
 
     def choose(clicks, misses, weights, rng):
-        _check_prior_fits(alpha, beta, clicks)
-        return _largest(weights * (alpha + clicks) / (alpha + beta + clicks + misses), rng)
+        return _largest(weights * (1 + clicks) / (2 + clicks + misses), rng)
 
     return choose
 
 
 def epsilon_greedy(epsilon: float = 0.1) -> Policy:
-    """Greedy, but with probability ``epsilon`` any arm, all alike.
-
-    Raises ValueError: ``epsilon`` is not in [0, 1].
-    """
+    """Greedy, but with probability ``epsilon``, in [0, 1], any arm, all alike."""
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
     exploit = greedy()
@@ -83,9 +69,7 @@ def uniform() -> Policy:
 
 def ucb1() -> Policy:
     """Play the arm of the largest weight times (click rate + sqrt(2 ln t / n)), n being how often
-    it was shown.
-
-    What was never shown is played first. Ties by chance.
+    it was shown; what was never shown comes first, ties by chance.
 
     Source: Auer, Cesa-Bianchi and Fischer, Machine Learning 2002, doi 10.1023/A:1013689704352.
     """
@@ -99,10 +83,7 @@ def ucb1() -> Policy:
 
 def kl_ucb() -> Policy:
     """Play the arm of the largest weight times q, the largest rate with n kl(click rate, q) <= ln
-    t.
-
-    What was never shown has q = 1. Ties by chance. q is found by halving the interval from the
-    click rate to 1.
+    t; what was never shown has q = 1, ties by chance.
 
     Source: Garivier and Cappe, COLT 2011, arXiv 1102.2490, with c = 0.
     """
@@ -127,31 +108,26 @@ def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def lai_robbins(rates: np.ndarray) -> float:
     """The least slope of regret over ln T that any consistent policy can have: sum of (p* - p_k) /
-    kl(p_k, p*).
+    kl(p_k, p*) over the arms below the best. ``rates`` : (K,) click probabilities.
 
-    ``rates`` : (K,) click probabilities; arms as good as the best add nothing.
-
-    Raises ValueError: ``rates`` are no click probabilities.
     Source: Lai and Robbins (1985), doi 10.1016/0196-8858(85)90002-8.
 
     >>> round(lai_robbins([0.5] + [0.4] * 9), 2)
     44.7
     """
-    rates = _click_rates(rates)
+    rates = _chances("rates", rates)
     below = rates[rates < rates.max()]
     return float(((rates.max() - below) / bernoulli_kl(below, rates.max())).sum())
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What R replications of T rounds left: cumulative pseudo-regret (R,), its mean by round (T,),
-    pulls (R, K).
-    """
+    """What R replications of T rounds left."""
 
-    regret: np.ndarray
-    curve: np.ndarray
-    clicks: np.ndarray
-    misses: np.ndarray
+    regret: np.ndarray  # (R,) cumulative pseudo-regret
+    curve: np.ndarray  # (T,) its mean over replications by round
+    clicks: np.ndarray  # (R, K)
+    misses: np.ndarray  # (R, K)
 
     @property
     def pulls(self) -> np.ndarray:
@@ -179,111 +155,99 @@ def simulate(
 ) -> Simulation:
     """Let a policy play a world of known click rates, in many independent replications at once.
 
-    The reward of a click on arm k is ``weights[k]``; regret is counted against the arm of the
-    largest ``weights * rates`` of its round and is pseudo-regret: expected, not realised, reward.
+    Regret is counted against the arm of the largest ``weights * rates`` of its round and is
+    pseudo-regret: expected, not realised, reward.
 
     Parameters
     ----------
-    policy : a function of clicks, misses, weights and a random generator, as `thompson` makes one.
-    rates : click probabilities in [0, 1]: (K,), or (R, K), or a function of the round that returns
-        either.
-    weights : (K,) worth of a click, at least 0; all 1 where left out.
-    horizon : rounds T. replications : R, at least 2.
+    rates : click probabilities: (K,), or (R, K), or a function of the round that returns either.
+    weights : (K,) reward of a click, at least 0; all 1 where left out.
+    horizon, replications : rounds T, at least 1, and R, at least 2.
     delay : rounds by which feedback is late; 0: it counts in the next round.
-    batch : feedback is counted only before rounds 0, batch, 2 batch, ...; 1: before each round.
+    batch : feedback is counted only before rounds 0, batch, 2 batch, ...
     discount : what one round of feedback leaves of all that was counted before, in (0, 1].
     window : how many rounds of feedback are kept; None: all.
-    on_offer : a function of the round that returns (K,) bool, the arms there are; the policy sees
-        these alone. None: all, always.
+    on_offer : a function of the round that returns (K,) bool, the arms that the policy sees and may
+        play; None: all.
 
-    Raises ValueError: a rate, weight, horizon, number of replications or of memory is out of range,
-    no arm is on offer, or the policy plays no such arm.
-    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; for discount and
-    window Garivier and Moulines, On Upper-Confidence Bound Policies for Switching Bandit Problems
-    (2011).
+    Raises ValueError: an argument is out of range, or the policy plays no arm on offer.
+    Source: Lattimore and Szepesvari, Bandit Algorithms (2020), chapters 4 and 36; discount and
+    window: Garivier and Moulines, ALT 2011, arXiv 0805.3415.
     """
-    _check_run(horizon, replications, delay, batch, discount, window)
-    now, loss, weights, there = _round(0, rates, weights, on_offer, replications)
-    rng, first = np.random.default_rng(seed), np.arange(replications) * len(weights)
-    known = np.zeros((2, replications, len(weights)))  # clicks and misses that the policy knows of
-    totals, counts = np.zeros(known.shape, np.int32), known.reshape(-1)
-    waiting, kept = deque(), deque()  # rounds of feedback, as indices of the flat tables
+    _check_sizes(horizon, replications)
+    if delay < 0 or batch < 1 or not 0 < discount <= 1 or (window is not None and window < 1):
+        raise ValueError(
+            "delay must be >= 0, batch >= 1, discount in (0, 1] and window >= 1 or None, got "
+            f"{delay}, {batch}, {discount} and {window}"
+        )
+    p, loss, weights, there = _round(0, rates, weights, on_offer, replications)
+    rng, row = np.random.default_rng(seed), np.arange(replications)
+    known = np.zeros((2, *p.shape))  # clicks and misses that the policy knows of
+    totals = np.zeros(known.shape, np.int32)
+    waiting, kept = deque(), deque()  # rounds of feedback, as indices of both tables
     regret, curve = np.zeros(replications), np.empty(horizon)
     for t in range(horizon):
         while t % batch == 0 and len(waiting) > delay:
-            if discount < 1:
-                counts *= discount
-            counts[waiting[0]] += 1
+            feedback = waiting.popleft()
+            known *= discount
+            known[feedback] += 1
             if window is not None:
-                kept.append(waiting[0])
+                kept.append(feedback)
                 if len(kept) > window:
-                    counts[kept.popleft()] -= discount**window
-            waiting.popleft()
+                    known[kept.popleft()] -= discount**window
         if t and (callable(rates) or on_offer is not None):
-            now, loss, weights, there = _round(t, rates, weights, on_offer, replications)
-        clicks, misses = known[0][:, there], known[1][:, there]
+            p, loss, weights, there = _round(t, rates, weights, on_offer, replications)
+        clicks, misses = known[:, :, there]
         arms = np.asarray(policy(clicks, misses, weights[there], rng))
         _check_arms(arms, clicks.shape)
         if on_offer is not None:
             arms = there[arms]
-        clicked = rng.random(replications) < _of(now, arms)
-        waiting.append(first + arms + np.where(clicked, 0, known[0].size))
-        totals.reshape(-1)[waiting[-1]] += 1
-        regret += _of(loss, arms)
+        clicked = rng.random(replications) < p[row, arms]
+        waiting.append((np.where(clicked, 0, 1), row, arms))
+        totals[waiting[-1]] += 1
+        regret += loss[row, arms]
         curve[t] = regret.mean()
     return Simulation(regret, curve, *totals)
 
 
 def simulate_slates(
-    rates,
-    looked_at,
-    weights=None,
+    rates: np.ndarray,
+    looked_at: np.ndarray,
+    weights: np.ndarray | None = None,
     *,
     horizon: int,
     replications: int = 100,
     seed: int = 0,
-    believed=None,
+    believed: np.ndarray | None = None,
 ) -> Simulation:
-    """Let Thompson sampling show lists under the position-based click model, in R replications at
-    once.
+    """Let Thompson sampling show lists under the position-based click model.
 
     The item at position l is looked at with probability ``looked_at[l]``, its examination
     probability, and clicked with probability ``rates[k]`` if it is. Only the click is seen. Each
     showing at position l counts ``believed[l]`` looks: theta_k ~ Beta(1 + clicks_k, 1 + looks_k -
     clicks_k), where looks count no less than clicks, and the list shows the largest w_k theta_k,
-    best first. Regret is counted against the list of the largest weights times rates, in
-    expectation.
+    best first. Misses are showings without a click; regret is counted against the best list.
 
     Parameters
     ----------
-    rates : (K,) probability of a click on an item that is looked at, in [0, 1].
-    looked_at : (L,) probability of a look at each position, in [0, 1]; L <= K.
-    weights : (K,) worth of a click, at least 0; all 1 where left out.
-    horizon : rounds T. replications : R, at least 2.
-    believed : (L,) what the policy takes ``looked_at`` for, in [0, 1]; the truth where left out.
-        All ones: it counts a position that nobody looked at as a refusal.
+    rates : (K,) probability of a click on an item that is looked at.
+    looked_at : (L,) probability of a look at each position; L <= K.
+    weights, horizon, replications : as in `simulate`, whose errors it raises.
+    believed : (L,) what the policy takes ``looked_at`` for; the truth where left out. All ones: it
+        counts a position that nobody looked at as a refusal.
 
-    Returns: Simulation, whose misses are showings without a click, looked at or not.
-    Raises ValueError: a probability is outside [0, 1], a weight is negative, or positions are more
-        than items.
     Source: Lagree, Vernade and Cappe, NeurIPS 2016, arXiv 1606.02448.
     """
-    rates, looked_at = _click_rates(rates), np.asarray(looked_at, float)
-    believed = looked_at if believed is None else np.asarray(believed, float)
-    for name, chances in (("looked_at", looked_at), ("believed", believed)):
-        if (
-            chances.shape != looked_at.shape
-            or chances.ndim != 1
-            or not ((chances >= 0) & (chances <= 1)).all()
-        ):
-            raise ValueError(f"{name} must be a chance in [0, 1] for each place, got {chances}")
+    _check_sizes(horizon, replications)
+    rates, looked_at = _chances("rates", rates), _chances("looked_at", looked_at)
+    believed = looked_at if believed is None else _chances("believed", believed)
     length = len(looked_at)
-    if not 1 <= length <= len(rates):
+    if length > len(rates) or len(believed) != length:
         raise ValueError(
-            f"a list needs 1 to {len(rates)} places, as many as there are items, got {length}"
+            f"looked_at and believed need one chance for each of at most {len(rates)} positions, "
+            f"got {length} and {len(believed)}"
         )
-    weights = _worths(weights, len(rates), "item")
-    _check_run(horizon, replications)
+    weights = _weights(weights, len(rates))
     rng, row = np.random.default_rng(seed), np.arange(replications)[:, None]
     clicks, shown, looks = np.zeros((3, replications, len(rates)))
     regret, curve = np.zeros(replications), np.empty(horizon)
@@ -291,8 +255,7 @@ def simulate_slates(
     best = np.sort(worth)[::-1][:length] @ np.sort(looked_at)[::-1]
     for t in range(horizon):
         drawn = weights * rng.beta(1 + clicks, 1 + np.maximum(looks - clicks, 0))
-        top = np.argpartition(-drawn, length - 1, axis=1)[:, :length]
-        slate = np.take_along_axis(top, np.argsort(-drawn[row, top], axis=1), axis=1)
+        slate = np.argsort(-drawn, axis=1)[:, :length]
         clicks[row, slate] += rng.random(slate.shape) < looked_at * rates[slate]
         shown[row, slate] += 1
         looks[row, slate] += believed
@@ -311,11 +274,9 @@ class LinearTS:
     noise : standard deviation of the reward's noise, and so how widely theta is drawn; 0: greedy.
     mean, precision : (d,) and (d, d), a prior in place of mean 0 and ``ridge`` times the identity:
         a warm start.
-    seed : of the draws. They go through Cholesky's factor, which is unique. A singular value
-        decomposition is not: its signs, and the order of equal values, differ between linear
-        algebra libraries, and with them the draws.
 
-    Raises ValueError: ``ridge`` or ``noise`` is out of range, or the prior does not fit.
+    Draws go through Cholesky's factor, which is unique, so that a seed gives the same ones with
+    every linear algebra library; those of a singular value decomposition differ.
     Source: Agrawal and Goyal, ICML 2013, arXiv 1209.3352; on the last layer of a network
     (neural-linear): Riquelme, Tucker and Snoek, ICLR 2018, arXiv 1802.09127.
     """
@@ -326,8 +287,8 @@ class LinearTS:
         *,
         ridge: float = 1.0,
         noise: float = 1.0,
-        mean=None,
-        precision=None,
+        mean: np.ndarray | None = None,
+        precision: np.ndarray | None = None,
         seed: int = 0,
     ):
         if not ridge > 0 or not noise >= 0:
@@ -335,90 +296,63 @@ class LinearTS:
         self.noise, self.rng = noise, np.random.default_rng(seed)
         self.precision = ridge * np.eye(width) if precision is None else np.array(precision, float)
         self.mean = np.zeros(width) if mean is None else np.array(mean, float)
-        if self.mean.shape != (width,):
-            raise ValueError(f"mean must be {width} numbers, got shape {self.mean.shape}")
-        if self.precision.shape != (width, width):
-            raise ValueError(f"precision must be ({width}, {width}), got {self.precision.shape}")
-        try:
-            self._factor = np.linalg.cholesky(self.precision)
-        except np.linalg.LinAlgError:
-            raise ValueError("precision must be positive definite; is the ridge above 0?") from None
+        if self.mean.shape != (width,) or self.precision.shape != (width, width):
+            raise ValueError(
+                f"mean must be ({width},) and precision ({width}, {width}), got "
+                f"{self.mean.shape} and {self.precision.shape}"
+            )
+        self._factor = np.linalg.cholesky(self.precision)
         self._pull = self.precision @ self.mean
 
     def draw(self, n: int = 1) -> np.ndarray:
-        """Draw n thetas from the posterior, (n, d): mean + noise L^-T z, precision = L L^T, z
-        standard normal.
-        """
+        """n thetas from the posterior, (n, d): mean + noise L^-T z, where precision = L L^T."""
         z = self.rng.standard_normal((len(self.mean), n))
-        return (
-            self.mean
-            + self.noise
-            * solve_triangular(self._factor, z, lower=True, trans="T", check_finite=False).T
-        )
+        return self.mean + self.noise * solve_triangular(self._factor, z, lower=True, trans="T").T
 
-    def choose(self, vectors: np.ndarray, n: int | None = None) -> np.ndarray:
+    def choose(self, vectors: np.ndarray, n: int = 1) -> np.ndarray:
         """The arm with the largest score under a fresh theta each time, (n,) int.
 
-        ``vectors`` : (K, d), the same arms n times (once where left out); or (n, K, d), arms of
-            their own each time.
-        Raises ValueError: they do not fit, or are not finite.
+        ``vectors`` : (K, d), the same arms n times; or (n, K, d), arms of their own each time.
         """
-        vectors = np.asarray(vectors, float)
-        if vectors.ndim not in (2, 3) or vectors.shape[-1] != len(self.mean):
-            raise ValueError(
-                f"vectors must be (K, {len(self.mean)}) or (n, K, {len(self.mean)}), got "
-                f"{vectors.shape}"
-            )
+        vectors, width = np.asarray(vectors, float), len(self.mean)
+        if vectors.ndim not in (2, 3) or vectors.shape[-1] != width:
+            raise ValueError(f"vectors must be (..., K, {width}), got {vectors.shape}")
         if not np.isfinite(vectors).all():
             arm = int(np.argwhere(~np.isfinite(vectors))[0][-2])
             raise ValueError(f"vectors must be finite, those of arm {arm} are not; leave it out")
         if vectors.ndim == 2:
-            return (self.draw(n or 1) @ vectors.T).argmax(1)
+            return (self.draw(n) @ vectors.T).argmax(1)
         return (vectors @ self.draw(len(vectors))[:, :, None])[:, :, 0].argmax(1)
 
     def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
-        """Learn from vectors that were shown, (n, d), and their rewards, (n,).
-
-        Raises ValueError: they do not fit, or are not finite.
-        """
+        """Learn from vectors that were shown, (n, d), and their rewards, (n,)."""
         vectors, rewards = self._rows(vectors, rewards)
         self.precision += vectors.T @ vectors
         self._pull += vectors.T @ rewards
         self._factor = np.linalg.cholesky(self.precision)
-        self.mean = cho_solve((self._factor, True), self._pull, check_finite=False)
+        self.mean = cho_solve((self._factor, True), self._pull)
 
-    def _rows(self, vectors, rewards) -> tuple[np.ndarray, np.ndarray]:
-        vectors, rewards, width = (
-            np.asarray(vectors, float),
-            np.asarray(rewards, float),
-            len(self.mean),
-        )
-        if vectors.ndim != 2 or vectors.shape[1] != width or rewards.shape != (len(vectors),):
-            raise ValueError(
-                f"vectors must be (n, {width}) and rewards (n,), got {vectors.shape} and "
-                f"{rewards.shape}"
-            )
+    def _rows(self, vectors: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vectors, rewards = np.asarray(vectors, float), np.asarray(rewards, float)
+        n, width = len(vectors), len(self.mean)
+        if vectors.shape != (n, width) or rewards.shape != (n,):
+            shapes = f"{vectors.shape} and {rewards.shape}"
+            raise ValueError(f"vectors must be (n, {width}) and rewards (n,), got {shapes}")
         if not (np.isfinite(vectors).all() and np.isfinite(rewards).all()):
             raise ValueError("vectors and rewards must be finite")
         return vectors, rewards
 
 
 class LogisticTS(LinearTS):
-    """Thompson sampling with P(click) = sigmoid(vector . theta), and a normal posterior by
-    Laplace's approximation.
+    """`LinearTS` with P(click) = sigmoid(vector . theta), and a normal posterior by Laplace's
+    approximation; ``noise`` only widens (above 1) or narrows (below 1, 0: greedy) the draws.
 
-    Parameters, Raises: as `LinearTS`; ``noise`` only widens (above 1) or narrows (below 1, 0:
-    greedy) the draws.
     Source: Chapelle and Li (2011), algorithm 3, with the full precision in place of its diagonal.
     """
 
     def update(self, vectors: np.ndarray, rewards: np.ndarray) -> None:
         """Learn from vectors that were shown, (n, d), and whether they were clicked, (n,) of 0 and
-        1.
-
-        The posterior so far is the prior: theta moves to the most likely one, the precision gains
-        the curvature there.
-        Raises ValueError: they do not fit, or a reward is not 0 or 1.
+        1: theta moves to the most likely one, the precision gains the curvature there.
         """
         vectors, clicks = self._rows(vectors, rewards)
         if not np.isin(clicks, (0, 1)).all():
@@ -453,29 +387,22 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def _round(t: int, rates, weights, on_offer, replications: int):
-    """Rates and losses of round t, (K,) or (R, K), weights (K,), and which columns are on offer."""
-    rates, there = _click_rates(rates(t) if callable(rates) else rates, replications), slice(None)
-    weights = _worths(weights, rates.shape[-1], "arm")
+    """Rates and losses of round t, (R, K), weights (K,), and which columns are on offer."""
+    rates = _chances("rates", rates(t) if callable(rates) else rates, replications)
+    weights, there = _weights(weights, rates.shape[-1]), slice(None)
     if on_offer is not None:
         offered = np.asarray(on_offer(t))
         if offered.shape != weights.shape or offered.dtype != bool or not offered.any():
-            raise ValueError(
-                f"on_offer must say of {len(weights)} arms which there are, got {offered}"
-            )
+            raise ValueError(f"on_offer must mark some of {len(weights)} arms, got {offered}")
         there = np.flatnonzero(offered)
     worth = weights * rates
-    return rates, worth[..., there].max(-1, keepdims=True) - worth, weights, there
-
-
-def _of(values: np.ndarray, arms: np.ndarray) -> np.ndarray:
-    """The value of each replication's arm, (R,), of values (K,) or (R, K)."""
-    return values[arms] if values.ndim == 1 else values[np.arange(len(arms)), arms]
+    loss = worth[..., there].max(-1, keepdims=True) - worth
+    shape = replications, len(weights)  # a view: rates (K,) are not copied for each replication
+    return np.broadcast_to(rates, shape), np.broadcast_to(loss, shape), weights, there
 
 
 def _shown(clicks: np.ndarray, misses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often each arm was shown, a little above 0 where never, and the logarithm of the round
-    that comes, (R, 1).
-    """
+    """How often each arm was shown, a little above 0 where never; log of the next round, (R, 1)."""
     shown = clicks + misses
     return np.maximum(shown, _NEVER), np.log1p(shown.sum(1, keepdims=True))
 
@@ -485,58 +412,34 @@ def _largest(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(scores == scores.max(1, keepdims=True), rng.random(scores.shape), -1).argmax(1)
 
 
-def _click_rates(rates, replications: int | None = None) -> np.ndarray:
-    """The same as an array of click probabilities: (K,), or (R, K) for R replications."""
-    rates = np.asarray(rates, float)
-    row = rates.reshape(-1) if rates.ndim == 2 and len(rates) == replications else rates
-    if row.ndim != 1 or not len(row) or not ((row >= 0) & (row <= 1)).all():
-        raise ValueError(f"rates must be a list of click probabilities in [0, 1], got {row}")
-    return rates
+def _chances(name: str, values, replications: int | None = None) -> np.ndarray:
+    """Probabilities as an array: (K,), or (R, K) for R replications."""
+    values = np.asarray(values, float)
+    fits = values.ndim == 1 or (values.ndim == 2 and len(values) == replications)
+    if not fits or not values.size or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"{name} must be a list of probabilities in [0, 1], got {values}")
+    return values
 
 
-def _worths(weights, n: int, what: str) -> np.ndarray:
+def _weights(weights, n: int) -> np.ndarray:
     weights = np.ones(n) if weights is None else np.asarray(weights, float)
     if weights.shape != (n,) or not ((weights >= 0) & np.isfinite(weights)).all():
-        raise ValueError(f"weights must be {n} numbers of at least 0, one an {what}, got {weights}")
+        raise ValueError(f"weights must be {n} finite numbers of at least 0, got {weights}")
     return weights
 
 
-def _check_run(
-    horizon: int, replications: int, delay: int = 0, batch: int = 1, discount=1.0, window=None
-) -> None:
+def _check_sizes(horizon: int, replications: int) -> None:
     if horizon < 1 or replications < 2:
         raise ValueError(
             f"horizon must be >= 1 and replications >= 2, got {horizon} and {replications}"
         )
-    if delay < 0 or batch < 1:
-        raise ValueError(f"delay must be >= 0 and batch >= 1, got {delay} and {batch}")
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount must be in (0, 1], got {discount}")
-    if window is not None and window < 1:
-        raise ValueError(f"window must be >= 1 or None, got {window}")
 
 
 def _check_arms(arms: np.ndarray, shape: tuple[int, int]) -> None:
     n, n_arms = shape
-    if arms.shape != (n,) or arms.dtype.kind not in "iu":
+    whole = arms.shape == (n,) and arms.dtype.kind in "iu"
+    if not whole or arms.min() < 0 or arms.max() >= n_arms:
         raise ValueError(
-            f"the policy must return {n} whole numbers, got shape {arms.shape} of {arms.dtype}"
+            f"the policy must return {n} whole numbers in 0..{n_arms - 1}, got {arms} of shape "
+            f"{arms.shape}"
         )
-    if arms.min() < 0 or arms.max() >= n_arms:
-        raise ValueError(
-            f"the policy must play arms in 0..{n_arms - 1}, got {arms.min()}..{arms.max()}"
-        )
-
-
-def _check_prior(alpha, beta) -> None:
-    if not (np.all(np.asarray(alpha) > 0) and np.all(np.asarray(beta) > 0)):
-        raise ValueError(f"alpha and beta must be above 0, got {alpha} and {beta}")
-
-
-def _check_prior_fits(alpha, beta, clicks: np.ndarray) -> None:
-    for prior in (alpha, beta):
-        if np.ndim(prior) and np.shape(prior)[-1:] != clicks.shape[-1:]:
-            raise ValueError(
-                f"the prior is for arms of shape {np.shape(prior)}, but {clicks.shape[-1]} are on "
-                "offer"
-            )

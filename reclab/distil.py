@@ -1,6 +1,4 @@
-"""A small model that learns from a large one: fewer layers, taught by the answers that the large
-one gives.
-"""
+"""A small model that learns from a large one: fewer layers, taught by the large one's answers."""
 
 from __future__ import annotations
 
@@ -19,14 +17,7 @@ LR, _TEMPERATURE, _SUREST = 3e-4, 2.0, 1e-6
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
-    """A copy of a BERT with some of its layers only, in the given order; the weights are those of
-    the original.
-
-    Parameters
-    ----------
-    layers : their numbers from 0, such as ``(0, 5)``.
-
-    Raises ValueError: no layer is named, or one that the encoder does not have.
+    """A copy of a BERT with some of its layers only, by their numbers from 0, in the given order.
 
     Source: Sanh et al., DistilBERT (2019), arXiv 1910.01108, section 3.
     """
@@ -42,17 +33,11 @@ def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> nn.Module:
 def distillation_loss(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float = _TEMPERATURE
 ) -> torch.Tensor:
-    """Cross-entropy between the softened answers of two models, times the square of the
-    temperature; a scalar.
-
-    Parameters
-    ----------
-    student, teacher : logits (n, 2). temperature : above 1, so that sure answers still differ.
-
-    Raises ValueError: the temperature is not above 0.
+    """Cross-entropy between the softened answers of two models, logits (n, 2), times the square of
+    the temperature, above 1 so that sure answers still differ; a scalar.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531,
-        section 2.
+    section 2.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -68,26 +53,18 @@ def distil(
     layers: Sequence[int] = (0, 5),
     answers: np.ndarray | None = None,
     lr: float = LR,
-    **training_options,
 ) -> Classifier:
     """Train a copy of some of the teacher's layers to answer as the teacher does; the texts need no
     labels.
 
     Parameters
     ----------
-    teacher : a fine-tuned classifier over a BERT.
     texts : n texts of the task; the teacher reads each of them once.
     profile : sizes of the training, and its seed; the teacher answers in its precision.
     layers : of the teacher, which the student starts from.
     answers : the teacher's probabilities of the texts (n,), for several students of one teacher;
         None: it reads them.
     lr : learning rate of the layers.
-    training_options : ``checkpoint``, ``save_every``, ``stop_after`` and ``trackers`` of
-        `reclab.training.train`.
-
-    Raises ValueError: no text, a text or an answer is missing, or a layer that the teacher does not
-        have.
-    Raises ReclabError: the checkpoint is damaged or of another run.
 
     Source: Hinton et al. (2015), arXiv 1503.02531; Sanh et al. (2019), arXiv 1910.01108.
     """
@@ -99,7 +76,7 @@ def distil(
         answers = predict_tokens(teacher.module, tokens, pad_id, precision=profile.precision)
     if np.shape(answers) != (len(texts),):
         raise ValueError(
-            f"answers must be one probability for each of {len(texts)} texts, got "
+            f"answers must be {len(texts)} probabilities, one for each text, got "
             f"{np.shape(answers)}"
         )
     answers = np.clip(answers, _SUREST, 1 - _SUREST)  # a certainty has no logit
@@ -117,9 +94,7 @@ def distil(
         batch = training.to_device(text.pad([tokens[row] for row in rows], pad_id), device)
         return distillation_loss(network(**batch), targets[rows].to(device))
 
-    history = training.train(
-        module, batches, loss, make_optimizer(module, lr), profile, **training_options
-    )
+    history = training.train(module, batches, loss, make_optimizer(module, lr), profile)
     student = Classifier(module, teacher.tokenizer, teacher.max_length, "full", teacher.base_rate)
     student.history = history
     return student

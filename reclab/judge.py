@@ -22,7 +22,7 @@ import numpy as np
 
 from . import assets
 from .errors import ReclabError, warn_not_kept
-from .results import expected_folder, write_atomically
+from .results import expected_folder
 
 MODEL = "smollm2-135m-instruct"
 # decimals kept of a log-probability: a reply from the store equals the one that was just computed
@@ -32,20 +32,11 @@ BATCH = 4  # on a CPU the products of larger ones leave the cache
 
 @dataclass(frozen=True)
 class Judgements:
-    """What a judge said to some prompts.
+    """What a judge said to some prompts."""
 
-    Attributes
-    ----------
-    answers : the words asked for, in order.
-    log_p : ``(n_prompts, n_answers)`` natural log of the probability that the reply begins with
-        each answer.
-    log_top : ``(n_prompts,)`` that of the likeliest first token of all, which may be none of the
-        answers.
-    """
-
-    answers: tuple[str, ...]
-    log_p: np.ndarray
-    log_top: np.ndarray
+    answers: tuple[str, ...]  # the words asked for, in order
+    log_p: np.ndarray  # (n_prompts, n_answers) log-probability that the reply begins with each
+    log_top: np.ndarray  # (n_prompts,) that of the likeliest first token, perhaps of no answer
 
     @property
     def mass(self) -> np.ndarray:
@@ -54,29 +45,21 @@ class Judgements:
 
     @property
     def neither(self) -> np.ndarray:
-        """Whether the judge, left to itself, would have begun with none of the answers,
-        ``(n_prompts,)`` bool.
-        """
+        """Whether the judge, left to itself, would have begun with none of the answers."""
         return self.log_p.max(axis=1) < self.log_top
 
     @property
     def log_odds(self) -> np.ndarray:
-        """Log of the first answer's probability over that of all the others together,
-        ``(n_prompts,)``.
-        """
+        """Log of the first answer's probability over that of all the others, ``(n_prompts,)``."""
         return self.log_p[:, 0] - np.logaddexp.reduce(self.log_p[:, 1:], axis=1)
 
     def calibrated(self, empty: Judgements) -> np.ndarray:
         """Chance of each answer once the judge's leaning is taken out, ``(n_prompts, n_answers)``,
         rows sum to 1.
 
-        Parameters
-        ----------
-        empty : replies to the same question with nothing to judge in it, such as "N/A" in the place
-            of the text; the mean of their logs is subtracted. ReclabError where it was asked for
-            other answers.
-
-        Source: Zhao et al., ICML 2021, arXiv 2102.09690, section 5. Taught in: 11_llm_as_judge.
+        ``empty`` : replies to the same question with nothing to judge in it, such as "N/A" in the
+        place of the text; the mean of their logs is subtracted.
+        Source: Zhao et al., ICML 2021, arXiv 2102.09690, section 5.
         """
         if empty.answers != self.answers:
             raise ReclabError(
@@ -103,39 +86,38 @@ def ask(
 
     Parameters
     ----------
-    prompts : what the judge reads.
     answers : words as they would stand in the reply; the first token of each is looked at. After a
         chat prompt there is no space before a word, after a text such as "Sentiment:" there is one:
         ``" positive"``.
     model : a model that writes, by its name in `reclab.assets`, or a folder with a causal model as
-        transformers saves it (safetensors): a larger one that you have fetched at a revision of
-        your choice.
+        transformers saves it (safetensors).
     chat : whether to wrap each prompt as a user's message in the model's chat template; else it is
         text to go on with.
     system : the message that goes before it in a chat.
 
     Raises ValueError: an empty prompt, a prompt longer than the model reads, fewer than two
         answers, or answers that begin with the same token.
-    Raises ReclabError: the model has no chat template, or the store that comes with the notebooks
-        is damaged.
-
-    Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685. Taught in: 11_llm_as_judge.
+    Raises ReclabError: there is no such model, or it has no chat template.
+    Source: Zheng et al., NeurIPS 2023, arXiv 2306.05685.
     """
-    answers = _checked(prompts, answers)
+    _check(prompts, answers)
+    answers, system = tuple(answers), system if chat else None
     name, identity = _identity(model)
-    keys = [_key(identity, prompt, answers, system if chat else None) for prompt in prompts]
-    own = assets.derived_folder() / "judgements" / f"{name}.txt"
-    known = _read(own, shipped=False) | _read(
-        expected_folder() / "judgements" / f"{name}.txt", shipped=True
+    asked = [json.dumps([identity, prompt, answers, system]) for prompt in prompts]
+    keys = [hashlib.sha256(question.encode()).hexdigest()[:32] for question in asked]
+    own, shipped = (
+        folder / "judgements" / f"{name}.txt"
+        for folder in (assets.derived_folder(), expected_folder())
     )
+    known = _read(own) | _read(shipped)
     new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
     if new:
-        known |= _judge(new, answers, model, system if chat else None, own)
+        known |= _judge(new, answers, model, system, own)
     found = np.array([known[key] for key in keys]).reshape(len(keys), len(answers) + 1)
     return Judgements(answers, found[:, :-1], found[:, -1])
 
 
-def _checked(prompts: Sequence[str], answers: Sequence[str]) -> tuple[str, ...]:
+def _check(prompts: Sequence[str], answers: Sequence[str]) -> None:
     if isinstance(prompts, str) or isinstance(answers, str):
         raise ValueError("prompts and answers must be lists of texts, got one str; write [text]")
     for row, prompt in enumerate(prompts):
@@ -143,17 +125,9 @@ def _checked(prompts: Sequence[str], answers: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(
                 f"prompts[{row}] is {prompt!r}: a judge needs something to read; drop that row"
             )
-    if len(answers) < 2 or not all(
-        isinstance(answer, str) and answer.strip() for answer in answers
-    ):
-        raise ValueError(
-            f"answers must be two or more words, such as ['Yes', 'No'], got {list(answers)}"
-        )
-    return tuple(answers)
-
-
-def _key(identity: str, prompt: str, answers: tuple[str, ...], system: str | None) -> str:
-    return hashlib.sha256(json.dumps([identity, prompt, answers, system]).encode()).hexdigest()[:32]
+    words = [answer for answer in answers if isinstance(answer, str) and answer.strip()]
+    if len(words) < max(2, len(answers)):
+        raise ValueError(f"answers must be two or more words, such as Yes and No, got {answers}")
 
 
 def _identity(model: str) -> tuple[str, str]:
@@ -164,9 +138,8 @@ def _identity(model: str) -> tuple[str, str]:
         return f"{folder.name}-{digest[:16]}", digest
     if model in assets.ASSETS:
         asset = assets.ASSETS[model]
-        return model, json.dumps(
-            [asset.name, asset.revision, *(m.sha256 for m in asset.members.values())]
-        )
+        hashes = [member.sha256 for member in asset.members.values()]
+        return model, json.dumps([asset.name, asset.revision, *hashes])
     raise ReclabError(
         f"there is no model {model!r}, as a folder or among `reclab data list`; try {MODEL!r}"
     )
@@ -178,15 +151,14 @@ def _folder_hash(folder: Path) -> str:
     for path in sorted(folder.glob("*")):
         if path.suffix in {".safetensors", ".json", ".jinja"}:
             with path.open("rb") as file:
-                digest.update(
-                    f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
+                of_file = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.name} {of_file}\n".encode())
     return digest.hexdigest()
 
 
 def _judge(
-    new: dict[str, str], answers: tuple[str, ...], model: str, system: str | None, path: Path
-) -> dict:
+    new: dict[str, str], answers: tuple[str, ...], model: str, system: str | None, store: Path
+) -> dict[str, np.ndarray]:
     """Judge prompts that are in no store, a batch of like length at a time, and keep each batch."""
     tokenizer, module = _load(model)
     import torch
@@ -196,34 +168,35 @@ def _judge(
 
     first, keys = _first_tokens(answers, tokenizer), list(new)
     tokens = [_tokens(prompt, system, tokenizer) for prompt in new.values()]
-    _refuse_long(tokens, new, getattr(module.config, "max_position_embeddings", None))
+    limit = getattr(module.config, "max_position_embeddings", None)
+    for ids, prompt in zip(tokens, new.values(), strict=True):
+        if limit and len(ids) > limit:
+            raise ValueError(
+                f"the prompt {prompt[:30]!r}... has {len(ids)} tokens, the model reads {limit}; "
+                "shorten it"
+            )
     found = {}
     for rows in tqdm(length_groups([len(ids) for ids in tokens], BATCH), "judging", delay=10):
-        batch = {
-            name: part.to(module.device)
-            for name, part in pad([tokens[row] for row in rows]).items()
-        }
-        last = (
-            batch["attention_mask"].sum(dim=1) - 1
-        )  # padded on the right, where nothing before it can see it
+        batch = pad([tokens[row] for row in rows])
+        batch = {name: part.to(module.device) for name, part in batch.items()}
+        # padded on the right, where nothing before it can see it
+        last = batch["attention_mask"].sum(dim=1) - 1
         places, at = torch.unique(last, return_inverse=True)
         with torch.inference_mode():
             logits = module(**batch, logits_to_keep=places, use_cache=False).logits
         log_p = torch.log_softmax(logits[torch.arange(len(rows)), at].double(), dim=1)
-        kept = (
-            torch.cat([log_p[:, first], log_p.max(dim=1, keepdim=True).values], dim=1).cpu().numpy()
-        )
-        done = {keys[row]: values.round(DIGITS) for row, values in zip(rows, kept, strict=True)}
-        _append(path, done)
+        kept = torch.cat([log_p[:, first], log_p.max(dim=1, keepdim=True).values], dim=1)
+        kept = kept.cpu().numpy().round(DIGITS)
+        done = {keys[row]: values for row, values in zip(rows, kept, strict=True)}
+        _append(store, done)
         found |= done
     return found
 
 
 def _load(model: str):
     """Tokenizer and model; nothing keeps the model beyond the new prompts' judgements."""
-    folder = (
-        Path(model) if Path(model).is_dir() else assets.model_folder(model)
-    )  # may convert it: before torch takes memory
+    # may convert it: before torch takes memory
+    folder = Path(model) if Path(model).is_dir() else assets.model_folder(model)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -235,9 +208,8 @@ def _load(model: str):
     return_memory()  # the weights come on top of what the notebook holds
     settings = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
     module = AutoModelForCausalLM.from_pretrained(folder, **settings).eval()
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True), module.to(
-        get_profile().device
-    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer, module.to(get_profile().device)
 
 
 def _first_tokens(answers: tuple[str, ...], tokenizer) -> list[int]:
@@ -258,59 +230,37 @@ def _tokens(prompt: str, system: str | None, tokenizer) -> list[int]:
         raise ReclabError(
             "this model has no chat template; ask it with chat=False, as a text to go on with"
         )
-    messages = [{"role": "system", "content": system}] * bool(system) + [
-        {"role": "user", "content": prompt}
-    ]
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": prompt})
     said = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return tokenizer.encode(said, add_special_tokens=False)
 
 
-def _refuse_long(tokens: list[list[int]], prompts: dict[str, str], limit: int | None) -> None:
-    for ids, prompt in zip(tokens, prompts.values(), strict=True):
-        if limit and len(ids) > limit:
-            raise ValueError(
-                f"the prompt {prompt[:30]!r}... has {len(ids)} tokens, the model reads {limit}; "
-                "shorten it"
-            )
-
-
-def _append(path: Path, done: dict[str, np.ndarray]) -> None:
-    """Add judgements to a store in one write; a line that a kill tore apart fails its check and is
-    left out.
-    """
-    lines = [
-        " ".join([key, *(f"{value:.{DIGITS}f}" for value in values)])
-        for key, values in done.items()
-    ]
+def _append(store: Path, done: dict[str, np.ndarray]) -> None:
+    """Add judgements to a store in one write: a kill tears at most its last line."""
+    lines = []
+    for key, values in done.items():
+        line = " ".join([key, *(f"{value:.{DIGITS}f}" for value in values)])
+        lines.append(f"\n{line} {_checksum(line)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            file.write("".join(f"\n{line} {_check(line)}" for line in lines).encode() + b"\n")
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with store.open("ab", buffering=0) as file:
+            file.write("".join(lines).encode() + b"\n")
             os.fsync(file.fileno())
     except OSError:
-        warn_not_kept(path.parent, "RECLAB_DERIVED")
+        warn_not_kept(store.parent, "RECLAB_DERIVED")
 
 
-def _read(path: Path, *, shipped: bool) -> dict[str, np.ndarray]:
-    """The judgements of a store by key, none where there is no store; one that is damaged is
-    refused or repaired.
-    """
-    lines = path.read_text("utf-8", errors="replace").split("\n") if path.is_file() else []
-    lines = [line for line in lines if line and not line.startswith("#")]
-    sound = [line for line in lines if line.rpartition(" ")[2] == _check(line.rpartition(" ")[0])]
-    if damaged := len(lines) - len(sound):
-        if shipped:
-            raise ReclabError(
-                f"{path}: {damaged} damaged line(s); restore the file, or delete it to judge all "
-                "anew"
-            )
-        warnings.warn(
-            f"{path}: {damaged} damaged judgement(s) left out, to be judged anew", stacklevel=3
-        )
-        write_atomically(path, "\n".join(sound) + "\n")
-    rows = [line.split() for line in sound]
-    return {key: np.array(values, float) for key, *values, _ in rows}
+def _read(store: Path) -> dict[str, np.ndarray]:
+    """The judgements of a store by key, none where there is no store."""
+    lines = store.read_text("utf-8", errors="replace").split("\n") if store.is_file() else []
+    lines = [line.rpartition(" ") for line in lines if line and not line.startswith("#")]
+    sound = [line.split() for line, _, checksum in lines if checksum == _checksum(line)]
+    if len(sound) < len(lines):
+        damaged = len(lines) - len(sound)
+        warnings.warn(f"{store}: {damaged} damaged line(s), to be judged anew", stacklevel=3)
+    return {key: np.array(values, float) for key, *values in sound}
 
 
-def _check(line: str) -> str:
+def _checksum(line: str) -> str:
     return f"{zlib.crc32(line.encode()):08x}"

@@ -1,8 +1,7 @@
-"""Breaking a recommender on purpose, and its repairs: spoiled texts, swapped profiles, fake
-accounts, fair exposure.
+"""Breaking a recommender on purpose, and its repairs: spoiled texts, swapped words, fake accounts,
+fair exposure.
 
-Whatever is drawn hangs on the seed alone, and a larger rate spoils what a smaller one spoils, and
-more.
+What is drawn hangs on the seed alone, and a larger rate spoils what a smaller one does, and more.
 Source: Belinkov and Bisk, Synthetic and Natural Noise (2018), arXiv 1711.02173, for the typos.
 """
 
@@ -29,58 +28,33 @@ PERSONAL = {
     "HANDLE": r"(?<!\w)@[A-Za-z_]\w{2,}",
     "BODY": r"\b\d'\s?\d{1,2}\b\"?|\b\d{2,3}\s?(?:lbs?|pounds|kg)\b|\b\d{2}(?:aa|dd|[a-g])\b",
 }
-_FINDERS = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in PERSONAL.items()}
 
 
 def typos(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
-    """Texts in which each letter is, with that chance, left out, doubled, swapped with the next or
-    replaced.
-
-    Parameters
-    ----------
-    rate : chance of a letter, 0 to 1. Digits, spaces and punctuation stay.
-
-    Raises ReclabError: the rate is out of range. ValueError : a text is missing, names its row.
+    """Texts in which each letter is, with a chance of ``rate``, left out, doubled, swapped with the
+    next or replaced; digits, spaces and punctuation stay.
     """
     return [_mistyped(text, rate, rng) for text, rng in _drawn(texts, rate, seed)]
 
 
 def drop_words(texts: Sequence[str], rate: float, seed: int = 0) -> list[str]:
-    """Texts in which each word is, with that chance, left out; a rate of 1 leaves empty texts.
-
-    Parameters, Raises: as `typos`.
-    """
-    drawn = [(text.split(), rng) for text, rng in _drawn(texts, rate, seed)]
-    return [
-        " ".join(
-            word
-            for word, chance in zip(words, rng.random(len(words)), strict=True)
-            if chance >= rate
-        )
-        for words, rng in drawn
-    ]
+    """Texts in which each word is, with a chance of ``rate``, left out."""
+    shortened = []
+    for text, rng in _drawn(texts, rate, seed):
+        words = np.array(text.split(), dtype=object)
+        shortened.append(" ".join(words[rng.random(len(words)) >= rate]))
+    return shortened
 
 
 def swap_words(texts: Sequence[str], pairs: Mapping[str, str]) -> list[str]:
-    """Counterfactual texts: each word of a pair stands where the other one stood; capitals stay.
-
-    Only whole words are swapped. A text without any of them comes back as it was.
-
-    Parameters
-    ----------
-    pairs : word -> the word for it, and back; in small letters.
-
-    Raises ReclabError: no pair, or a word that stands in two of them, so that the way back is lost.
-        ValueError : as `typos`.
-
-    Source: Garg et al., AIES 2019, arXiv 1809.10610.
+    """Counterfactual texts: each whole word of a pair, in small letters, stands where the other one
+    stood; capitals stay. Source: Garg et al., AIES 2019, arXiv 1809.10610.
     """
-    words = [*pairs, *pairs.values()]
-    if not words or len(set(words)) < len(words):
+    other = dict(pairs) | {b: a for a, b in pairs.items()}
+    if not pairs or len(other) < 2 * len(pairs):
         raise ReclabError(
             f"each word may stand in one pair only, and there has to be one; got {dict(pairs)}"
         )
-    other = dict(pairs) | {b: a for a, b in pairs.items()}
     longest = sorted(map(re.escape, other), key=len, reverse=True)
     finder = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)", re.IGNORECASE)
     return [
@@ -91,21 +65,14 @@ def swap_words(texts: Sequence[str], pairs: Mapping[str, str]) -> list[str]:
 
 def find_personal(text: str) -> list[tuple[str, str]]:
     """Personal data in a text that have a form: ``(kind, what was found)``, in the order of the
-    text.
-
-    Kinds are the keys of `PERSONAL`. A card number has to pass Luhn's check, so that an order
-    number is not one. Names, streets and what a sentence gives away are not found: that needs
-    people, or a model with a measured recall.
+    text; kinds are the keys of `PERSONAL`. A card number has to pass Luhn's check, so that an order
+    number is not one.
     """
     return [(kind, text[start:stop]) for start, stop, kind in _places(text)]
 
 
 def mask_personal(texts: Sequence[str]) -> list[str]:
-    """Texts in which what `find_personal` finds is replaced by its kind in brackets, such as
-    ``[EMAIL]``.
-
-    Raises ValueError: a text is missing, names its row.
-    """
+    """Texts in which what `find_personal` finds is replaced by its kind, such as ``[EMAIL]``."""
     masked = []
     for text in _checked(texts):
         for start, stop, kind in reversed(_places(text)):
@@ -117,20 +84,15 @@ def mask_personal(texts: Sequence[str]) -> list[str]:
 def fake_profiles(
     X: sparse.csr_array, target: int, n: int, *, spread: int = 10, likes: int = 10, seed: int = 0
 ) -> sparse.csr_array:
-    """Rows of fake accounts that all like a target and some popular items, to be put under the
-    matrix of real users.
+    """Rows of fake accounts, ``(n, n_items)``, that all like a target and some popular items, to be
+    put under the matrix of real users.
 
     Parameters
     ----------
     X : ``(n_users, n_items)`` likes of real users.
     target : column of the item to be pushed.
-    n : accounts, 0 or more.
     spread : each account's other likes are drawn from that many of the most popular items.
     likes : how many, from 1 to ``spread``; as many as ``spread`` makes clones of one another.
-
-    Returns: ``(n, n_items)``.
-
-    Raises ReclabError: an argument is out of range.
 
     Source: Mobasher et al., ACM TOIT 2007, doi 10.1145/1278366.1278372, the bandwagon attack.
     """
@@ -150,29 +112,17 @@ def fake_profiles(
 
 
 def groups_of(values: Iterable, known: Sequence[str] | None = None, least: int = 2) -> np.ndarray:
-    """The group of each user or row as text, checked; who gave none is in the group ``not given``,
-    and not left out.
+    """The group of each user or row as text, ``(n,)``; who gave none (None or NaN) is in the group
+    ``not given``, and not left out.
 
-    Parameters
-    ----------
-    values : group names; None or NaN where there is none.
-    known : the groups that may occur; None: any.
-    least : members that a group needs, since a mean over one person is that person; ``not given``
-        may be smaller.
-
-    Returns: ``(n,)`` of text.
-
-    Raises UnknownNameError: a group that is not known. SchemaError : nobody has a group, or a group
-        is too small.
+    ``known`` : the groups that may occur; None: any. ``least`` : members that a group needs, since
+    a mean over one person is that person; ``not given`` may be smaller.
     """
     named = pd.Series(list(values), dtype=object)
     found = named.where(named.notna(), NOT_GIVEN).astype(str)
-    if not named.notna().any():
-        raise SchemaError(
-            "nobody has a group: the profile is missing for all rows, so there is nothing to "
-            "compare"
-        )
     sizes = found[named.notna()].value_counts()
+    if sizes.empty:
+        raise SchemaError("nobody has a group: the profile is missing for all rows")
     for name in sizes.index:
         if known is not None and name not in known:
             raise UnknownNameError("group", name, known)
@@ -185,18 +135,14 @@ def groups_of(values: Iterable, known: Sequence[str] | None = None, least: int =
 
 
 def exposure_gap(lists: np.ndarray, favoured: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-    """Share of each list's exposure that items of a group get, less the share that is theirs; 0 =
-    as it should be.
-
-    A place r gets an exposure of ``1 / log2(r + 1)``, as in DCG.
+    """Share of each list's exposure that items of a group get, less the share that is theirs,
+    ``(n_lists,)``; NaN for an empty list. Position r gets an exposure of ``1 / log2(r + 1)``.
 
     Parameters
     ----------
     lists : ``(n_lists, k)`` item indices, -1 = no item.
-    favoured : ``(n_items,)`` bool, the items of the group. share : what is theirs, one number or
-        ``(n_lists,)``.
-
-    Returns: ``(n_lists,)``, NaN for an empty list.
+    favoured : ``(n_items,)`` bool, the items of the group.
+    share : what is theirs, one number or ``(n_lists,)``.
 
     Source: Singh and Joachims, KDD 2018, doi 10.1145/3219819.3220088.
     """
@@ -242,12 +188,10 @@ def _like(pattern: str, word: str) -> str:
 
 
 def _places(text: str) -> list[tuple[int, int, str]]:
-    """What was found, in order and without overlaps; of two that overlap, the kind that is named
-    first.
-    """
+    """What was found, in order; of two that overlap, the kind that is named first."""
     found = []
-    for kind, finder in _FINDERS.items():
-        for match in finder.finditer(text):
+    for kind, pattern in PERSONAL.items():
+        for match in re.finditer(pattern, text, re.IGNORECASE):
             start, stop = match.span()
             free = all(stop <= a or start >= b for a, b, _ in found)
             if free and (kind != "CARD" or _luhn(match[0])):

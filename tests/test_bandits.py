@@ -7,25 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import integrate, optimize, stats
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import bandits as benchmark
-from bandit_mutants import DRAWS, PAIRS, WEIGHTED, first_wins, frequencies, winners
 
 from reclab import bandits
+from reclab.bandits import thompson
 
 TEN_ARMS = np.array([0.5] + [0.4] * 9)
 SHOP, WORTH = np.array([0.3, 0.2, 0.1, 0.05]), np.array([1.0, 2.0, 5.0, 1.0])
 POLICIES = {
-    "thompson": bandits.thompson(),
+    "thompson": thompson(),
     "greedy": bandits.greedy(),
     "epsilon-greedy": bandits.epsilon_greedy(0.1),
     "uniform": bandits.uniform(),
     "UCB1": bandits.ucb1(),
     "KL-UCB": bandits.kl_ucb(),
 }
+DRAWS = 200_000
 TOLERANCE = 4 * 0.5 / np.sqrt(DRAWS)  # four standard errors of a frequency
 
 
@@ -33,53 +34,105 @@ def always(arm):
     return lambda clicks, misses, weights, rng: np.full(len(clicks), arm)
 
 
-# Which arm is played after given clicks and misses
+# Which arm is played after given clicks, misses and weights
+
+PAIRS = [([3, 1], [2, 5]), ([1, 100], [0, 0]), ([30, 28], [70, 72])]
+WEIGHTED = [([6, 5, 2, 1], [14, 20, 18, 19], [1, 2, 5, 1]), ([2, 9, 4], [8, 31, 40], [3, 2.5, 4])]
 
 
-@pytest.mark.parametrize(("clicks", "misses"), [*PAIRS, ([0, 0], [0, 0]), ([1, 0], [0, 0])])
-def test_thompson_plays_an_arm_as_often_as_it_is_the_best(clicks, misses):
-    found = frequencies(bandits.thompson(), clicks, misses, [1, 1])
-    assert found[0] == pytest.approx(first_wins(clicks, misses), abs=TOLERANCE)
+def winners(clicks, misses, weights):
+    """P(w_k theta_k is the largest) of every arm, by quadrature over theta_k."""
+    a, b, w = np.add(clicks, 1), np.add(misses, 1), np.asarray(weights, float)
+
+    def density(x, k):
+        others = [stats.beta.cdf(w[k] * x / w[j], a[j], b[j]) for j in range(len(w)) if j != k]
+        return stats.beta.pdf(x, a[k], b[k]) * np.prod(others)
+
+    return np.array([integrate.quad(density, 0, 1, args=(k,), limit=200, points=[0.05, 0.2])[0] for k in range(len(w))])
 
 
-@pytest.mark.parametrize(
-    ("clicks", "misses", "weights"), [*WEIGHTED, ([3, 1], [2, 5], [1, 2]), ([0] * 2, [0] * 2, [1, 3])]
-)
-def test_thompson_with_weights_follows_the_quadrature(clicks, misses, weights):
-    found = frequencies(bandits.thompson(), clicks, misses, weights)
-    np.testing.assert_allclose(found, winners(clicks, misses, weights), atol=TOLERANCE)
+def frequencies(policy, clicks, misses, weights):
+    """How often each arm is played after the same counts."""
+    counts = [np.tile(np.asarray(part, float), (DRAWS, 1)) for part in (clicks, misses)]
+    arms = policy(*counts, np.asarray(weights, float), np.random.default_rng(0))
+    return np.bincount(arms, minlength=len(clicks)) / DRAWS
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Cases of clicks, misses and weights, with the probability of each arm."""
+    cases = [(clicks, misses, [1, 1]) for clicks, misses in PAIRS] + WEIGHTED
+    return [(case, winners(*case)) for case in cases]
+
+
+def largest_z(policy, exact):
+    """How many standard errors the frequencies of a policy are off, at most."""
+    return max((abs(frequencies(policy, *case) - p) / np.sqrt(p * (1 - p) / DRAWS)).max() for case, p in exact)
+
+
+def test_thompson_plays_an_arm_as_often_as_it_is_the_best(exact):
+    assert largest_z(thompson(), exact) < 4
+    assert exact[1][1][0] == pytest.approx(2 / 103, abs=1e-6)  # Beta(2, 1) above Beta(101, 1), in closed form
+
+
+def one_draw_for_all(clicks, misses, weights, rng):
+    theta = rng.beta(1 + clicks[:1], 1 + misses[:1])
+    return np.broadcast_to((weights * theta).argmax(1), len(clicks))
+
+
+def normal_draws(clicks, misses, weights, rng):
+    shown = 2 + clicks + misses
+    mean = (1 + clicks) / shown
+    return (weights * (mean + np.sqrt(mean * (1 - mean) / shown) * rng.standard_normal(mean.shape))).argmax(1)
+
+
+MISTAKES = {
+    "keeps the click rate, not successes and failures": lambda c, m, w, rng: thompson()(
+        c / (c + m), m / (c + m), w, rng
+    ),
+    "adds the arm's own weight as its reward": lambda c, m, w, rng: thompson()(w * (c + m), m, w, rng),
+    "plays the highest estimate": bandits.greedy(),
+    "forgets the weights": lambda c, m, w, rng: thompson()(c, m, np.ones(len(w)), rng),
+    "folds the weights into the counts": lambda c, m, w, rng: thompson()(c * w, m, np.ones(len(w)), rng),
+    "uses the weights twice": lambda c, m, w, rng: thompson()(c, m, w**2, rng),
+    "counts what was not shown as a failure": lambda c, m, w, rng: thompson()(
+        c, (c + m).sum(1, keepdims=True) - c, w, rng
+    ),
+    "mixes up clicks and misses": lambda c, m, w, rng: thompson()(m, c, w, rng),
+    "starts from another prior": thompson(2.0, 2.0),
+    "counts each click twice": lambda c, m, w, rng: thompson()(2 * c, 2 * m, w, rng),
+    "draws one theta for all replications": one_draw_for_all,
+    "draws from a normal of the same mean": normal_draws,
+    "explores one round in ten": bandits.epsilon_greedy(0.1),
+    "an upper bound in place of a draw": bandits.ucb1(),
+    "plays uniformly": bandits.uniform(),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_common_mistake_is_told_from_thompson_sampling(name, exact):
+    assert largest_z(MISTAKES[name], exact) > 4
 
 
 @pytest.mark.parametrize("alpha", [2.0, np.array([2.0, 0.5])])
 def test_thompson_starts_from_its_prior(alpha):
     exact = winners(np.add(alpha, [0, 1]), [6, 5], [1, 1])  # less the prior of 1 that it adds
-    found = frequencies(bandits.thompson(alpha, 3.0), [1, 2], [4, 3], [1, 1])
+    found = frequencies(thompson(alpha, 3.0), [1, 2], [4, 3], [1, 1])
     np.testing.assert_allclose(found, exact, atol=TOLERANCE)
     assert abs(exact - winners([1, 2], [4, 3], [1, 1])).max() > 5 * TOLERANCE, "the prior must matter here"
 
 
-def test_replications_may_have_priors_of_their_own():
-    prior = np.array([[900.0, 1.0], [1.0, 900.0]])
-    found = bandits.simulate(bandits.thompson(prior, 901.0 - prior), [0.5, 0.5], horizon=20, replications=2)
-    assert found.pulls.tolist() == [[20, 0], [0, 20]]
-
-
 @pytest.mark.parametrize(
-    ("policy", "weights", "arm"),
+    ("clicks", "misses", "weights", "expected"),
     [
-        (bandits.greedy(), [1, 1, 1], 0),  # posterior means 4/7, 2/8, 1/4
-        (bandits.greedy(), [1, 3, 2], 1),  # worth 4/7, 6/8, 2/4
-        (bandits.greedy(1, 20), [1, 3, 2], 1),  # means 4/26, 2/27, 1/23
-        (bandits.greedy(np.array([1, 1, 50]), 20), [1, 1, 1], 2),
+        ([3, 1, 0], [2, 5, 2], [1, 1, 1], [1, 0, 0]),  # posterior means 4/7, 2/8, 1/4
+        ([3, 1, 0], [2, 5, 2], [1, 3, 2], [0, 1, 0]),  # worth 4/7, 6/8, 2/4
+        ([1, 0, 1], [1, 3, 1], [1, 1, 1], [0.5, 0, 0.5]),
     ],
 )
-def test_greedy_plays_the_largest_weight_times_posterior_mean(policy, weights, arm):
-    assert frequencies(policy, [3, 1, 0], [2, 5, 2], weights)[arm] == 1
-
-
-def test_greedy_breaks_ties_by_chance():
-    half = frequencies(bandits.greedy(), [1, 0, 1], [1, 3, 1], [1, 1, 1])
-    np.testing.assert_allclose(half, [0.5, 0, 0.5], atol=TOLERANCE)
+def test_greedy_plays_the_largest_weight_times_posterior_mean_and_breaks_ties(clicks, misses, weights, expected):
+    found = frequencies(bandits.greedy(), clicks, misses, weights)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
@@ -149,8 +202,9 @@ def test_what_was_never_shown_comes_first_and_what_is_worth_nothing_never(policy
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_counts_add_up_and_regret_follows_from_the_pulls(name):
-    found = bandits.simulate(POLICIES[name], SHOP, WORTH, horizon=200, replications=50)
+def test_counts_add_up_regret_follows_from_the_pulls_and_a_seed_decides(name):
+    world = {"rates": SHOP, "weights": WORTH, "horizon": 200, "replications": 50}
+    found, again, other = (bandits.simulate(POLICIES[name], **world, seed=seed) for seed in (1, 1, 2))
     assert (found.pulls.sum(1) == 200).all()
     assert min(found.clicks.min(), found.misses.min()) >= 0
     # Pseudo-regret: what the arms are worth on average, not what they happened to pay.
@@ -158,6 +212,9 @@ def test_counts_add_up_and_regret_follows_from_the_pulls(name):
     assert found.curve.shape == (200,)
     assert (np.diff(found.curve, prepend=0) >= -1e-12).all(), "pseudo-regret never falls"
     assert found.curve[-1] == pytest.approx(found.regret.mean())
+    assert len(np.unique(found.clicks, axis=0)) > 20
+    assert np.array_equal(found.clicks, again.clicks) and np.array_equal(found.curve, again.curve)
+    assert not np.array_equal(found.clicks, other.clicks)
 
 
 def test_a_policy_sees_the_counts_of_the_rounds_before_without_weights():
@@ -179,16 +236,6 @@ def test_clicks_are_bernoulli_and_replications_independent():
     # If replications shared their draws, the mean over them would vary far more from seed to seed.
     means = [bandits.simulate(always(0), [0.3], horizon=20, replications=50, seed=s).clicks.mean() for s in range(300)]
     assert np.var(means) == pytest.approx(20 * 0.3 * 0.7 / 50, rel=0.4)
-
-
-@pytest.mark.parametrize("name", POLICIES)
-def test_replications_differ_and_a_seed_decides_them(name):
-    runs = [bandits.simulate(POLICIES[name], TEN_ARMS, horizon=100, replications=30, seed=seed) for seed in (1, 1, 2)]
-    first, again, other = runs
-    assert len(np.unique(first.pulls, axis=0)) > 20
-    for part in ("regret", "curve", "clicks", "misses"):
-        assert np.array_equal(getattr(first, part), getattr(again, part))
-    assert not np.array_equal(first.clicks, other.clicks)
 
 
 def test_the_interval_is_the_normal_one():
@@ -217,22 +264,9 @@ def plain_thompson(rates, weights, horizon, rng):
 def test_thompson_agrees_with_a_slow_loop(weights):
     rates, rng = [0.5, 0.3, 0.1], random.Random(0)
     slow = [plain_thompson(rates, weights, 100, rng) for _ in range(600)]
-    fast = bandits.simulate(bandits.thompson(), rates, weights, horizon=100, replications=6_000).regret
+    fast = bandits.simulate(thompson(), rates, weights, horizon=100, replications=6_000).regret
     assert np.mean(slow) == pytest.approx(fast.mean(), abs=4 * np.hypot(stats.sem(slow), stats.sem(fast)))
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("name", "known", "error"),
-    [
-        ("uniform", 180, 0),  # 2,000 rounds that lose 0.1 in nine cases of ten
-        ("thompson", 100.4, 1.4),  # means of 500 replications of another implementation, with their errors
-        ("greedy", 128, 4),
-    ],
-)
-def test_regret_on_ten_arms_is_the_known_one(name, known, error):
-    regret = bandits.simulate(POLICIES[name], TEN_ARMS, horizon=2_000, replications=200).regret
-    assert regret.mean() == pytest.approx(known, abs=4 * np.hypot(stats.sem(regret), error))
 
 
 def test_a_simulations_memory_is_bounded():
@@ -317,87 +351,53 @@ def test_only_arms_on_offer_are_seen_and_played():
 
 # Bad input
 
-
-def refused(message, call, *args, **options):
-    with pytest.raises(ValueError, match=f"(?s)^{message}$"):
-        call(*args, **options)
-
-
-def simulate(**changes):
-    world = {"policy": bandits.uniform(), "rates": [0.5, 0.4], "weights": None, "horizon": 10, "replications": 5}
-    return bandits.simulate(**(world | changes))
-
-
-NO_RATES = r"rates must be a list of click probabilities in \[0, 1\], got .*"
+NO_RATES = "rates must be a list of probabilities"
+NO_ARMS = r"the policy must return 5 whole numbers in 0\.\.1, got"
 TWO_D = [[[0.5, 0.4]], [[0.5, 0.4]] * 3, [[0.5, 2.0]] * 5]
 
 
-@pytest.mark.parametrize("rates", [[], [0.5, 1.1], [-0.1, 0.5], [np.nan, 0.5], 0.5, *TWO_D, lambda t: [0.5, 1.0 + t]])
-def test_rates_that_are_no_probabilities_are_refused(rates):
-    refused(NO_RATES, simulate, rates=rates)
-
-
-def test_lai_robbins_refuses_what_is_no_probability():
-    refused(NO_RATES, bandits.lai_robbins, [0.5, 1.5])
-
-
-@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 1.0]], 1.0])
-def test_weights_that_do_not_fit_are_refused(weights):
-    refused(r"weights must be 2 numbers of at least 0, one an arm, got .*", simulate, weights=weights)
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        *[(NO_RATES, {"rates": rates}) for rates in ([], [0.5, 1.1], [-0.1, 0.5], [np.nan, 0.5], 0.5, *TWO_D)],
+        (NO_RATES, {"rates": lambda t: [0.5, 1.0 + t]}),
+        *[("weights must be 2 finite numbers", {"weights": w}) for w in ([1.0], [1.0, -1.0], [1.0, np.nan], 1.0)],
+        ("horizon must be >= 1 and replications >= 2, got 0 and 5", {"horizon": 0}),
+        ("horizon must be >= 1 and replications >= 2, got 10 and 1", {"replications": 1}),
+        *[("delay must be >= 0, batch >= 1", late) for late in ({"delay": -1}, {"batch": 0}, {"window": 0})],
+        *[(r"discount in \(0, 1\].*, got 0, 1,", {"discount": kept}) for kept in (0.0, 1.1, math.nan)],
+        *[("on_offer must mark some of 2", {"on_offer": lambda t, o=o: o}) for o in ([True], [False] * 2, [1, 0])],
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(message, changes):
+    world = {"policy": bandits.uniform(), "rates": [0.5, 0.4], "horizon": 10, "replications": 5}
+    with pytest.raises(ValueError, match=message):
+        bandits.simulate(**(world | changes))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"horizon": 0}, "horizon must be >= 1 and replications >= 2, got 0 and 5"),
-        ({"replications": 1}, "horizon must be >= 1 and replications >= 2, got 10 and 1"),
-        ({"delay": -1}, "delay must be >= 0 and batch >= 1, got -1 and 1"),
-        ({"batch": 0}, "delay must be >= 0 and batch >= 1, got 0 and 0"),
-        ({"discount": 0.0}, r"discount must be in \(0, 1\], got 0.0"),
-        ({"discount": 1.1}, r"discount must be in \(0, 1\], got 1.1"),
-        ({"discount": math.nan}, r"discount must be in \(0, 1\], got nan"),
-        ({"window": 0}, "window must be >= 1 or None, got 0"),
-    ],
+    "arms",
+    [np.zeros(4, int), np.zeros((5, 2), int), np.zeros(5), np.zeros(5, bool), None, np.full(5, 2), np.full(5, -1)],
 )
-def test_a_run_that_cannot_be_is_refused(options, message):
-    refused(message, simulate, **options)
-
-
-@pytest.mark.parametrize("offered", [[True], [False, False], [1, 0]])
-def test_an_offer_that_is_none_is_refused(offered):
-    refused(r"on_offer must say of 2 arms which there are, got .*", simulate, on_offer=lambda t: offered)
-
-
-@pytest.mark.parametrize(
-    ("arms", "message"),
-    [
-        (np.zeros(4, int), r"the policy must return 5 whole numbers, got shape \(4,\) of int64"),
-        (np.zeros((5, 2), int), r"the policy must return 5 whole numbers, got shape \(5, 2\) of int64"),
-        (np.zeros(5), r"the policy must return 5 whole numbers, got shape \(5,\) of float64"),
-        (np.zeros(5, bool), r"the policy must return 5 whole numbers, got shape \(5,\) of bool"),
-        (None, r"the policy must return 5 whole numbers, got shape \(\) of object"),
-        (np.full(5, 2), r"the policy must play arms in 0\.\.1, got 2\.\.2"),
-        (np.full(5, -1), r"the policy must play arms in 0\.\.1, got -1\.\.-1"),
-    ],
-)
-def test_a_policy_that_plays_no_such_arm_is_refused(arms, message):
-    refused(message, simulate, policy=lambda clicks, misses, weights, rng: arms)
+def test_a_policy_that_plays_no_such_arm_is_refused(arms):
+    with pytest.raises(ValueError, match=NO_ARMS):
+        bandits.simulate(lambda *known: arms, [0.5, 0.4], horizon=10, replications=5)
 
 
 def test_an_arm_that_is_not_on_offer_is_refused():
-    message = r"the policy must play arms in 0\.\.0, got 1\.\.1"
-    refused(message, simulate, policy=always(1), on_offer=lambda t: np.array([True, False]))
+    with pytest.raises(ValueError, match=r"whole numbers in 0\.\.0, got"):
+        bandits.simulate(always(1), [0.5, 0.4], horizon=10, on_offer=lambda t: np.array([True, False]))
 
 
-@pytest.mark.parametrize("make", [bandits.thompson, bandits.greedy])
-def test_a_prior_that_is_not_above_zero_or_for_other_arms_is_refused(make):
-    for alpha, beta in ((0, 1), (1, -1), (np.nan, 1), (np.array([1.0, 0.0]), 1)):
-        refused("alpha and beta must be above 0, got .* and .*", make, alpha, beta)
-    message = r"the prior is for arms of shape \(3,\), but 2 are on offer"
-    refused(message, simulate, policy=make(np.ones(3), 1.0))
-    refused(message, simulate, policy=make(1.0, np.ones(3)))
+@pytest.mark.parametrize(("alpha", "beta"), [(0, 1), (1, -1), (np.nan, 1), (np.array([1.0, 0.0]), 1)])
+def test_a_prior_that_is_not_above_zero_is_refused(alpha, beta):
+    with pytest.raises(ValueError, match="alpha and beta must be above 0, got"):
+        thompson(alpha, beta)
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, 1.1, np.nan])
-def test_an_epsilon_that_is_no_probability_is_refused(epsilon):
-    refused(rf"epsilon must be in \[0, 1\], got {epsilon}", bandits.epsilon_greedy, epsilon)
+def test_what_is_no_probability_is_refused():
+    with pytest.raises(ValueError, match=NO_RATES):
+        bandits.lai_robbins([0.5, 1.5])
+    for epsilon in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=rf"epsilon must be in \[0, 1\], got {epsilon}"):
+            bandits.epsilon_greedy(epsilon)

@@ -78,17 +78,17 @@ def test_clicks_need_a_look():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"rates": [0.5, 1.5, 0.1]}, r"rates must be a list of click probabilities in \[0, 1\], got .*"),
-        ({"looked_at": [1.0, 1.2]}, r"looked_at must be a chance in \[0, 1\] for each place, got .*"),
-        ({"believed": [1.0, 0.5]}, r"believed must be a chance in \[0, 1\] for each place, got .*"),
-        ({"looked_at": np.ones(7)}, "a list needs 1 to 6 places, as many as there are items, got 7"),
-        ({"looked_at": []}, "a list needs 1 to 6 places, as many as there are items, got 0"),
-        ({"weights": -WORTH}, "weights must be 6 numbers of at least 0, one an item, got .*"),
+        ({"rates": [0.5, 1.5, 0.1]}, "rates must be a list of probabilities"),
+        ({"looked_at": [1.0, 1.2]}, "looked_at must be a list of probabilities"),
+        ({"believed": [1.0, 0.5]}, "one chance for each of at most 6 positions, got 3 and 2"),
+        ({"looked_at": np.ones(7)}, "one chance for each of at most 6 positions, got 7 and 7"),
+        ({"looked_at": []}, "looked_at must be a list of probabilities"),
+        ({"weights": -WORTH}, "weights must be 6 finite numbers of at least 0"),
         ({"horizon": 0}, "horizon must be >= 1 and replications >= 2, got 0 and 40"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=f"(?s)^{message}$"):
+    with pytest.raises(ValueError, match=message):
         run(**wrong)
 
 
@@ -184,14 +184,6 @@ def test_the_logistic_mean_is_the_penalised_regressions():
     np.testing.assert_allclose(model.precision, 0.5 * np.eye(D) + (X.T * p * (1 - p)) @ X, atol=1e-3)
 
 
-def test_logistic_draws_have_the_law_of_their_precision():
-    model = LogisticTS(D, noise=0.5, seed=2)
-    model.update(X, CLICKS)
-    drawn = model.draw(200_000)
-    np.testing.assert_allclose(drawn.mean(0), model.mean, atol=0.01)
-    np.testing.assert_allclose(np.cov(drawn.T), 0.25 * np.linalg.inv(model.precision), atol=0.01)
-
-
 def test_in_one_dimension_the_approximation_is_laplaces():
     x, clicks, m, q = np.array([1.0, 2.0, -1.0, 0.5]), np.array([1, 1, 0, 0]), 0.3, 1.5
 
@@ -219,36 +211,30 @@ def test_newton_holds_where_clicks_are_separable_and_the_prior_is_weak():
 
 # Bad input
 
+RANGE, ROWS, BAD = (
+    "ridge must be above 0 and noise at",
+    r"vectors must be \(n, 4\) and rewards \(n,\)",
+    [[1, 1, np.nan, 1]],
+)
+
 
 @pytest.mark.parametrize("kind", [LinearTS, LogisticTS])
-@pytest.mark.parametrize(("ridge", "noise"), [(0, 1), (-1, 1), (np.nan, 1), (1, -1), (1, np.nan)])
-def test_a_prior_out_of_range_is_refused(kind, ridge, noise):
-    with pytest.raises(ValueError, match=f"^ridge must be above 0 and noise at least 0, got {ridge} and {noise}$"):
-        kind(D, ridge=ridge, noise=noise)
-
-
-UPDATE = r"vectors must be \(n, 4\) and rewards \(n,\), got .*"
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: LinearTS(D, mean=[1.0]), r"mean must be 4 numbers, got shape \(1,\)"),
-        (lambda: LinearTS(D, precision=np.eye(3)), r"precision must be \(4, 4\), got \(3, 3\)"),
-        (lambda: LinearTS(D, precision=0 * np.eye(4)), r"precision must be positive definite; is the ridge above 0\?"),
-        (lambda: LogisticTS(D, precision=-np.eye(4)), r"precision must be positive definite; is the ridge above 0\?"),
-        (lambda: LinearTS(D).choose(np.ones((5, 3))), r"vectors must be \(K, 4\) or \(n, K, 4\), got \(5, 3\)"),
-        (
-            lambda: LinearTS(D).choose([[1.0] * D, [1.0, np.nan, 1.0, 1.0]]),
-            "vectors must be finite, those of arm 1 are not; leave it out",
-        ),
-        (lambda: LinearTS(D).update(np.ones((2, 3)), [1, 0]), UPDATE),
-        (lambda: LinearTS(D).update(np.ones((2, 4)), [1]), UPDATE),
-        (lambda: LogisticTS(D).update(np.ones((2, 4)), [1]), UPDATE),
-        (lambda: LinearTS(D).update(np.full((1, 4), np.nan), [1]), "vectors and rewards must be finite"),
-        (lambda: LogisticTS(D).update(X[:1], [0.5]), "a logistic model learns from clicks: rewards must be 0 or 1"),
+        *[(lambda kind, ridge=ridge: kind(D, ridge=ridge), RANGE) for ridge in (0, -1, np.nan)],
+        *[(lambda kind, noise=noise: kind(D, noise=noise), RANGE) for noise in (-1, np.nan)],
+        (lambda kind: kind(D, mean=[1.0]), r"mean must be \(4,\) and precision \(4, 4\), got \(1,\)"),
+        (lambda kind: kind(D, precision=np.eye(3)), r"got \(4,\) and \(3, 3\)"),
+        (lambda kind: kind(D, precision=-np.eye(4)), "not positive definite"),
+        (lambda kind: kind(D).choose(np.ones((5, 3))), r"vectors must be .*K, 4\), got \(5, 3\)"),
+        (lambda kind: kind(D).choose([[1] * D, *BAD]), "must be finite, those of arm 1 are not; leave it out"),
+        (lambda kind: kind(D).update(np.ones((2, 3)), [1, 0]), ROWS),
+        (lambda kind: kind(D).update(np.ones((2, 4)), [1]), ROWS),
+        (lambda kind: kind(D).update(BAD, [1]), "vectors and rewards must be finite"),
+        (lambda kind: LogisticTS(D).update(X[:1], [0.5]), "rewards must be 0 or 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        wrong()
+def test_what_does_not_fit_is_refused(kind, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong(kind)

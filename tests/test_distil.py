@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny_bert
-from reclab import distil
+from reclab import distil, finetune
 from tiny_bert import TEXTS, TOY, same
 
 
@@ -23,15 +23,6 @@ def test_the_loss_is_cross_entropy_of_softened_answers():
         expected = -(target * log_p).sum(-1).mean() * temperature**2
         assert torch.isclose(distil.distillation_loss(student, teacher, temperature), expected)
 
-
-def test_the_loss_is_least_where_the_answers_agree():
-    teacher = torch.tensor([[0.3, 1.2]])
-    student = teacher.clone().requires_grad_(True)
-    distil.distillation_loss(student, teacher).backward()
-    assert student.grad.abs().max() < 1e-6
-
-
-def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
         distil.distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2), 0)
 
@@ -62,10 +53,9 @@ def gap(student, teacher):
 
 
 def test_a_student_comes_to_answer_as_its_teacher(teacher):
-    before = tiny_bert.weights(teacher)
-    before = {name: value.clone() for name, value in before.items()}
+    before = {name: value.clone() for name, value in tiny_bert.weights(teacher).items()}
     longer = dataclasses.replace(TOY, epochs=15)
-    untrained = distil.distil(teacher, TEXTS, TOY, layers=(0, 2), stop_after=0)
+    untrained = distil.distil(teacher, TEXTS, TOY, layers=(0, 2), lr=1e-12)
     student = distil.distil(teacher, TEXTS, longer, layers=(0, 2), lr=3e-3)
     assert gap(student, teacher) < 0.5 * gap(untrained, teacher)
     assert np.corrcoef(student.predict(TEXTS), teacher.predict(TEXTS))[0, 1] > 0.9
@@ -74,8 +64,10 @@ def test_a_student_comes_to_answer_as_its_teacher(teacher):
     assert same(before, tiny_bert.weights(teacher))  # the teacher stays as it was
 
 
-def test_given_answers_take_the_place_of_the_teachers(teacher):
+def test_given_answers_take_the_place_of_the_teachers(teacher, tmp_path):
     own = distil.distil(teacher, TEXTS, TOY, layers=(0, 2))
+    own.save(tmp_path)
+    assert np.array_equal(finetune.load(tmp_path).predict(TEXTS), own.predict(TEXTS))
     given = distil.distil(teacher, TEXTS, TOY, layers=(0, 2), answers=teacher.predict(TEXTS))
     assert np.allclose(own.predict(TEXTS), given.predict(TEXTS), atol=1e-5)
     certain = distil.distil(teacher, TEXTS, TOY, layers=(0,), answers=np.float64([1] * 6 + [0] * 6))
@@ -84,18 +76,10 @@ def test_given_answers_take_the_place_of_the_teachers(teacher):
     assert not np.allclose(own.predict(TEXTS), turned.predict(TEXTS), atol=1e-3)
 
 
-def test_a_student_is_saved_and_loaded(teacher, tmp_path):
-    from reclab import finetune
-
-    student = distil.distil(teacher, TEXTS, TOY, layers=(1,))
-    student.save(tmp_path)
-    assert np.array_equal(finetune.load(tmp_path).predict(TEXTS), student.predict(TEXTS))
-
-
 def test_bad_texts_and_answers_are_refused(teacher):
     with pytest.raises(ValueError, match="texts is empty"):
         distil.distil(teacher, [], TOY, layers=(0,))
-    with pytest.raises(ValueError, match=r"answers must be one probability for each of 12 texts, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"answers must be 12 probabilities, one for each text, got \(2,\)"):
         distil.distil(teacher, TEXTS, TOY, layers=(0,), answers=np.array([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"texts\[1\] is None"):
         distil.distil(teacher, ["a", None], TOY, layers=(0,))

@@ -1,8 +1,5 @@
 """The judge's numbers are the model's own, and what was judged once is kept: through batches, kills and damage."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -81,7 +78,7 @@ def chat(prompt, system=""):
 # --- the numbers
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 5])
 def test_equals_the_model_read_one_text_at_a_time(model, monkeypatch, batch):
     monkeypatch.setattr(judge, "BATCH", batch)
     found = judge.ask(PROMPTS, ANSWERS, model=model, system="Be brief.")
@@ -97,9 +94,12 @@ def test_plain_text_is_gone_on_with(model):
     assert found.log_p[0] == pytest.approx(expected, abs=2e-5)
 
 
-def test_no_prompts_no_judgements(model):
+def test_no_prompts_no_judgements_and_a_repeated_one_is_judged_once(model, derived):
     found = judge.ask([], ANSWERS, model=model)
     assert found.log_p.shape == (0, 2) and found.mass.shape == (0,)
+    found = judge.ask(["ok", "ok", "no"], ANSWERS, model=model)
+    assert np.array_equal(found.log_p[0], found.log_p[1])
+    assert len(store(derived).read_text().split()) == 2 * 5  # key, three numbers and a check for each
 
 
 def test_mass_odds_and_a_judge_that_says_neither():
@@ -122,23 +122,19 @@ def test_content_free_replies_take_the_leaning_out():
 # --- what was judged is kept
 
 
-def forbid(monkeypatch):
-    """From here on, loading a model fails the test."""
-    monkeypatch.setattr(judge, "_load", lambda name: pytest.fail("judged again"))
+def watch_judging(monkeypatch):
+    """How many prompts are judged from here on, by call."""
+    judged, load = [], judge._judge
+    monkeypatch.setattr(judge, "_judge", lambda new, *rest: judged.append(len(new)) or load(new, *rest))
+    return judged
 
 
 def test_a_rerun_reads_the_store_and_equals_the_first_run_to_the_bit(model, derived, monkeypatch):
-    first = judge.ask(PROMPTS, ANSWERS, model=model)
-    forbid(monkeypatch)
+    first, judged = judge.ask(PROMPTS, ANSWERS, model=model), watch_judging(monkeypatch)
     again = judge.ask(PROMPTS[::-1], ANSWERS, model=model)
+    assert judged == []
     assert np.array_equal(again.log_p[::-1], first.log_p) and np.array_equal(again.log_top[::-1], first.log_top)
     assert not any(prompt in store(derived).read_text() for prompt in PROMPTS)  # hashes and numbers only
-
-
-def test_a_repeated_prompt_is_judged_once(model, derived):
-    found = judge.ask(["ok", "ok", "no"], ANSWERS, model=model)
-    assert np.array_equal(found.log_p[0], found.log_p[1])
-    assert len(store(derived).read_text().split()) == 2 * 5  # key, three numbers and a check for each
 
 
 def test_the_key_holds_all_that_the_reply_depends_on(model, tmp_path, derived):
@@ -161,63 +157,47 @@ def test_the_store_of_the_notebooks_is_read_and_never_written(model, derived, tm
     store(derived).unlink()
     judge.ask(PROMPTS[2:3], ANSWERS, model=model)
     assert len(store(derived).read_text().split()) == 5  # only the new one is added to one's own
-    forbid(monkeypatch)
+    judged = watch_judging(monkeypatch)
     assert np.array_equal(judge.ask(PROMPTS[:2], ANSWERS, model=model).log_p, first.log_p)
-    assert shipped.read_bytes() == before
-    shipped.write_bytes(before.replace(b"-", b"-1", 1))
-    with pytest.raises(ReclabError, match=r"1 damaged line\(s\); restore"):
-        judge.ask(PROMPTS[:2], ANSWERS, model=model)
+    assert judged == [] and shipped.read_bytes() == before
 
 
-KILLED = """
-import os, signal, sys
-from reclab import judge
-judge.BATCH, append, done = 1, judge._append, []
-def append_then_die(path, rows):
-    append(path, rows)
-    done.append(rows)
-    if len(done) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-judge._append = append_then_die
-judge.ask(sys.argv[2:], ["Yes", "No"], model=sys.argv[1])
-"""
+def test_a_run_that_was_stopped_goes_on_where_it_was(model, derived, monkeypatch):
+    append = judge._append
 
+    def append_two_then_stop(path, rows):
+        append(path, rows)
+        if len(path.read_text().split()) == 2 * 5:
+            raise KeyboardInterrupt
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_run_that_was_killed_goes_on_where_it_was(model, derived, monkeypatch):
-    done = subprocess.run([sys.executable, "-c", KILLED, model, *PROMPTS], capture_output=True)
-    assert done.returncode < 0
-    assert len(store(derived).read_text().split()) == 2 * 5
-    judged, load = [], judge._judge
-    monkeypatch.setattr(judge, "_judge", lambda new, *rest: judged.append(len(new)) or load(new, *rest))
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(judge, "BATCH", 1)
+        stopped.setattr(judge, "_append", append_two_then_stop)
+        judge.ask(PROMPTS, ANSWERS, model=model)
+    judged = watch_judging(monkeypatch)
     found = judge.ask(PROMPTS, ANSWERS, model=model)
     assert judged == [len(PROMPTS) - 2]
     for row, prompt in enumerate(PROMPTS):
         assert found.log_p[row] == pytest.approx(log_p(model, chat(prompt), ANSWERS)[0], abs=2e-5)
 
 
-@pytest.mark.parametrize("cut", [3, 10, 20, 60])
-def test_a_line_torn_by_a_kill_is_judged_anew_and_nothing_else(model, derived, monkeypatch, cut):
+def cut_short(content):
+    return content[:-20]
+
+
+def one_digit_changed(content):
+    return content[:40] + (b"1" if content[40:41] != b"1" else b"2") + content[41:]
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_digit_changed])
+def test_a_damaged_line_is_judged_anew_and_nothing_else(model, derived, monkeypatch, damage):
     first = judge.ask(PROMPTS, ANSWERS, model=model)
     path = store(derived)
-    path.write_bytes(path.read_bytes()[:-cut])
-    judged, load = [], judge._judge
-    monkeypatch.setattr(judge, "_judge", lambda new, *rest: judged.append(len(new)) or load(new, *rest))
-    with pytest.warns(UserWarning, match=r"1 damaged judgement\(s\) left out"):
+    path.write_bytes(damage(path.read_bytes()))
+    judged = watch_judging(monkeypatch)
+    with pytest.warns(UserWarning, match=r"1 damaged line\(s\), to be judged anew"):
         again = judge.ask(PROMPTS, ANSWERS, model=model)
     assert judged == [1] and np.array_equal(again.log_p, first.log_p)
-    forbid(monkeypatch)
-    judge.ask(PROMPTS, ANSWERS, model=model)  # repaired: no second warning, which would be an error here
-
-
-def test_one_changed_digit_is_seen(model, derived):
-    first = judge.ask(PROMPTS, ANSWERS, model=model)
-    path = store(derived)
-    line = path.read_text().splitlines()[1]
-    digit = line[40]
-    path.write_text(path.read_text().replace(line, line[:40] + str(9 - int(digit)) + line[41:]))
-    with pytest.warns(UserWarning, match="damaged"):
-        assert np.array_equal(judge.ask(PROMPTS, ANSWERS, model=model).log_p, first.log_p)
 
 
 def test_a_store_that_cannot_be_written_is_said_and_judgements_are_there(model, derived, tmp_path, monkeypatch):
@@ -238,8 +218,7 @@ def test_a_store_that_cannot_be_written_is_said_and_judgements_are_there(model, 
         ({"prompts": ["ok", " \n"]}, r"prompts\[1\] is ' \\n': a judge needs something to read"),
         ({"prompts": ["ok", None]}, r"prompts\[1\] is None"),
         ({"answers": "Yes"}, r"write \[text\]"),
-        ({"answers": ["Yes"]}, "two or more words"),
-        ({"answers": ["Yes", ""]}, "two or more words"),
+        *[({"answers": answers}, "two or more words") for answers in (["Yes"], ["Yes", ""], ["Yes", 1])],
         ({"answers": ["Yes", "Yep"]}, "'Yes' and 'Yep' begin with the same token"),
         (
             {"prompts": ["ok", "so long " * 40]},
@@ -252,20 +231,18 @@ def test_wrong_input_is_refused(model, changed, message):
         judge.ask(**({"prompts": ["ok"], "answers": ANSWERS, "model": model} | changed))
 
 
-def test_an_unknown_model_is_refused():
+def test_an_unknown_model_and_one_without_a_chat_template_are_refused(tmp_path):
     with pytest.raises(ReclabError, match="no model 'gpt-9'"):
         judge.ask(["ok"], ANSWERS, model="gpt-9")
-
-
-def test_a_model_without_a_chat_template_is_refused_a_chat(tmp_path):
     bare = write_model(tmp_path / "bare", template=None)
     with pytest.raises(ReclabError, match="chat=False"):
         judge.ask(["ok"], ANSWERS, model=bare)
     assert judge.ask(["ok"], ANSWERS, model=bare, chat=False).log_p.shape == (1, 2)
 
 
-def test_the_stored_judgements_hold_no_text():
-    for path in (results.expected_folder() / "judgements").glob("*.txt"):
-        for line in path.read_text("utf-8").splitlines():
-            key, *numbers = line.split()
-            assert line.startswith("#") or (len(key) == 32 and int(key, 16) and [float(n) for n in numbers[:-1]])
+def test_the_stored_judgements_are_sound_and_hold_no_text():
+    paths = list((results.expected_folder() / "judgements").glob("*.txt"))
+    assert paths
+    for path in paths:
+        found = judge._read(path)  # a damaged line would warn, which is an error here
+        assert found and all(len(key) == 32 and int(key, 16) and len(numbers) > 2 for key, numbers in found.items())

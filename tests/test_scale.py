@@ -80,8 +80,7 @@ def test_scores_are_products_with_the_mean_of_what_was_liked(tmp_path):
 
 def test_places_without_an_item_have_no_name(tmp_path):
     write_vectors(tmp_path / "vectors", n_items=13)
-    log = interactions(n_users=4, n_items=13)
-    *_, lists = run(tmp_path / "run", log, 1, k=5)  # of 13 items 11 are known, so two are new
+    *_, lists = run(tmp_path / "run", interactions(n_users=4, n_items=13), 1)  # of 13 items 11 are known, two are new
     assert {tuple(item is None for item in found) for found in lists} == {(False, False, True, True, True)}
 
 
@@ -132,13 +131,10 @@ def test_a_worker_that_dies_loses_nothing(tmp_path, capfd):
         with scale.workers(address=client.scheduler.address) as again:
             assert again.submit(die_once, 3, grave).result() == (9, "me")
         assert client.submit(die_once, 4, grave).result() == (16, "me")  # the guest closed its own client only
+        with warnings.catch_warnings(action="error"), scale.workers(1) as other:  # a second cluster beside it
+            assert other.submit(abs, -1).result() == 1
     assert capfd.readouterr().err == ""
     assert dict(os.environ) == before  # else whatever is started later would have one thread, and another allocator
-
-
-def test_two_clusters_on_one_machine_do_not_warn_of_each_other():
-    with scale.workers(1) as one, warnings.catch_warnings(action="error"), scale.workers(1) as other:
-        assert one.submit(abs, -1).result() == other.submit(abs, -1).result() == 1
 
 
 def test_latency_is_the_length_of_the_queue():
@@ -153,10 +149,6 @@ def test_latency_is_the_length_of_the_queue():
     queued = scale.latencies(answer, ["x"] * 24, clients=4, clock=lambda: len(answered))
     assert alone.tolist() == [1] * 8
     assert queued.shape == (24,) and np.median(queued) == 4
-
-
-def test_latency_is_in_seconds():
-    assert (scale.latencies(lambda _: time.sleep(0.01), ["x"] * 3) >= 0.01).all()
 
 
 def test_requests_are_answered_one_at_a_time_and_all_of_them():
@@ -177,7 +169,7 @@ def test_requests_are_answered_one_at_a_time_and_all_of_them():
     assert most == 1 and sorted(asked, key=int) == [str(n) for n in range(20)]
 
 
-@pytest.mark.parametrize("clients", [0, 3])
-def test_more_clients_than_requests_are_refused(clients):
-    with pytest.raises(ValueError, match=r"clients must be in 1\.\.2"):
-        scale.latencies(len, ["a", "b"], clients)
+def test_more_clients_than_requests_are_refused():
+    for clients in (0, 3):
+        with pytest.raises(ValueError, match=r"clients must be in 1\.\.2"):
+            scale.latencies(len, ["a", "b"], clients)

@@ -14,13 +14,9 @@ LETTERS = "abcdefghij" * 400
 
 def test_typos_have_their_rate_and_leave_what_is_no_letter():
     assert stress.typos(REVIEWS, 0) == REVIEWS
-    spoiled = stress.typos(["1234 5678, 90!"], 1)
-    assert spoiled == ["1234 5678, 90!"]
+    assert stress.typos(["1234 5678, 90!"], 1) == ["1234 5678, 90!"]
     # a double makes a text longer and an omission shorter, as often: a quarter of the typos each
     assert abs(len(stress.typos([LETTERS], 0.4, 1)[0]) - len(LETTERS)) < 100
-
-
-def test_a_replaced_letter_is_counted_by_the_rate():
     # of equal letters, only a replacement shows, but for one in 26: a quarter of the rate
     text = stress.typos(["a" * 20_000], 0.4, 2)[0]
     share = sum(letter != "a" for letter in text) / 20_000
@@ -67,6 +63,7 @@ def test_a_word_in_two_pairs_is_refused():
         ("call +1 555-201-7788 or (555) 201-7788", [("PHONE", "+1 555-201-7788"), ("PHONE", "(555) 201-7788")]),
         ("card 4111 1111 1111 1111.", [("CARD", "4111 1111 1111 1111")]),
         ("order 4111 1111 1111 1112.", []),  # fails Luhn's check
+        ("4012888888881881, not 4012888888881882", [("CARD", "4012888888881881")]),
         (
             "see https://a.example/b?c=1 and www.d.example",
             [("LINK", "https://a.example/b?c=1"), ("LINK", "www.d.example")],
@@ -85,11 +82,6 @@ def test_personal_data_are_found_by_their_form(text, found):
     assert stress.find_personal(masked) == []
 
 
-def test_luhn_agrees_with_digits_that_are_known_to_pass():
-    numbers = {"79927398713": True, "79927398710": False, "4012888888881881": True, "4012888888881882": False}
-    assert {number: stress._luhn(number) for number in numbers} == numbers
-
-
 def test_long_texts_and_empty_ones_pass_through():
     long = "well " * 2_000  # 10,000 characters
     assert stress.mask_personal([long, ""]) == [long, ""]
@@ -97,30 +89,27 @@ def test_long_texts_and_empty_ones_pass_through():
     assert stress.swap_words([long], {"well": "badly"}) == ["badly " * 2_000]
 
 
-@pytest.fixture
-def likes():
-    """Item 0 is liked by all, item 1 by all but one user, and so on."""
-    return sparse.csr_array(np.tril(np.ones((12, 12))))
+LIKES = sparse.csr_array(np.tril(np.ones((12, 12))))  # item 0 is liked by all, item 1 by all but one user, ...
 
 
-def test_clones_are_alike_and_like_the_most_popular(likes):
-    fakes = stress.fake_profiles(likes, 11, 5, spread=3, likes=3).toarray()
+def test_clones_are_alike_and_like_the_most_popular():
+    fakes = stress.fake_profiles(LIKES, 11, 5, spread=3, likes=3).toarray()
     assert fakes.shape == (5, 12)
     assert (fakes == np.isin(np.arange(12), [0, 1, 2, 11])).all()
 
 
-def test_spread_accounts_like_as_many_as_asked_of_the_popular_ones(likes):
-    fakes = stress.fake_profiles(likes, 11, 400, spread=6, likes=2, seed=1).toarray()
+def test_spread_accounts_like_as_many_as_asked_of_the_popular_ones():
+    fakes = stress.fake_profiles(LIKES, 11, 400, spread=6, likes=2, seed=1).toarray()
     assert (fakes.sum(axis=1) == 3).all() and (fakes[:, 11] == 1).all() and fakes[:, 6:11].sum() == 0
     assert fakes[:, :6].mean(axis=0) == pytest.approx(np.full(6, 2 / 6), abs=0.08)
-    again = stress.fake_profiles(likes, 11, 400, spread=6, likes=2, seed=1).toarray()
+    again = stress.fake_profiles(LIKES, 11, 400, spread=6, likes=2, seed=1).toarray()
     assert (again == fakes).all()
 
 
-def test_a_target_that_is_popular_is_not_its_own_cover(likes):
-    fakes = stress.fake_profiles(likes, 0, 2, spread=2, likes=2).toarray()
+def test_a_target_that_is_popular_is_not_its_own_cover():
+    fakes = stress.fake_profiles(LIKES, 0, 2, spread=2, likes=2).toarray()
     assert (fakes == np.isin(np.arange(12), [0, 1, 2])).all()
-    assert stress.fake_profiles(likes, 0, 0).shape == (0, 12)
+    assert stress.fake_profiles(LIKES, 0, 0).shape == (0, 12)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +121,9 @@ def test_a_target_that_is_popular_is_not_its_own_cover(likes):
         ({"likes": 4}, r"likes must be in 1\.\.3, got 4"),
     ],
 )
-def test_bad_attacks_are_named(likes, change, message):
+def test_bad_attacks_are_named(change, message):
     with pytest.raises(ReclabError, match=message):
-        stress.fake_profiles(likes, **({"target": 1, "n": 2, "spread": 3, "likes": 2} | change))
+        stress.fake_profiles(LIKES, **({"target": 1, "n": 2, "spread": 3, "likes": 2} | change))
 
 
 def test_missing_profiles_are_a_group_of_their_own():
@@ -163,12 +152,3 @@ def test_exposure_gap_by_hand():
     assert found[:4] == pytest.approx([share - 0.5, 0.5 - share, -0.5, 0.5])
     assert np.isnan(found[4])
     assert stress.exposure_gap(lists[:2], favoured, np.array([0.1, 0.2])) == pytest.approx([share - 0.1, 0.8 - share])
-
-
-def test_exposure_gap_is_zero_where_none_is_planted_and_moves_with_what_is():
-    rng = np.random.default_rng(0)
-    favoured = np.arange(40) < 16
-    scores = rng.random((4000, 40))
-    for penalty, low, high in ((0.0, -0.01, 0.01), (0.3, -0.4, -0.2)):
-        lists = np.argsort(-(scores - penalty * favoured), axis=1)[:, :5]
-        assert low < stress.exposure_gap(lists, favoured, 0.4).mean() < high

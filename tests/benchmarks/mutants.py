@@ -33,28 +33,19 @@ from reclab.run import kernel_environment, run_notebook
 HERE = Path(__file__).resolve().parents[2]
 CAUGHT = 0.9
 NOTEBOOK = "the notebook"
-GUARD = "check_leakage"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault.
+    """A fault."""
 
-    Attributes
-    ----------
-    name : what goes wrong. notebook : its number.
-    keys : results that it should move; the cells that they rest on are run.
-    where : file of the package, or `NOTEBOOK`. old, new : source text, which must be there exactly once.
-    why : for one that no band can catch, the reason.
-    """
-
-    name: str
-    notebook: str
-    keys: tuple[str, ...]
-    where: str
-    old: str
+    name: str  # what goes wrong
+    notebook: str  # its number
+    keys: tuple[str, ...]  # results that it should move; the cells that they rest on are run
+    where: str  # file of the package, or `NOTEBOOK`
+    old: str  # source text, which must be there exactly once
     new: str
-    why: str = ""
+    why: str = ""  # for one that no band can catch
 
 
 MUTANTS = [
@@ -209,16 +200,16 @@ MUTANTS = [
         "07",
         ("07.regret_unchanging_all", "07.regret_changing_all"),
         "bandits.py",
-        "        regret += _of(loss, arms)\n",
-        "        regret += _of(loss, arms) * ~clicked\n",
+        "        regret += loss[row, arms]\n",
+        "        regret += loss[row, arms] * ~clicked\n",
     ),
     Mutant(
         "propensities are inverted",
         "09",
         ("09.snips_over_click_rate_women", "09.effective_rows_women"),
         "ope.py",
-        "self.weights = self.policy_of_shown / log.propensities",
-        "self.weights = self.policy_of_shown * log.propensities",
+        "self.weights = _of_shown(self.policy, log) / log.propensities",
+        "self.weights = _of_shown(self.policy, log) * log.propensities",
     ),
     Mutant(
         "importance weights are ignored",
@@ -383,27 +374,15 @@ MUTANTS = [
 ]
 
 
-def mutated(mutant: Mutant | None, folder: Path) -> Path:
-    """A copy of the package with the fault in it, beside the bands; the folder to put on the path."""
-    folder.mkdir()
-    shutil.copytree(HERE / "reclab", folder / "reclab", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "notebooks").symlink_to(HERE / "notebooks", target_is_directory=True)
-    if mutant and mutant.where != NOTEBOOK:
-        path = folder / "reclab" / mutant.where
-        path.write_text(replaced(path.read_text("utf-8"), mutant), "utf-8")
-    return folder
-
-
 def replaced(source: str, mutant: Mutant) -> str:
-    """The source with the fault.
-
-    Raises
-    ------
-    ValueError : what is to be replaced is not there exactly once.
-    """
+    """The source with the fault."""
     if (times := source.count(mutant.old)) != 1:
         raise ValueError(f"{mutant.name!r}: its text stands {times} times in {mutant.where}, not once: {mutant.old!r}")
     return source.replace(mutant.old, mutant.new)
+
+
+def notebook(number: str):
+    return results.read_notebook(*results.find_notebooks([number], HERE / "notebooks"))
 
 
 def planted(mutant: Mutant, node):
@@ -417,31 +396,31 @@ def planted(mutant: Mutant, node):
     return node
 
 
-def run(number: str, node, mutant: Mutant | None, folder: Path, derived: Path) -> dict[str, results.Result]:
-    """Run some cells of a notebook in a copy; returns their results.
+def outside(number: str, node, mutant: Mutant | None, folder: Path, derived: Path) -> list[str]:
+    """Run some cells of a notebook with a copy of the package; the results outside their bands.
 
-    Raises
-    ------
-    ValueError : they stopped with an error, so no band was tried.
+    Raises ValueError: they stopped with an error, so no band was tried.
     """
-    (path,) = results.find_notebooks([number], HERE / "notebooks")
-    place = mutated(mutant, folder)
+    shutil.copytree(HERE / "reclab", folder / "reclab", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "notebooks").symlink_to(HERE / "notebooks", target_is_directory=True)
+    if mutant and mutant.where != NOTEBOOK:
+        path = folder / "reclab" / mutant.where
+        path.write_text(replaced(path.read_text("utf-8"), mutant), "utf-8")
     env = kernel_environment(profiles.get_profile("laptop"), derived=derived, ledger=folder / "ledger")
-    done = run_notebook(path, env=env | {"PYTHONPATH": str(place)}, node=node)
+    (path,) = results.find_notebooks([number], HERE / "notebooks")
+    done = run_notebook(path, env=env | {"PYTHONPATH": str(folder)}, node=node)
     if done.error and "LeakageError" in done.error:  # the notebook's own guard, which comes before any band
-        return {GUARD: results.Result(GUARD, 0.0, None, None, results.OUTSIDE)}
+        return ["check_leakage"]
     if done.error:
         raise ValueError(f"{mutant.name if mutant else 'without a fault'}, notebook {number}: {done.error}")
-    return done.results
+    return [key for key, result in done.results.items() if result.verdict == results.OUTSIDE]
 
 
 def honest(number: str, mutants: list[Mutant], folder: Path) -> dict:
-    """The cells of all faults of a notebook without any of them: how many results lie outside."""
+    """The cells of all faults of a notebook without any of them, and the bands that accuse them."""
     node = cells_for(notebook(number), [key for mutant in mutants for key in mutant.keys])
-    found = run(number, node, None, folder / f"honest-{number}", folder / "derived")
-    outside = [key for key, result in found.items() if result.verdict == results.OUTSIDE]
-    name = f"{number} without a fault, of {len(found)} results outside"
-    return row(name, len(outside), "results", most=0) | {"bands": outside}
+    bands = outside(number, node, None, folder / f"honest-{number}", folder / "derived")
+    return row(f"{number} without a fault, results outside", len(bands), "results", most=0) | {"bands": bands}
 
 
 def caught(mutant: Mutant, folder: Path, place: int) -> dict:
@@ -450,14 +429,9 @@ def caught(mutant: Mutant, folder: Path, place: int) -> dict:
     own = mutant.where.startswith(("data/", "text.py"))
     derived = folder / (f"derived-{place}" if own else "derived")
     node = planted(mutant, notebook(mutant.notebook))
-    found = run(mutant.notebook, node, mutant, folder / f"fault-{place}", derived)
-    bands = [key for key, result in found.items() if result.verdict == results.OUTSIDE]
-    line = row(f"{mutant.notebook}: {mutant.name}", len(bands), "bands")
-    return line | {"bands": bands} | ({"why": mutant.why} if mutant.why else {})
-
-
-def notebook(number: str):
-    return results.read_notebook(*results.find_notebooks([number], HERE / "notebooks"))
+    bands = outside(mutant.notebook, node, mutant, folder / f"fault-{place}", derived)
+    line = row(f"{mutant.notebook}: {mutant.name}", len(bands), "bands") | {"bands": bands}
+    return line | ({"why": mutant.why} if mutant.why else {})
 
 
 def measure(mutants: list[Mutant], jobs: int) -> Iterator[dict]:
@@ -470,21 +444,15 @@ def measure(mutants: list[Mutant], jobs: int) -> Iterator[dict]:
         for line in pool.map(caught, mutants, [folder] * len(mutants), range(len(mutants))):
             n_caught += line["value"] > 0
             yield line
-    yield row(
-        f"share of {len(mutants)} faults that a band or check_leakage caught", n_caught / len(mutants), "", least=CAUGHT
-    )
+    share = n_caught / len(mutants)
+    yield row(f"share of {len(mutants)} faults that a band or check_leakage caught", share, "", least=CAUGHT)
 
 
-def main(argv: list[str]) -> int:
-    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Plant faults and see which bands catch them.")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     parser.add_argument("--only", default="", metavar="WORD", help="only faults with this word, or of this notebook")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks that run side by side")
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     chosen = [m for m in MUTANTS if args.only in m.name or args.only == m.notebook]
-    return report(measure(chosen, args.jobs), args.check)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(report(measure(chosen, args.jobs), args.check))

@@ -1,4 +1,4 @@
-"""Measure notebook 14's promises: a distilled model's speed and loss, work spread over processes, and linear costs.
+"""Measure notebook 14's promises: a distilled model's speed and loss, two processes that fit as one, linear costs.
 
     python tests/benchmarks/scale.py [--check]
 
@@ -10,13 +10,8 @@ here, in CPU seconds, each model in turns with the teacher.
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,9 +25,9 @@ from reclab import data, results, scale
 
 FASTER, LOST = 2.0, -0.01  # throughput over the teacher's, and AUC less the teacher's
 CHOSEN = "3 layers, distilled, int8"  # the student of the bar; the others are the frontier
-APART, PROCESSES_APART = 1e-5, 1e-5  # of vectors and of weights
+APART = 1e-5  # of weights
 SIZES, GROWTH, PARTS = (200_000, 400_000, 800_000), 1.25, 8
-TURNS, READ, PATIENCE = 5, 64, 120
+TURNS, READ = 5, 64
 
 
 # --- smaller models
@@ -79,75 +74,7 @@ def measure_processes() -> Iterator[dict]:
         expected = one_fit.finish(one, parts=2)
         apart = one_fit.largest_difference(expected, one_fit.finish(two, parts=2, processes=2))
         yield row("torchrun: world size", int((two / "world").read_text()), "processes", least=2)
-        yield row("torchrun: largest difference of weights from one process", apart, "weight", most=PROCESSES_APART)
-
-
-# --- a cluster, with a worker killed from outside
-
-
-def write_films(folder: Path, parts: int) -> None:
-    """The films thread as partitioned Parquet: interactions by user, and texts."""
-    films = data.movies()
-    log = films.interactions[["user_id", "item_id", "timestamp", "positive"]]
-    data.to_parquet([log], folder / "raw", parts=parts)
-    texts = films.items.loc[films.items["text"].notna(), ["item_id", "text"]]
-    (folder / "texts").mkdir()
-    for part in range(parts):
-        texts.iloc[part::parts].to_parquet(folder / "texts" / f"part-{part:03}.parquet")
-
-
-def pipeline(run: Callable, folder: Path) -> dict[str, int]:
-    """Construct, encode and score with ``run(function, parts, **options)``; sums over parts."""
-    made = run(scale.construct, sorted((folder / "raw").glob("*")), folder=folder / "log")
-    encoded = run(scale.encode, sorted((folder / "texts").glob("*")), folder=folder / "vectors")
-    both = {"vectors": folder / "vectors", "folder": folder / "lists"}
-    scored = run(scale.score, sorted((folder / "log").glob("*")), **both)
-    return pd.concat([pd.DataFrame(made).sum(), pd.DataFrame(scored).sum()]).to_dict() | {"items": sum(encoded)}
-
-
-def in_a_loop(step: Callable, parts: list[Path], **options) -> list:
-    return [step(part, **options) for part in parts]
-
-
-def kill_when(folder: Path, pid: int, done: list[int]) -> None:
-    """SIGKILL a process as soon as the first part of the vectors is there; notes the pid."""
-    deadline = time.monotonic() + PATIENCE
-    while not list(folder.glob("*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    done.append(pid)
-
-
-def measure_cluster() -> Iterator[dict]:
-    """The pipeline on two workers, one of which is killed while it encodes, against a loop over one part."""
-    with tempfile.TemporaryDirectory(prefix="scale-") as scratch:
-        spread, whole = Path(scratch, "spread"), Path(scratch, "whole")
-        write_films(spread, PARTS)
-        write_films(whole, 1)
-        with scale.workers(2, RECLAB_DERIVED=f"{scratch}/cache") as client:
-            pids, killed = list(client.run(os.getpid).values()), []
-            yield row("Dask: workers in processes of their own", len({*pids, os.getpid()}) - 1, "workers", least=2)
-            killer = threading.Thread(target=kill_when, args=(spread / "vectors", pids[0], killed))
-            killer.start()
-            found = pipeline(lambda f, parts, **given: client.gather(client.map(f, parts, **given)), spread)
-            killer.join()
-            client.wait_for_workers(2, timeout=PATIENCE)
-            gone = pids[0] not in client.run(os.getpid).values()
-            yield row("Dask: workers killed (SIGKILL) during the run", len(killed) * gone, "workers", least=1)
-        os.environ["RECLAB_DERIVED"] = f"{scratch}/other"
-        expected = pipeline(in_a_loop, whole)
-        differing = sum(found[name] != expected[name] for name in expected)
-        yield row("Dask: counts that differ from one process", differing, f"of {len(expected)} counts", most=0)
-        vectors = [stacked(folder, "vectors", "item_id") for folder in (spread, whole)]
-        apart = float(np.abs(np.stack(vectors[0]) - np.stack(vectors[1])).max())
-        yield row("Dask: largest difference of vectors from one process", apart, "vector", most=APART)
-        lists = [stacked(folder, "lists", "user_id").map(list) for folder in (spread, whole)]
-        yield row("Dask: lists that differ from one process", int((lists[0] != lists[1]).sum()), "lists", most=0)
-
-
-def stacked(folder: Path, step: str, key: str) -> pd.Series:
-    table = pd.read_parquet(folder / step)
-    return table.set_index(key)[table.columns.drop(key)[0]].sort_index()
+        yield row("torchrun: largest difference of weights from one process", apart, "weight", most=APART)
 
 
 # --- cost by size
@@ -173,9 +100,10 @@ def measure_growth() -> Iterator[dict]:
             kept = data.to_parquet([log], folder / "raw", parts=PARTS)
 
             def work(folder=folder, kept=kept) -> None:
-                in_a_loop(scale.construct, kept.parts, folder=folder / "log")
-                made = sorted((folder / "log").glob("*"))
-                in_a_loop(scale.score, made, vectors=folder / "vectors", folder=folder / "lists")
+                for part in kept.parts:
+                    scale.construct(part, folder / "log")
+                for part in (folder / "log").glob("*"):
+                    scale.score(part, folder / "vectors", folder / "lists")
 
             costs.append(min(cpu_seconds(work) for _ in range(3)) / size * 1e6)
             yield row(f"construct and score, {size:,} rows", costs[-1], "CPU µs a row")
@@ -189,17 +117,8 @@ def measure() -> Iterator[dict]:
     """Everything."""
     yield from measure_growth()
     yield from measure_processes()
-    yield from measure_cluster()
     yield from measure_frontier()
 
 
-def main(argv: list[str]) -> int:
-    """Print the measurements; with ``--check``, return 1 where one misses its bar."""
-    parser = argparse.ArgumentParser(description="Measure what notebook 14 promises.")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    check = parser.parse_args(argv).check
-    return report(measure(), check)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(report(measure(), "--check" in sys.argv))
