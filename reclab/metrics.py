@@ -76,7 +76,7 @@ def accuracy_at_k(lists: np.ndarray, relevant, expected=None) -> dict[str, np.nd
 
 
 def ndcg_at_k(lists: np.ndarray, relevant) -> np.ndarray:
-    """Normalised discounted cumulative gain of each list, 0 to 1, as in `accuracy_at_k`."""
+    """Normalised discounted cumulative gain of each list, as in `accuracy_at_k`."""
     return accuracy_at_k(lists, relevant)["NDCG"]
 
 
@@ -359,11 +359,10 @@ def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95
 def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> np.ndarray:
     """`bootstrap_interval` of each column of ``(n_users, n_columns)``: value, low, high by columns.
 
-    Columns whose values are missing for the same users share their resamples; NaN where there is no
-    value, and no interval of a single one.
+    NaN where there is no value, and no interval of a single one.
     """
     values = np.asarray(values, dtype=float)
-    alike: dict[bytes, list[int]] = {}
+    alike: dict[bytes, list[int]] = {}  # columns that the same users lack share their resamples
     for column, there in enumerate(~np.isnan(values).T):
         alike.setdefault(there.tobytes(), []).append(column)
     found = np.full((3, values.shape[1]), np.nan)
@@ -381,11 +380,7 @@ def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -
 
 
 def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Mean of ``a - b (n_users,)`` with its interval, over the users for whom both are defined.
-
-    Pairing takes out what users have in common (some are easy for every system), so it sees
-    differences that two overlapping intervals hide.
-    """
+    """Mean of ``a - b (n_users,)`` with its interval, over the users for whom both are defined."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         shapes = f"{a.shape} and {b.shape}"
@@ -443,7 +438,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def resamples(size: int, n: int, seed: int, width: int = 0) -> Iterator[np.ndarray]:
     """Bootstrap draws of indices below ``size``: n in all, in parts ``(rows, size)``.
 
-    A part fits memory; ``width`` is how many numbers the caller makes of a draw, if above ``size``.
+    A part fits memory; ``width`` : numbers that the caller makes of a draw, if above ``size``.
     """
     if n < 1:
         raise ReclabError(f"n must be 1 resample or more, got {n}")

@@ -3,12 +3,11 @@
 Each model follows ``fit(X)`` and ``score(X)``, where X is a sparse ``(n_users, n_items)`` matrix of
 interactions; any entry other than 0 counts as 1. Scores are dense, of the same shape. Rows given to
 ``score`` may be users never seen in ``fit`` (but for BPR, which learns a vector for each user). A
-user without history has zeros only, except by popularity: such a list is all ties, so show popular
-items instead. All refuse settings out of range, other items than those of ``fit``, and scores or
-weights that memory cannot hold.
+user without history has zeros only, except by popularity: show popular items instead. All refuse
+settings out of range, other items than those of ``fit``, and what memory cannot hold.
 
-Equal scores are ordered by the lower item index, always. That rule is arbitrary: where many items
-tie (popularity counts, say), shuffle the items to see how much hangs on it.
+Equal scores are ordered by the lower item index, always: where many tie, shuffle the items to see
+how much hangs on it.
 """
 
 from __future__ import annotations
@@ -39,13 +38,9 @@ _ALIASES = {  # how other libraries name the columns of their recommendations
 def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_array:
     """Interactions as a sparse matrix ``(n_users, n_items)`` of 0 and 1; repeats count once.
 
-    Parameters
-    ----------
     interactions : columns ``user_id`` and ``item_id``; filter it first (say, to the positive ones).
     users, items : ids in the order of the rows and of the columns, every id once. Where these are
         text and the table's ids are numbers, they are compared as text.
-
-    Raises SchemaError: a missing column, an id twice in users or items, or one that is in neither.
     """
     rows = positions(interactions, "user_id", users)
     columns = positions(interactions, "item_id", items)
@@ -57,15 +52,12 @@ def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
     """Recommendations with ``user_id, item_id, rank, score`` for the names of other libraries.
 
     Capitals and RecBole's types (``user_id:token``) do not matter; our own name goes first.
-
-    Raises SchemaError: two columns stand for the same thing.
     """
     plain = [(column, str(column).split(":")[0].strip().lower()) for column in table.columns]
     renamed = {}
     for ours, aliases in _ALIASES.items():
-        found = [column for column, name in plain if name == ours]
-        if not found:
-            found = [column for column, name in plain if name in aliases.split()]
+        own = [column for column, name in plain if name == ours]
+        found = own or [column for column, name in plain if name in aliases.split()]
         if len(found) > 1:
             both = f"columns {found[0]!r} and {found[1]!r}"
             raise SchemaError(f"{both} could both be the {ours}: rename or drop one")
@@ -74,19 +66,11 @@ def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
-    """The recommendations of any library, given as a table, as lists of item indices.
+    """Recommendations of any library as item indices ``(n_users, k)``, -1 where there is no item.
 
-    Parameters
-    ----------
-    table : one row for each recommended item, with names that `with_our_names` knows: the user, the
-        item, and the rank (lowest first) or, without it, the score (highest first, equal ones by
-        the lower item index).
-    users, items : as for `interaction_matrix`.
-    k : length of the lists; what stands further down is left out.
-
-    Returns: ``(n_users, k)`` item indices, -1 where the table has no item.
-    Raises SchemaError: a missing column, an unknown id, a rank or score that is no number, or the
-    same item or rank twice for a user.
+    The table has a row for each recommended item, with names that `with_our_names` knows: the user,
+    the item, and the rank (lowest first) or, without it, the score (highest first, equal ones by
+    the lower item index). Users and items are those of `interaction_matrix`.
     """
     if k < 1:
         raise ReclabError(f"k must be 1 or more, got {k}")
@@ -153,14 +137,10 @@ def _column(table: pd.DataFrame, column: str) -> pd.Series:
 def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -> np.ndarray:
     """The k best items of each user, best first.
 
-    Parameters
-    ----------
-    scores : ``(n_users, n_items)``; minus infinity means never.
-    k : length of the lists, in 1..n_items.
+    scores : ``(n_users, n_items)``; minus infinity means never, NaN is refused.
     exclude : ``(n_users, n_items)``, non-zero = not to be recommended (the items a user has seen).
 
     Returns: ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
-    Raises ReclabError: k out of range. SchemaError: NaN, or shapes that do not fit.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2:
@@ -179,15 +159,8 @@ def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -
 def top_k_products(users, items, k: int, exclude: sparse.csr_array | None = None) -> np.ndarray:
     """``top_k(users @ items.T, k, exclude)``, without holding all these scores at once.
 
-    Products that are equal on paper may differ in their last bit.
-
-    Parameters
-    ----------
-    users, items : ``(n_users, n_factors)`` and ``(n_items, n_factors)``; float32 where both are,
-        else float64.
-
-    Raises SchemaError, besides those of `top_k`: shapes that do not fit, NaN, or numbers so large
-    that products may overflow.
+    ``(n_users, n_factors)`` and ``(n_items, n_factors)`` vectors; float32 where both are, else
+    float64. Products that are equal on paper may differ in their last bit.
     """
     users, items = np.asarray(users), np.asarray(items)
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
@@ -236,10 +209,7 @@ def _best(row: np.ndarray, k: int) -> np.ndarray:
 
 
 class Popularity:
-    """Scores every item by ``counts_``, its number of interactions, for every user alike.
-
-    Many items share a count, so the order in a list leans on `top_k`'s rule for ties.
-    """
+    """Scores every item by ``counts_``, its number of interactions, for every user alike."""
 
     def fit(self, X) -> Popularity:
         self.counts_ = binary(X).sum(axis=0)
@@ -248,8 +218,7 @@ class Popularity:
 
     def score(self, X) -> np.ndarray:
         """The counts, seen once for each user: read only, and no larger than one row."""
-        X = _histories(self, X)
-        return np.broadcast_to(self.counts_, X.shape)
+        return np.broadcast_to(self.counts_, _histories(self, X).shape)
 
 
 @dataclass
@@ -266,7 +235,6 @@ class EASE:
     l2: float = 250.0  # strength of the ridge penalty, above 0
 
     def fit(self, X) -> EASE:
-        """Raises ReclabError: l2 is too small for these items, or memory for the weights."""
         _refuse_settings(self, "l2")
         X = binary(X)
         n_items = X.shape[1]
@@ -278,8 +246,8 @@ class EASE:
         try:  # .T is the same matrix, in the order that LAPACK reads, so none is copied
             weights = linalg.inv(gram.T, overwrite_a=True, assume_a="pos", lower=True).T
         except linalg.LinAlgError:
-            small = f"l2 = {self.l2} is too small to tell the items apart"
-            raise ReclabError(f"{small}: raise it") from None
+            why = f"l2 = {self.l2} is too small to tell the items apart"
+            raise ReclabError(f"{why}: raise it") from None
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0.0)
         self.weights_, self.n_items_ = weights, n_items
@@ -416,7 +384,6 @@ class BPR:
     seed: int = 0  # of the vectors to begin with, the order and the draws
 
     def fit(self, X) -> BPR:
-        """Raises ReclabError: no user with both a like and an item that is not liked."""
         import torch
 
         _refuse_settings(self, "factors", "epochs", "learning_rate", "batch_size")
@@ -457,10 +424,7 @@ class BPR:
 
 
 def unliked(X: sparse.csr_array, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each of the users, one item drawn evenly from those without an entry in its row of X.
-
-    X is as `binary` returns it; no user may have an entry for every item.
-    """
+    """For each of the users, one item drawn evenly from those without an entry in its row of X."""
     starts, n_items = X.indptr[:-1].astype(np.int64), X.shape[1]
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
     # The r-th free item is r plus the number of entries before it. Before an entry there are as

@@ -51,8 +51,6 @@ class Evidence:
     providers : ``(n_items,)`` who made or sells each item: for the fairness of exposure.
     profile : name -> ``(n_users,)`` group of each user, None or NaN = unknown: for fairness.
     texts : ``(n_items,)`` what is known of each item: for explanations.
-
-    Raises SchemaError: what does not fit the users and items, or says the contrary of a like.
     """
 
     relevant: sparse.csr_array | pd.DataFrame
@@ -148,9 +146,8 @@ def measure(given, evidence: Evidence, k: int, expected=None) -> tuple[np.ndarra
     if evidence.providers is not None:
         found["provider gap"] = _provider_gap(shown, evidence.providers)
     if len(runs) > 1:
-        found["stability"] = np.mean(
-            [metrics.overlap_at_k(*two) for two in combinations(runs, 2)], 0
-        )
+        overlaps = [metrics.overlap_at_k(*two) for two in combinations(runs, 2)]
+        found["stability"] = np.mean(overlaps, axis=0)
     if isinstance(given[0], pd.DataFrame):
         found |= _from_columns(with_our_names(given[0]), evidence)
     return lists, found
@@ -186,13 +183,11 @@ def _against_training(lists, evidence: Evidence, k: int, expected) -> dict[str, 
 def jackknife(statistic: Callable[[np.ndarray], float], sums) -> np.ndarray:
     """Values per user of a statistic of totals, with its mean and its standard error.
 
-    The delete-a-group jackknife: users fall at random into 100 parts, the same for every system,
-    or into parts of one; a value tells what the statistic would be without the user's part. (Drawn
-    with replacement, users show fewer different items than there are.) Where most items are shown,
-    the error of coverage comes out too large.
-
-    ``statistic`` is called with totals ``(n,)`` over users and returns a number; ``sums`` is what
-    each user adds to them, ``(n_users, n)`` dense or sparse.
+    The delete-a-group jackknife: users fall at random into 100 parts, the same for every system, or
+    into parts of one; a value tells what the statistic would be without the user's part. (Users
+    drawn with replacement show fewer different items.) Where most items are shown, the error of
+    coverage comes out too large. ``statistic`` is called with totals ``(n,)`` over users; ``sums``
+    is what each user adds to them, ``(n_users, n)`` dense or sparse.
     Source: Kott, Journal of Official Statistics 2001, volume 17, pages 521-526; parts of unequal
     size: Busing et al., Statistics and Computing 1999, doi 10.1023/A:1008800423698.
     """
@@ -272,7 +267,7 @@ def scorecard(
 
     A system is called better where the paired interval excludes zero and Holm's correction keeps
     the difference. Where more is not simply better (novelty, diversity, popularity), the verdict
-    says higher or lower.
+    says higher or lower. Errors name the system that does not fit.
 
     Parameters
     ----------
@@ -281,14 +276,10 @@ def scorecard(
         the first is measured and all are compared for stability. A table may also have ``clicked``,
         ``probability`` and ``explanation``. A user without a list counts with an empty one.
     data : the evidence, or a bare matrix of held-out likes; what it lacks is left out of the card.
-    k : length of the lists compared.
     baseline : the system that the others are compared with; the first one if None.
     measured : metric -> system -> what was measured elsewhere, such as seconds or robustness: one
         number, which gets no interval and no verdict, or ``(n_users,)`` values.
-    n_bootstrap, seed : of the 95% intervals, as `reclab.metrics.bootstrap_interval`.
-
-    Raises ReclabError: no systems, or k below 1. UnknownNameError: the baseline, or a system of
-    ``measured``, is none of the systems. SchemaError: what does not fit; names the system.
+    n_bootstrap, seed : of the 95% intervals over users.
     """
     if not systems or k < 1:
         got = f"{len(systems)} and k = {k}"
@@ -462,22 +453,16 @@ def _note(lists: dict, data: Evidence, baseline: str) -> str:
 class Scorecard:
     """The numbers of a comparison, and tables of words made from them.
 
-    Attributes
-    ----------
-    values : a row for each system and metric: ``value, low, high, n_users``.
-    differences : a row for each system but the baseline and each metric: ``difference, low, high``,
-        the paired t-test's ``p_value``, ``p_holm`` corrected for all tests here, and ``verdict``.
-    slices : a row for each system and group of users: NDCG with its interval, the ``gap`` to all
-        other users with its interval, and the ``verdict``, corrected for all groups and systems.
-    note : what was measured on whom.
-    alarms : what a reader should look into before believing the card.
+    ``differences`` holds the paired t-test's ``p_value``, ``p_holm`` corrected for all tests there,
+    and the ``verdict``; ``slices`` NDCG by group of users, the ``gap`` to all other users, and its
+    ``verdict``, corrected for all groups and systems.
     """
 
-    values: pd.DataFrame
-    differences: pd.DataFrame
-    slices: pd.DataFrame
-    note: str
-    alarms: tuple[str, ...] = ()
+    values: pd.DataFrame  # a row for each system and metric
+    differences: pd.DataFrame  # a row for each system but the baseline and each metric
+    slices: pd.DataFrame  # a row for each system and group of users
+    note: str  # what was measured on whom
+    alarms: tuple[str, ...] = ()  # what a reader should look into before believing the card
 
     @property
     def table(self) -> pd.DataFrame:
@@ -498,10 +483,7 @@ class Scorecard:
         return _words(rows, columns, "{:+.3f} [{:.3f}, {:.3f}] {}")
 
     def tradeoff(self, across: str, up: str) -> plots.Picture:
-        """Every system by two metrics, with its intervals.
-
-        Raises UnknownNameError: a metric that is not on the card.
-        """
+        """Every system by two metrics, with its intervals."""
         by_metric = dict(list(self.values.groupby("metric")))
         for metric in (across, up):
             if metric not in by_metric:
@@ -529,10 +511,7 @@ class Scorecard:
         return plots.Explorer(self.tradeoff, **menus)
 
     def save(self, path: str | Path) -> Path:
-        """Write the numbers to a ``.csv``, or the tables to a ``.tex`` or ``.html`` file.
-
-        Raises ReclabError: the name has another ending.
-        """
+        """Write the numbers to a ``.csv``, or the tables to a ``.tex`` or ``.html`` file."""
         path = Path(path)
         if path.suffix == ".csv":
             keys, suffixes = ["system", "metric"], ("", "_of_difference")

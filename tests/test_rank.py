@@ -109,11 +109,6 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
     np.testing.assert_allclose(rank.EASE(l2=3.0).fit(X).score(X), X @ weights, rtol=1e-12)
 
 
-def test_popularity_counts_each_user_once():
-    X = sparse.csr_array(np.array([[5.0, 0, 1], [1, 0, 0]]))
-    np.testing.assert_array_equal(rank.Popularity().fit(X).score(X), [[2, 0, 1], [2, 0, 1]])
-
-
 def test_als_users_are_weighted_ridge_regressions():
     X = example()
     model = rank.ALS(4, l2=3.0, weight=7.0, epochs=2).fit(X)
@@ -133,13 +128,6 @@ def test_every_unliked_item_is_drawn_equally_often_and_no_liked_one():
         free = X.toarray()[user] == 0
         assert not counts[~free].any()
         assert free.sum() == 1 or chisquare(counts[free]).pvalue > 0.001
-
-
-def test_bpr_puts_the_one_item_that_a_user_does_not_like_last():
-    unwanted = np.arange(40) % 10
-    X = np.ones((40, 10)) - np.eye(10)[unwanted]
-    scores = rank.BPR(8, epochs=60, batch_size=50, weight_decay=0).fit(X).score(X)
-    np.testing.assert_array_equal(scores.argmin(axis=1), unwanted)
 
 
 def test_bpr_ranks_users_without_history_nowhere_and_learns_beside_users_who_like_all():

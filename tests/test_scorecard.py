@@ -94,21 +94,13 @@ def test_less_concentration_is_better_and_more_novelty_only_higher():
 
 
 def test_a_verdict_needs_its_interval_off_zero():
-    rows = []
-    for seed in range(12):
-        relevant, systems = world(seed)
-        systems["other guess"] = rank.top_k(np.random.default_rng(seed + 99).random((150, 40)), 10)
-        rows.append(full(systems, relevant, n_bootstrap=200).differences)
-    rows = pd.concat(rows)
+    relevant, systems = world()
+    others = {f"guess {seed}": rank.top_k(np.random.default_rng(seed).random((150, 40)), 10) for seed in range(9)}
+    rows = full(systems | others, relevant, n_bootstrap=200).differences
     crosses = (rows["low"] <= 0) & (rows["high"] >= 0)
-    assert crosses.sum() > 100
-    assert set(rows.loc[crosses, "verdict"]) == {UNCLEAR}
-    assert (rows.loc[rows["p_holm"] >= 0.05, "verdict"] == UNCLEAR).all()
+    assert crosses.sum() > 50 and (~crosses).sum() > 10
+    assert (rows.loc[crosses | (rows["p_holm"] >= 0.05), "verdict"] == UNCLEAR).all()
     assert (rows["p_holm"] >= rows["p_value"]).all()
-    # without the correction some of these guesses would pass for better or worse
-    guesses = rows[rows["system"] == "other guess"]
-    assert (~crosses[rows["system"] == "other guess"]).sum() > 0
-    assert (guesses["verdict"] != UNCLEAR).mean() < 0.02
 
 
 def test_identical_systems_and_constant_differences_have_a_p_value():
@@ -172,28 +164,6 @@ def test_a_jackknife_of_a_mean_has_its_standard_error():
     assert found.mean() == pytest.approx(values.mean())
     assert found.std() == pytest.approx(values.std(), rel=0.2)  # of 100 parts
     assert jackknife(metrics.gini, np.array([[1, 1, 0, 0], [0, 0, 0, 0]])).tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_jackknife_intervals_hold_what_they_promise():
-    rng, providers, repeats = np.random.default_rng(8), np.arange(300) % 7 % 3, 200
-    card = {}
-    for _ in range(repeats):
-        shown = skewed(rng, 150, 300)
-        p = rng.beta(2, 3, shown.shape[0])
-        off = np.stack([p * 10 // 2 == m for m in range(5)], axis=1) * (p - (rng.random(150) < p**2))[:, None]
-        by_provider = shown @ np.eye(3)[providers]
-        for name, statistic, sums in (
-            ("coverage", coverage, shown),
-            ("Gini", metrics.gini, shown),
-            ("provider gap", lambda total: np.abs(total / total.sum() - 1 / 3).sum() / 2, by_provider),
-            ("calibration error", lambda total: np.abs(total).sum() / 150, off),
-        ):
-            values = jackknife(statistic, sums)
-            card.setdefault(name, []).append((values.mean(), 1.96 * values.std() / np.sqrt(150)))
-    for name, found in card.items():
-        value, half = np.array(found).T
-        held = (np.abs(value - value.mean()) < half).mean()
-        assert 0.91 < held < 0.985, (name, held)
 
 
 def test_provider_gap_by_hand():

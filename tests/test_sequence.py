@@ -54,14 +54,6 @@ def test_only_the_latest_items_are_read(model):
     assert not np.allclose(model.score([long]), model.score([long[-7:]]))
 
 
-def test_every_item_is_asked_for_once_and_read_before_it_is_not():
-    network = SASRec(ITEMS, **SMALL)
-    windows = network._windows(np.arange(11))
-    inputs, targets = network._padded(windows)
-    assert inputs.tolist() == [[12, 0, 1, 2, 3, 4, 5, 6], [12, 8, 9, 12, 12, 12, 12, 12]]
-    assert targets.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, -100, -100, -100, -100, -100]]
-
-
 def test_the_loss_is_the_cross_entropy_over_the_whole_catalogue(model):
     inputs, targets = model._padded([np.array([3, 4, 5]), np.array([7])])
     with torch.inference_mode():
