@@ -218,7 +218,8 @@ class Popularity:
 
     def score(self, X) -> np.ndarray:
         """The counts, seen once for each user: read only, and no larger than one row."""
-        return np.broadcast_to(self.counts_, _histories(self, X).shape)
+        X = _histories(self, X)
+        return np.broadcast_to(self.counts_, X.shape)
 
 
 @dataclass

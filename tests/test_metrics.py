@@ -86,7 +86,7 @@ def test_hits_of_many_users():
     lists, relevant = example(n_users=1100, n_items=30)
     slow = [[item >= 0 and liked[item] for item in row] for row, liked in zip(lists, relevant.toarray(), strict=True)]
     assert (metrics.hits(lists, relevant) == slow).all()
-    lists[900, :2] = 7
+    lists[900, [0, -1]] = 7
     with pytest.raises(SchemaError, match="item 7 stands twice in the list of user 900"):
         metrics.hits(lists, relevant)
 
@@ -113,17 +113,6 @@ def test_stored_zeros_and_repeated_entries_do_not_count_as_relevant():
 def test_lists_that_do_not_fit_are_refused(lists, relevant, says):
     with pytest.raises(SchemaError, match=says):
         metrics.ndcg_at_k(lists, relevant)
-
-
-@QUICK
-@given(cases(), st.integers(0, 3))
-def test_an_item_twice_in_a_list_is_refused_wherever_it_stands(case, far):
-    lists, relevant, _, _ = case
-    twice = np.concatenate([lists, np.full((len(lists), far + 2), -1)], axis=1)  # empty places may repeat
-    twice[-1] = -1
-    twice[-1, [0, far + 1]] = 0
-    with pytest.raises(SchemaError, match=f"item 0 stands twice in the list of user {len(lists) - 1}"):
-        metrics.hits(twice, relevant)
 
 
 # Ranked lists: beyond their hits
@@ -347,15 +336,6 @@ def test_an_interval_over_groups_is_that_of_the_other_bootstraps():
     labels, scores = np.tile([0, 1], 20), rng.normal(size=40).round(1)
     found = metrics.interval_over(groups, lambda rows: metrics.auc(labels[rows], scores[rows]), n=60, seed=3)
     np.testing.assert_allclose(found, metrics.auc_interval(labels, scores, groups, n=60, seed=3), rtol=1e-9)
-
-
-def test_rows_of_one_group_are_drawn_together():
-    groups = np.array(["b", "a", "b", "c"])
-    drawn = []
-    metrics.interval_over(groups, lambda rows: drawn.append(np.bincount(rows, minlength=4)) or 0.0, n=20)
-    assert all(count[0] == count[2] for count in drawn)
-    assert drawn[-1].tolist() == [1, 1, 1, 1], "the estimate is that of the rows themselves"
-    assert len({tuple(count) for count in drawn}) > 3
     with pytest.raises(SchemaError, match="at least 2 groups"):
         metrics.interval_over(np.array(["a", "a"]), len)
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import chisquare
-from sklearn.linear_model import Ridge
 
 from reclab import metrics, rank
 from reclab.assets import fetch
@@ -95,18 +94,6 @@ def test_user_knn_agrees_with_brute_force(k):
     for rows in (X, new):
         similar = brute_similarities(rows, X, k, lambda i, j, rows=rows: (rows[i] == X[j]).all())
         np.testing.assert_allclose(model.score(rows), similar @ X, rtol=1e-12)
-
-
-def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
-    X = example()
-    weights = rank.EASE(l2=3.0).fit(X).weights_
-    dense = X.toarray()
-    for item in (0, 7, 29):
-        others = np.delete(np.arange(30), item)
-        ridge = Ridge(alpha=3.0, fit_intercept=False).fit(dense[:, others], dense[:, item])
-        np.testing.assert_allclose(weights[others, item], ridge.coef_, rtol=1e-8, atol=1e-10)
-    assert not np.diag(weights).any()
-    np.testing.assert_allclose(rank.EASE(l2=3.0).fit(X).score(X), X @ weights, rtol=1e-12)
 
 
 def test_als_users_are_weighted_ridge_regressions():
