@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-WIDTHS = (3, 16, 32, 32)  # channels before and after each convolution
+_WIDTHS = (3, 16, 32, 32)  # channels before and after each convolution
 
 
 @dataclass(eq=False)
@@ -86,10 +86,10 @@ def small_cnn(n_out: int, side: int = 32) -> nn.Sequential:
     Szegedy, arXiv 1502.03167.
     """
     layers = []
-    for before, after in pairwise(WIDTHS):
+    for before, after in pairwise(_WIDTHS):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)]
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTHS[-1] * (side // 8) ** 2, n_out))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(_WIDTHS[-1] * (side // 8) ** 2, n_out))
 
 
 def _pixels(pictures: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,7 @@ All functions take these forms, and raise a SchemaError that says what does not 
 - ``relevant``, ``history (n_users, n_items)`` sparse or dense, non-zero = held out, liked before
 - ``popularity (n_items,)`` training interactions; ``features (n_items, n_features)``, also sparse
 - ``labels (n_rows,)`` 0 or 1; ``scores (n_rows,)``; ``groups (n_rows,)`` user or item of a row
-- ``n`` resamples drawn with ``seed``; ``level`` of the interval, between 0 and 1
+- ``n`` resamples drawn with ``seed``; intervals are of 95% where nothing else is said
 """
 
 from __future__ import annotations
@@ -247,17 +247,17 @@ def auc(labels, scores) -> float:
     return float(_weighted_aucs(labels, scores, np.ones((1, len(labels))))[0])
 
 
-def auc_interval(labels, scores, groups=None, n=1000, seed=0, level=0.95) -> Interval:
+def auc_interval(labels, scores, groups=None, n=1000, seed=0) -> Interval:
     """AUC with its bootstrap interval over rows; over groups, where rows of one hang together."""
     samples = resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
-    return percentile_interval(auc(labels, scores), samples, level)
+    return percentile_interval(auc(labels, scores), samples)
 
 
-def paired_auc_difference(labels, a, b, groups=None, n=1000, seed=0, level=0.95) -> Interval:
+def paired_auc_difference(labels, a, b, groups=None, n=1000, seed=0) -> Interval:
     """AUC of scores ``a`` less that of ``b`` on the same rows, as `auc_interval`."""
     samples = resampled_aucs(labels, [a, b], groups, n, seed)
     difference = auc(labels, a) - auc(labels, b)
-    return percentile_interval(difference, samples[:, 0] - samples[:, 1], level)
+    return percentile_interval(difference, samples[:, 0] - samples[:, 1])
 
 
 def resampled_aucs(labels, scores: Sequence, groups=None, n=1000, seed=0) -> np.ndarray:
@@ -275,17 +275,15 @@ def resampled_aucs(labels, scores: Sequence, groups=None, n=1000, seed=0) -> np.
     return np.concatenate(found)
 
 
-def expected_calibration_error(labels, p, bins: int = 10) -> float:
-    """Mean gap of predicted and observed rate over bins of equal width, weighted by their rows.
+def expected_calibration_error(labels, p) -> float:
+    """Mean gap of predicted and observed rate over ten bins of equal width, weighted by their rows.
 
     Source: Guo et al., ICML 2017, arXiv 1706.04599, equation 3.
     """
     labels, p = _labelled(labels, p, both=False)
-    if bins < 1:
-        raise ReclabError(f"bins must be 1 or more, got {bins}")
     if (p < 0).any() or (p > 1).any():
         raise SchemaError("p must hold probabilities, 0 to 1; pass scores through a sigmoid first")
-    gaps = np.bincount(probability_bins(p, bins), weights=p - labels)
+    gaps = np.bincount(probability_bins(p), weights=p - labels)
     return float(np.abs(gaps).sum() / len(p))
 
 
@@ -345,7 +343,7 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
+def bootstrap_interval(values, n: int = 1000, seed: int = 0) -> Interval:
     """Mean of ``values (n_users,)`` with its percentile bootstrap interval: users are resampled.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -353,10 +351,10 @@ def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95
     column = np.asarray(values, dtype=float).reshape(-1, 1)
     if (n_users := np.isfinite(column).sum()) < 2:
         raise SchemaError(f"an interval over users needs 2 of them with a value, got {n_users}")
-    return Interval(*bootstrap_table(column, n, seed, level)[:, 0].tolist())
+    return Interval(*bootstrap_table(column, n, seed)[:, 0].tolist())
 
 
-def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> np.ndarray:
+def bootstrap_table(values, n: int = 1000, seed: int = 0) -> np.ndarray:
     """`bootstrap_interval` of each column of ``(n_users, n_columns)``: value, low, high by columns.
 
     NaN where there is no value, and no interval of a single one.
@@ -373,19 +371,19 @@ def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -
             means = np.concatenate([_times_drawn(part) @ kept for part in draws]) / len(kept)
             for place, column in enumerate(columns):
                 value = kept[:, place].mean()
-                found[:, column] = percentile_interval(value, means[:, place], level)
+                found[:, column] = percentile_interval(value, means[:, place])
         elif len(kept):
             found[0, columns] = kept[0]
     return found
 
 
-def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
+def paired_difference(a, b, n: int = 1000, seed: int = 0) -> Interval:
     """Mean of ``a - b (n_users,)`` with its interval, over the users for whom both are defined."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         shapes = f"{a.shape} and {b.shape}"
         raise SchemaError(f"paired values must belong to the same users, got shapes {shapes}")
-    return bootstrap_interval(a - b, n, seed, level)
+    return bootstrap_interval(a - b, n, seed)
 
 
 def interval_over(groups, statistic: Callable | np.ndarray, n=300, seed=0) -> Interval:
@@ -405,13 +403,13 @@ def interval_over(groups, statistic: Callable | np.ndarray, n=300, seed=0) -> In
     return percentile_interval(statistic(np.arange(len(codes))), np.array(samples))
 
 
-def t_interval(values, level: float = 0.95) -> Interval:
-    """The mean of a few independent values, such as one per seed, with Student's t interval."""
+def t_interval(values) -> Interval:
+    """The mean of a few independent values, such as one per seed, with Student's 95% interval."""
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ReclabError(f"a t interval needs two or more finite values, got {values}")
     mean = float(values.mean())
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half)
 
 
