@@ -8,7 +8,7 @@ All functions take these forms, and raise a SchemaError that says what does not 
 - ``relevant``, ``history (n_users, n_items)`` sparse or dense, non-zero = held out, liked before
 - ``popularity (n_items,)`` training interactions; ``features (n_items, n_features)``, also sparse
 - ``labels (n_rows,)`` 0 or 1; ``scores (n_rows,)``; ``groups (n_rows,)`` user or item of a row
-- ``n`` resamples drawn with ``seed``; ``level`` of the interval, between 0 and 1
+- ``n`` resamples drawn with ``seed``; intervals are of 95% where nothing else is said
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CELLS = 2_000_000  # numbers held at once while resampling: 16 MiB of float64
 
 def hits(lists: np.ndarray, relevant) -> np.ndarray:
     """Which places hold a relevant item, ``(n_users, k)`` bool: ranking metrics follow from it."""
-    relevant = as_sets(relevant)
+    relevant = binary(relevant, "relevant", bool)
     lists = checked_lists(lists, relevant.shape[1])
     if len(lists) != relevant.shape[0]:
         users = f"{len(lists)} users, relevant for {relevant.shape[0]}"
@@ -54,7 +54,7 @@ def accuracy_at_k(lists: np.ndarray, relevant, expected=None) -> dict[str, np.nd
     Source: Jarvelin and Kekalainen, ACM TOIS 2002, doi 10.1145/582415.582418 (NDCG); Ge et al.,
     RecSys 2010, doi 10.1145/1864708.1864761 (serendipity).
     """
-    relevant = as_sets(relevant)
+    relevant = binary(relevant, "relevant", bool)
     if relevant.nnz == 0:
         raise SchemaError("relevant is empty: no user has a relevant item, nothing can be measured")
     found, n_relevant = hits(lists, relevant), np.diff(relevant.indptr)
@@ -76,23 +76,19 @@ def accuracy_at_k(lists: np.ndarray, relevant, expected=None) -> dict[str, np.nd
 
 
 def ndcg_at_k(lists: np.ndarray, relevant) -> np.ndarray:
-    """Normalised discounted cumulative gain of each list, 0 to 1, as in `accuracy_at_k`."""
+    """Normalised discounted cumulative gain of each list, as in `accuracy_at_k`."""
     return accuracy_at_k(lists, relevant)["NDCG"]
 
 
-def recall_at_k(lists: np.ndarray, relevant) -> np.ndarray:
-    """Share of each user's relevant items that stand in the list, as in `accuracy_at_k`."""
-    return accuracy_at_k(lists, relevant)["recall"]
-
-
-def as_sets(matrix, name: str = "relevant") -> sparse.csr_array:
-    """A copy of ``(n_users, n_items)`` as a sparse matrix of True, each of a user's items once."""
+def binary(matrix, name: str = "X", dtype=float) -> sparse.csr_array:
+    """A copy with 1 for every entry other than 0, once each, indices sorted; NaN is refused."""
     matrix = sparse.csr_array(matrix)
-    if (matrix.data != matrix.data).any():
+    if np.isnan(matrix.data).any():
         raise SchemaError(f"{name} holds NaN: write 0 where an item does not belong to a user")
-    matrix = matrix.astype(bool)
+    matrix = matrix.astype(dtype)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
+    matrix.data[:] = 1
     return matrix
 
 
@@ -120,8 +116,8 @@ def shown_matrix(lists: np.ndarray, n_items: int) -> sparse.csr_array:
     """Lists as a sparse matrix ``(n_users, n_items)``: 1 where a user is shown an item."""
     lists = checked_lists(lists, n_items)
     users, places = np.nonzero(lists >= 0)
-    ones, items = np.ones(len(users)), lists[users, places]
-    return sparse.csr_array((ones, (users, items)), (len(lists), n_items))
+    cells = users, lists[users, places]
+    return sparse.csr_array((np.ones(len(users)), cells), (len(lists), n_items))
 
 
 # Ranked lists: beyond their hits
@@ -144,7 +140,7 @@ def popularity_lift(lists: np.ndarray, history, popularity) -> np.ndarray:
     Source: Abdollahpouri et al., RMSE workshop 2019, arXiv 1907.13286.
     """
     counts = _counts(popularity)
-    own = _mean_over(as_sets(history, "history"), counts)
+    own = _mean_over(binary(history, "history"), counts)
     return _mean_over(shown_matrix(lists, len(counts)), counts) / _or_nan(own) - 1
 
 
@@ -156,15 +152,14 @@ def intra_list_distance(lists: np.ndarray, features) -> np.ndarray:
     Source: Ziegler et al., WWW 2005, doi 10.1145/1060745.1060754.
     """
     features = _finite(features)
-    shown = shown_matrix(lists, features.shape[0])
+    shown = shown_matrix(lists, len(features))
     if np.shape(lists)[1] < 2:
         raise SchemaError("a list of one item has no pairs: its distance needs k of 2 or more")
-    length = np.sqrt((features * features).sum(axis=1))
-    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-    unit, count = sparse.diags_array(scale) @ features, shown @ (length > 0)
+    length = np.linalg.norm(features, axis=1)
+    unit = features / np.where(length > 0, length, 1)[:, None]
+    count = shown @ (length > 0)
     # The cosines of all pairs add up to the squared length of the sum, less the ones of i = j.
-    sums = (shown[start : start + 4096] @ unit for start in range(0, len(lists), 4096))
-    square = np.concatenate([(part * part).sum(axis=1) for part in sums])
+    square = ((shown @ unit) ** 2).sum(axis=1)
     return np.maximum(1 - (square - count) / _or_nan(count * (count - 1)), 0)
 
 
@@ -175,11 +170,11 @@ def miscalibration(lists: np.ndarray, history, features, alpha: float = 0.01) ->
     history is mixed into the list, so that a genre which it lacks costs much but not infinitely.
     Source: Steck, RecSys 2018, doi 10.1145/3240323.3240372.
     """
-    features = sparse.csr_array(_finite(features)).toarray()
+    features = _finite(features)
     if (features < 0).any():
         raise SchemaError("calibration needs features of 0 or more, such as genres")
     shares = np.nan_to_num(_rows_to_one(features))
-    wanted = _rows_to_one(as_sets(history, "history") @ shares)
+    wanted = _rows_to_one(binary(history, "history") @ shares)
     shown = _rows_to_one(shown_matrix(lists, len(shares)) @ shares)
     mixed = (1 - alpha) * shown + alpha * wanted
     ratio = np.divide(wanted, mixed, out=np.ones_like(wanted), where=wanted > 0)
@@ -197,19 +192,13 @@ def overlap_at_k(lists: np.ndarray, others: np.ndarray) -> np.ndarray:
     return both / _or_nan(a.sum(axis=1) + b.sum(axis=1) - both)
 
 
-def exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
-    """Number of lists that show each item, ``(n_items,)``."""
-    lists = checked_lists(lists, n_items)
-    return np.bincount(lists[lists >= 0], minlength=n_items)
-
-
 def coverage(lists: np.ndarray, n_items: int) -> float:
     """Share of the catalogue that somebody is shown; it grows with the number of users."""
-    return float((exposure(lists, n_items) > 0).mean())
+    return float((shown_matrix(lists, n_items).sum(axis=0) > 0).mean())
 
 
 def gini(shown: np.ndarray) -> float:
-    """Gini index of exposure ``(n_items,)``: 0 when items are shown alike, near 1 when few are."""
+    """Gini index of how often each item is shown, ``(n_items,)``: 0 all alike, near 1 only few."""
     n_items, total = len(shown), np.sum(shown)
     if total == 0:
         raise SchemaError("no item is shown in any list, so exposure has no Gini index")
@@ -224,10 +213,11 @@ def _counts(popularity) -> np.ndarray:
     return counts
 
 
-def _finite(features) -> np.ndarray | sparse.csr_array:
-    dense = not sparse.issparse(features)
-    features = np.asarray(features, float) if dense else sparse.csr_array(features, dtype=float)
-    if features.ndim != 2 or not np.isfinite(features if dense else features.data).all():
+def _finite(features) -> np.ndarray:
+    if sparse.issparse(features):
+        features = features.toarray()
+    features = np.asarray(features, dtype=float)
+    if features.ndim != 2 or not np.isfinite(features).all():
         got = f"(n_items, n_features), got {features.shape}"
         raise SchemaError(f"features must be finite, of shape {got}")
     return features
@@ -257,22 +247,20 @@ def auc(labels, scores) -> float:
     return float(_weighted_aucs(labels, scores, np.ones((1, len(labels))))[0])
 
 
-def auc_interval(labels, scores, groups=None, n=1000, seed=0, level=0.95) -> Interval:
+def auc_interval(labels, scores, groups=None, n=1000, seed=0) -> Interval:
     """AUC with its bootstrap interval over rows; over groups, where rows of one hang together."""
     samples = resampled_aucs(labels, [scores], groups, n, seed)[:, 0]
-    return percentile_interval(auc(labels, scores), samples, level)
+    return percentile_interval(auc(labels, scores), samples)
 
 
-def paired_auc_difference(labels, a, b, groups=None, n=1000, seed=0, level=0.95) -> Interval:
+def paired_auc_difference(labels, a, b, groups=None, n=1000, seed=0) -> Interval:
     """AUC of scores ``a`` less that of ``b`` on the same rows, as `auc_interval`."""
     samples = resampled_aucs(labels, [a, b], groups, n, seed)
     difference = auc(labels, a) - auc(labels, b)
-    return percentile_interval(difference, samples[:, 0] - samples[:, 1], level)
+    return percentile_interval(difference, samples[:, 0] - samples[:, 1])
 
 
-def resampled_aucs(
-    labels, scores: Sequence, groups=None, n: int = 1000, seed: int = 0
-) -> np.ndarray:
+def resampled_aucs(labels, scores: Sequence, groups=None, n=1000, seed=0) -> np.ndarray:
     """AUC of each of several scores in each resample, the same rows for all: ``(n, len(scores))``.
 
     NaN where a resample misses a class.
@@ -287,19 +275,15 @@ def resampled_aucs(
     return np.concatenate(found)
 
 
-def expected_calibration_error(labels, p, bins: int = 10) -> float:
-    """Mean gap of predicted and observed rate over bins of equal width, weighted by their rows.
+def expected_calibration_error(labels, p) -> float:
+    """Mean gap of predicted and observed rate over ten bins of equal width, weighted by their rows.
 
     Source: Guo et al., ICML 2017, arXiv 1706.04599, equation 3.
     """
     labels, p = _labelled(labels, p, both=False)
-    if bins < 1:
-        raise ReclabError(f"bins must be 1 or more, got {bins}")
     if (p < 0).any() or (p > 1).any():
-        raise SchemaError(
-            "p must hold probabilities from 0 to 1; pass scores through a sigmoid first"
-        )
-    gaps = np.bincount(probability_bins(p, bins), weights=p - labels)
+        raise SchemaError("p must hold probabilities, 0 to 1; pass scores through a sigmoid first")
+    gaps = np.bincount(probability_bins(p), weights=p - labels)
     return float(np.abs(gaps).sum() / len(p))
 
 
@@ -359,7 +343,7 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
+def bootstrap_interval(values, n: int = 1000, seed: int = 0) -> Interval:
     """Mean of ``values (n_users,)`` with its percentile bootstrap interval: users are resampled.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -367,17 +351,16 @@ def bootstrap_interval(values, n: int = 1000, seed: int = 0, level: float = 0.95
     column = np.asarray(values, dtype=float).reshape(-1, 1)
     if (n_users := np.isfinite(column).sum()) < 2:
         raise SchemaError(f"an interval over users needs 2 of them with a value, got {n_users}")
-    return Interval(*bootstrap_table(column, n, seed, level)[:, 0].tolist())
+    return Interval(*bootstrap_table(column, n, seed)[:, 0].tolist())
 
 
-def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -> np.ndarray:
+def bootstrap_table(values, n: int = 1000, seed: int = 0) -> np.ndarray:
     """`bootstrap_interval` of each column of ``(n_users, n_columns)``: value, low, high by columns.
 
-    Columns whose values are missing for the same users share their resamples; NaN where there is no
-    value, and no interval of a single one.
+    NaN where there is no value, and no interval of a single one.
     """
     values = np.asarray(values, dtype=float)
-    alike: dict[bytes, list[int]] = {}
+    alike: dict[bytes, list[int]] = {}  # columns that the same users lack share their resamples
     for column, there in enumerate(~np.isnan(values).T):
         alike.setdefault(there.tobytes(), []).append(column)
     found = np.full((3, values.shape[1]), np.nan)
@@ -388,51 +371,45 @@ def bootstrap_table(values, n: int = 1000, seed: int = 0, level: float = 0.95) -
             means = np.concatenate([_times_drawn(part) @ kept for part in draws]) / len(kept)
             for place, column in enumerate(columns):
                 value = kept[:, place].mean()
-                found[:, column] = percentile_interval(value, means[:, place], level)
+                found[:, column] = percentile_interval(value, means[:, place])
         elif len(kept):
             found[0, columns] = kept[0]
     return found
 
 
-def paired_difference(a, b, n: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Mean of ``a - b (n_users,)`` with its interval, over the users for whom both are defined.
-
-    Pairing takes out what users have in common (some are easy for every system), so it sees
-    differences that two overlapping intervals hide.
-    """
+def paired_difference(a, b, n: int = 1000, seed: int = 0) -> Interval:
+    """Mean of ``a - b (n_users,)`` with its interval, over the users for whom both are defined."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         shapes = f"{a.shape} and {b.shape}"
         raise SchemaError(f"paired values must belong to the same users, got shapes {shapes}")
-    return bootstrap_interval(a - b, n, seed, level)
+    return bootstrap_interval(a - b, n, seed)
 
 
-def interval_over(
-    groups, statistic: Callable | np.ndarray, n: int = 300, seed: int = 0
-) -> Interval:
+def interval_over(groups, statistic: Callable | np.ndarray, n=300, seed=0) -> Interval:
     """Any statistic of rows with its 95% interval, whole groups drawn: rows of one hang together.
 
     ``statistic`` is called with row numbers, in which a row may stand several times, and returns a
     number; or it is ``(n_rows,)`` values, whose mean is taken.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8.
     """
-    codes = _group_codes(groups, len(groups))
     if not callable(statistic):
         values = np.asarray(statistic, dtype=float)
         return interval_over(groups, lambda rows: values[rows].mean(), n, seed)
+    codes = _group_codes(groups, len(groups))
     rows_of = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
     draws = (draw for part in resamples(len(rows_of), n, seed) for draw in part)
     samples = [statistic(np.concatenate([rows_of[group] for group in draw])) for draw in draws]
     return percentile_interval(statistic(np.arange(len(codes))), np.array(samples))
 
 
-def t_interval(values, level: float = 0.95) -> Interval:
-    """The mean of a few independent values, such as one per seed, with Student's t interval."""
+def t_interval(values) -> Interval:
+    """The mean of a few independent values, such as one per seed, with Student's 95% interval."""
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ReclabError(f"a t interval needs two or more finite values, got {values}")
     mean = float(values.mean())
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -459,7 +436,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def resamples(size: int, n: int, seed: int, width: int = 0) -> Iterator[np.ndarray]:
     """Bootstrap draws of indices below ``size``: n in all, in parts ``(rows, size)``.
 
-    A part fits memory; ``width`` is how many numbers the caller makes of a draw, if above ``size``.
+    A part fits memory; ``width`` : numbers that the caller makes of a draw, if above ``size``.
     """
     if n < 1:
         raise ReclabError(f"n must be 1 resample or more, got {n}")

@@ -3,12 +3,11 @@
 Each model follows ``fit(X)`` and ``score(X)``, where X is a sparse ``(n_users, n_items)`` matrix of
 interactions; any entry other than 0 counts as 1. Scores are dense, of the same shape. Rows given to
 ``score`` may be users never seen in ``fit`` (but for BPR, which learns a vector for each user). A
-user without history has zeros only, except by popularity: such a list is all ties, so show popular
-items instead. All refuse settings out of range, other items than those of ``fit``, and scores or
-weights that memory cannot hold.
+user without history has zeros only, except by popularity: show popular items instead. All refuse
+settings out of range, other items than those of ``fit``, and what memory cannot hold.
 
-Equal scores are ordered by the lower item index, always. That rule is arbitrary: where many items
-tie (popularity counts, say), shuffle the items to see how much hangs on it.
+Equal scores are ordered by the lower item index, always: where many tie, shuffle the items to see
+how much hangs on it.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from scipy import linalg, sparse
 from threadpoolctl import threadpool_limits
 
 from .errors import ReclabError, SchemaError
+from .metrics import binary
 from .profiles import memory
 
 _BLOCK = 512  # rows of a large product that are held at once
@@ -38,13 +38,9 @@ _ALIASES = {  # how other libraries name the columns of their recommendations
 def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_array:
     """Interactions as a sparse matrix ``(n_users, n_items)`` of 0 and 1; repeats count once.
 
-    Parameters
-    ----------
     interactions : columns ``user_id`` and ``item_id``; filter it first (say, to the positive ones).
     users, items : ids in the order of the rows and of the columns, every id once. Where these are
         text and the table's ids are numbers, they are compared as text.
-
-    Raises SchemaError: a missing column, an id twice in users or items, or one that is in neither.
     """
     rows = positions(interactions, "user_id", users)
     columns = positions(interactions, "item_id", items)
@@ -52,30 +48,16 @@ def interaction_matrix(interactions: pd.DataFrame, users, items) -> sparse.csr_a
     return binary(sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape))
 
 
-def binary(X) -> sparse.csr_array:
-    """A copy of X with 1 for every entry other than 0, indices sorted. Raises SchemaError: NaN."""
-    X = sparse.csr_array(X, dtype=float, copy=True)
-    if np.isnan(X.data).any():
-        raise SchemaError("X holds NaN; an interaction is there or it is not")
-    X.sum_duplicates()
-    X.eliminate_zeros()
-    X.data[:] = 1.0
-    return X
-
-
 def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
     """Recommendations with ``user_id, item_id, rank, score`` for the names of other libraries.
 
     Capitals and RecBole's types (``user_id:token``) do not matter; our own name goes first.
-
-    Raises SchemaError: two columns stand for the same thing.
     """
     plain = [(column, str(column).split(":")[0].strip().lower()) for column in table.columns]
     renamed = {}
     for ours, aliases in _ALIASES.items():
-        found = [column for column, name in plain if name == ours]
-        if not found:
-            found = [column for column, name in plain if name in aliases.split()]
+        own = [column for column, name in plain if name == ours]
+        found = own or [column for column, name in plain if name in aliases.split()]
         if len(found) > 1:
             both = f"columns {found[0]!r} and {found[1]!r}"
             raise SchemaError(f"{both} could both be the {ours}: rename or drop one")
@@ -84,48 +66,34 @@ def with_our_names(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lists_from_table(table: pd.DataFrame, users, items, k: int) -> np.ndarray:
-    """The recommendations of any library, given as a table, as lists of item indices.
+    """Recommendations of any library as item indices ``(n_users, k)``, -1 where there is no item.
 
-    Parameters
-    ----------
-    table : one row for each recommended item, with names that `with_our_names` knows: the user, the
-        item, and the rank (lowest first) or, without it, the score (highest first, equal ones by
-        the lower item index).
-    users, items : as for `interaction_matrix`.
-    k : length of the lists; what stands further down is left out.
-
-    Returns: ``(n_users, k)`` item indices, -1 where the table has no item.
-    Raises SchemaError: a missing column, an unknown id, a rank or score that is no finite number, a
-    rank below 0, or the same item or rank twice for a user.
+    The table has a row for each recommended item, with names that `with_our_names` knows: the user,
+    the item, and the rank (lowest first) or, without it, the score (highest first, equal ones by
+    the lower item index). Users and items are those of `interaction_matrix`.
     """
     if k < 1:
         raise ReclabError(f"k must be 1 or more, got {k}")
     table = with_our_names(table)
-    rows, columns = positions(table, "user_id", users), positions(table, "item_id", items)
-    _refuse_repeats(table, "item_id", rows, columns, "it would count twice: keep its best row")
+    rows = pd.DataFrame({"user_id": positions(table, "user_id", users)})
+    rows["item_id"] = positions(table, "item_id", items)
+    remedies = {"item_id": "it would count twice: keep its best row"}
     if "rank" in table:
-        best_first = _numbers(table, "rank", least=0)
-        remedy = "which comes first? Number the ranks from 1 up"
-        _refuse_repeats(table, "rank", rows, best_first, remedy)
+        rows["rank"] = numbers(table, "rank", least=0)
+        remedies["rank"] = "which comes first? Number the ranks from 1 up"
     else:
-        best_first = -_numbers(table, "score", least=-np.inf)
-    next_user, same_user = np.diff(rows) > 0, np.diff(rows) == 0
-    if not np.all(next_user | same_user & (np.diff(best_first) > 0)):  # most tables are in order
-        order = np.lexsort((columns, best_first, rows))
-        rows, columns = rows[order], columns[order]
-    counts = np.bincount(rows, minlength=len(users))
-    place = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        rows["rank"] = -numbers(table, "score")
+    for column, remedy in remedies.items():
+        twice = rows.duplicated(["user_id", column]).to_numpy()
+        if twice.any():
+            user, value = (table[name][twice].tolist()[0] for name in ("user_id", column))
+            raise SchemaError(f"{column} {value!r} stands twice for user_id {user!r}; {remedy}")
+    rows = rows.sort_values(["user_id", "rank", "item_id"])
+    rows["place"] = rows.groupby("user_id").cumcount()
+    rows = rows[rows["place"] < k]
     lists = np.full((len(users), k), -1, dtype=np.int64)
-    kept = place < k
-    lists[rows[kept], place[kept]] = columns[kept]
+    lists[rows["user_id"], rows["place"]] = rows["item_id"]
     return lists
-
-
-def _column(table: pd.DataFrame, column: str) -> pd.Series:
-    if column not in table:
-        there = ", ".join(map(str, table.columns))
-        raise SchemaError(f"the table needs a column {column!r}; it has {there}")
-    return table[column]
 
 
 def positions(table: pd.DataFrame, column: str, known) -> np.ndarray:
@@ -144,25 +112,23 @@ def positions(table: pd.DataFrame, column: str, known) -> np.ndarray:
     return found
 
 
-def _numbers(table: pd.DataFrame, column: str, least: float) -> np.ndarray:
+def numbers(table: pd.DataFrame, column: str, least=-np.inf, most=np.inf) -> np.ndarray:
+    """A column as finite numbers from least to most."""
     values = pd.to_numeric(_column(table, column), errors="coerce")
     values = values.to_numpy(dtype=float, na_value=np.nan)
-    bad = ~np.isfinite(values) | (values < least)
+    bad = ~np.isfinite(values) | (values < least) | (values > most)
     if bad.any():
-        value = table[column][bad].tolist()[0]
-        wanted = "a finite number" if least < 0 else "a finite number of 0 or more"
-        row = f"{column} in row {bad.argmax()}"
-        raise SchemaError(f"{row} is {value!r}, not {wanted}: drop or repair it")
+        place, value = f"{column} in row {bad.argmax()}", table[column][bad].tolist()[0]
+        bounds = "" if least == -np.inf else f" from {least} to {most}"
+        raise SchemaError(f"{place} is {value!r}, not a finite number{bounds}: drop or repair it")
     return values
 
 
-def _refuse_repeats(table: pd.DataFrame, column: str, users, values, remedy: str) -> None:
-    codes, different = pd.factorize(values)
-    pairs = users * len(different) + codes
-    if (np.diff(np.sort(pairs)) == 0).any():  # quicker than to look each pair up
-        repeated = pd.Series(pairs).duplicated().to_numpy()
-        user, value = (table[name][repeated].tolist()[0] for name in ("user_id", column))
-        raise SchemaError(f"{column} {value!r} stands twice for user_id {user!r}; {remedy}")
+def _column(table: pd.DataFrame, column: str) -> pd.Series:
+    if column not in table:
+        there = ", ".join(map(str, table.columns))
+        raise SchemaError(f"the table needs a column {column!r}; it has {there}")
+    return table[column]
 
 
 # --- the best items
@@ -171,14 +137,10 @@ def _refuse_repeats(table: pd.DataFrame, column: str, users, values, remedy: str
 def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -> np.ndarray:
     """The k best items of each user, best first.
 
-    Parameters
-    ----------
-    scores : ``(n_users, n_items)``; minus infinity means never.
-    k : length of the lists, in 1..n_items.
+    scores : ``(n_users, n_items)``; minus infinity means never, NaN is refused.
     exclude : ``(n_users, n_items)``, non-zero = not to be recommended (the items a user has seen).
 
     Returns: ``(n_users, k)`` item indices; places for which no item is left hold -1, at the end.
-    Raises ReclabError: k out of range. SchemaError: NaN, or shapes that do not fit.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2:
@@ -197,15 +159,8 @@ def top_k(scores: np.ndarray, k: int, exclude: sparse.csr_array | None = None) -
 def top_k_products(users, items, k: int, exclude: sparse.csr_array | None = None) -> np.ndarray:
     """``top_k(users @ items.T, k, exclude)``, without holding all these scores at once.
 
-    Products that are equal on paper may differ in their last bit.
-
-    Parameters
-    ----------
-    users, items : ``(n_users, n_factors)`` and ``(n_items, n_factors)``; float32 where both are,
-        else float64.
-
-    Raises, besides those of `top_k`, SchemaError: vectors that are not finite, or whose products
-    may overflow.
+    ``(n_users, n_factors)`` and ``(n_items, n_factors)`` vectors; float32 where both are, else
+    float64. Products that are equal on paper may differ in their last bit.
     """
     users, items = np.asarray(users), np.asarray(items)
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
@@ -213,14 +168,10 @@ def top_k_products(users, items, k: int, exclude: sparse.csr_array | None = None
         raise SchemaError(f"users and items must be vectors of as many factors, got {shapes}")
     seen = _seen(k, (len(users), len(items)), exclude)
     dtype = np.float32 if users.dtype == items.dtype == np.float32 else np.float64
-    for name, vectors in {"users": users, "items": items}.items():
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            row = f"{name}: the vector of row {finite.argmin()}"
-            raise SchemaError(f"{row} is not finite: has the model diverged?")
     largest = float(abs(users).max(initial=0)) * float(abs(items).max(initial=0))
-    if largest * users.shape[1] > float(np.finfo(dtype).max):
-        raise SchemaError("products may overflow: scale the vectors down, or use float64")
+    if not largest * users.shape[1] <= float(np.finfo(dtype).max):  # true of NaN as well
+        remedy = "has the model diverged? Else scale the vectors down, or use float64"
+        raise SchemaError(f"vectors hold NaN, or their products may overflow: {remedy}")
     users, items = users.astype(dtype), items.astype(dtype)
     lists = np.empty((len(users), k), dtype=np.int64)
     buffer = np.empty((_BLOCK, len(items)), dtype)
@@ -258,10 +209,7 @@ def _best(row: np.ndarray, k: int) -> np.ndarray:
 
 
 class Popularity:
-    """Scores every item by ``counts_``, its number of interactions, for every user alike.
-
-    Many items share a count, so the order in a list leans on `top_k`'s rule for ties.
-    """
+    """Scores every item by ``counts_``, its number of interactions, for every user alike."""
 
     def fit(self, X) -> Popularity:
         self.counts_ = binary(X).sum(axis=0)
@@ -288,7 +236,6 @@ class EASE:
     l2: float = 250.0  # strength of the ridge penalty, above 0
 
     def fit(self, X) -> EASE:
-        """Raises ReclabError: l2 is too small for these items, or memory for the weights."""
         _refuse_settings(self, "l2")
         X = binary(X)
         n_items = X.shape[1]
@@ -300,8 +247,8 @@ class EASE:
         try:  # .T is the same matrix, in the order that LAPACK reads, so none is copied
             weights = linalg.inv(gram.T, overwrite_a=True, assume_a="pos", lower=True).T
         except linalg.LinAlgError:
-            small = f"l2 = {self.l2} is too small to tell the items apart"
-            raise ReclabError(f"{small}: raise it") from None
+            why = f"l2 = {self.l2} is too small to tell the items apart"
+            raise ReclabError(f"{why}: raise it") from None
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0.0)
         self.weights_, self.n_items_ = weights, n_items
@@ -316,24 +263,20 @@ class ItemKNN:
     """Scores an item by the user's items among its k nearest neighbours.
 
     ``score(u, i) = sum of s(i, j) over the items j of user u that are among the k nearest of i``,
-    where ``s(i, j) = c(i, j) / (sqrt(c(i) c(j)) + shrink)``: c(i) users have item i, c(i, j) have
-    both. An item is never its own neighbour. Similarities that agree to 12 decimals tie, and the
-    lower index is kept. The sum is not divided by anything. ``weights_`` is sparse, ``(n_items,
-    n_items)``; column i holds the similarities of i's neighbours.
+    where ``s(i, j) = c(i, j) / sqrt(c(i) c(j))``: c(i) users have item i, c(i, j) have both. An
+    item is never its own neighbour. Similarities that agree to 12 decimals tie, and the lower index
+    is kept. ``weights_`` is sparse, ``(n_items, n_items)``; column i holds i's neighbours.
 
     Source: Sarwar et al., WWW 2001, doi 10.1145/371920.372071, with a sum for implicit feedback.
     """
 
-    k: int = 50  # neighbours kept of each item, in 1..n_items - 1
-    shrink: float = 0.0  # 0 or more; pulls similarities that rest on few users towards 0
+    k: int = 50  # neighbours kept of each item; all where there are fewer
 
     def fit(self, X) -> ItemKNN:
+        _refuse_settings(self, "k")
         X = binary(X)
-        _refuse_k(self.k, X.shape[1] - 1, f"{X.shape[1]} items")
-        if not self.shrink >= 0:
-            raise ReclabError(f"shrink must be 0 or more, got {self.shrink}")
         by_item, blocks = X.T.tocsr(), []
-        for start, similar in _cosines(by_item, by_item, self.shrink):
+        for start, similar in _cosines(by_item, by_item):
             np.fill_diagonal(similar[:, start:], 0.0)  # an item beside itself
             blocks.append(_nearest(similar, self.k))
         self.weights_ = sparse.vstack(blocks, format="csr").T.tocsr()
@@ -351,19 +294,18 @@ class UserKNN:
     ``score(u, i) = sum of s(u, v) over the k nearest users v of u that have item i``, where
     ``s(u, v) = c(u, v) / sqrt(c(u) c(v))``: user u has c(u) items, users u and v share c(u, v).
     Someone with the very same items (the user's own row, for one) is no neighbour, having nothing
-    new to show. Similarities that agree to 12 decimals tie, and the lower index is kept. The sum is
-    not divided by anything. ``fit`` keeps the users as ``users_``; all work is done by ``score``.
+    new to show. Similarities that agree to 12 decimals tie, and the lower index is kept.
 
     Source: Resnick et al., CSCW 1994, doi 10.1145/192844.192905, with cosine and a sum for implicit
     feedback.
     """
 
-    k: int = 100  # neighbours of each user, in 1..n_users
+    k: int = 100  # neighbours of each user; all where there are fewer
 
     def fit(self, X) -> UserKNN:
-        X = binary(X)
-        _refuse_k(self.k, X.shape[0], f"{X.shape[0]} users")
-        self.users_, self.n_items_ = X, X.shape[1]
+        _refuse_settings(self, "k")
+        self.users_ = binary(X)
+        self.n_items_ = X.shape[1]
         return self
 
     def score(self, X) -> np.ndarray:
@@ -443,11 +385,15 @@ class BPR:
     seed: int = 0  # of the vectors to begin with, the order and the draws
 
     def fit(self, X) -> BPR:
-        """Raises ReclabError: no user with both a like and an item that is not liked."""
         import torch
 
         _refuse_settings(self, "factors", "epochs", "learning_rate", "batch_size")
-        self.X_ = binary(X)
+        self.X_ = X = binary(X)
+        user = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        choice = np.flatnonzero(np.diff(X.indptr)[user] < X.shape[1])
+        if not len(choice):
+            raise ReclabError("no pairs to learn from: no user likes some items and not others")
+        rng = np.random.default_rng(self.seed)
         torch.manual_seed(self.seed)
         users, items = (torch.nn.Embedding(n, self.factors) for n in X.shape)
         tables = [users.weight, items.weight]
@@ -455,15 +401,18 @@ class BPR:
             for table in tables:
                 table.mul_(0.1)
         adam = torch.optim.AdamW(tables, lr=self.learning_rate, weight_decay=self.weight_decay)
-        for batch in self._pairs():
-            user, liked, other = map(torch.from_numpy, batch)
-            margin = (users(user) * (items(liked) - items(other))).sum(1)
-            loss = torch.nn.functional.softplus(-margin).mean()
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
+        for _ in range(self.epochs):
+            order = rng.permutation(choice)
+            triples = user[order], X.indices[order].astype(np.int64), unliked(X, user[order], rng)
+            parts = [torch.from_numpy(each).split(self.batch_size) for each in triples]
+            for who, liked, other in zip(*parts, strict=True):
+                margin = (users(who) * (items(liked) - items(other))).sum(1)
+                loss = torch.nn.functional.softplus(-margin).mean()
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
         self.users_, self.items_ = (table.detach().numpy().astype(float) for table in tables)
-        self.users_[np.diff(self.X_.indptr) == 0] = 0.0
+        self.users_[np.diff(X.indptr) == 0] = 0.0
         self.n_items_ = X.shape[1]
         return self
 
@@ -474,26 +423,9 @@ class BPR:
             raise SchemaError(f"{known}: fit it again with these rows")
         return self.users_ @ self.items_.T
 
-    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Batches of users, an item that each likes and one that each does not, for all epochs."""
-        rng, X = np.random.default_rng(self.seed), self.X_
-        user = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-        choice = np.flatnonzero(np.diff(X.indptr)[user] < X.shape[1])
-        if not len(choice):
-            raise ReclabError("no pairs to learn from: no user likes some items and not others")
-        for _ in range(self.epochs):
-            order = rng.permutation(choice)
-            other = unliked(X, user[order], rng)
-            for start in range(0, len(order), self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                yield user[order[rows]], X.indices[order[rows]].astype(np.int64), other[rows]
-
 
 def unliked(X: sparse.csr_array, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each of the users, one item drawn evenly from those without an entry in its row of X.
-
-    X is as `binary` returns it; no user may have an entry for every item.
-    """
+    """For each of the users, one item drawn evenly from those without an entry in its row of X."""
     starts, n_items = X.indptr[:-1].astype(np.int64), X.shape[1]
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
     # The r-th free item is r plus the number of entries before it. Before an entry there are as
@@ -521,28 +453,24 @@ def _histories(model, X, dense: bool = False) -> sparse.csr_array:
     return X
 
 
-def _cosines(rows, others, shrink: float = 0.0) -> Iterator[tuple[int, np.ndarray]]:
+def _cosines(rows, others) -> Iterator[tuple[int, np.ndarray]]:
     """Cosines of rows and others, dense, and the first row of each block; 0 for a row of zeros."""
     sizes = others.sum(axis=1)
     for start in range(0, rows.shape[0], _BLOCK):
         part = rows[start : start + _BLOCK]
-        scale = np.sqrt(np.outer(part.sum(axis=1), sizes)) + shrink
+        scale = np.sqrt(np.outer(part.sum(axis=1), sizes))
         shared = (part @ others.T).toarray()
         yield start, np.divide(shared, scale, out=shared, where=scale > 0)
 
 
 def _nearest(similar: np.ndarray, k: int) -> sparse.csr_array:
     """The k largest similarities of each row, sparse; those that agree to 12 decimals tie."""
+    k = min(k, similar.shape[1])
     nearest = top_k(similar.round(12), k).ravel()
     rows = np.repeat(np.arange(len(similar)), k)
     kept = sparse.csr_array((similar[rows, nearest], (rows, nearest)), shape=similar.shape)
     kept.eliminate_zeros()
     return kept
-
-
-def _refuse_k(k: int, largest: int, among: str) -> None:
-    if not 1 <= k <= largest:
-        raise ReclabError(f"k must be in 1..{largest} for {among}, got {k}")
 
 
 def _refuse_settings(model, *names: str) -> None:

@@ -15,7 +15,7 @@ from scipy import sparse, stats
 
 from . import metrics, plots
 from .errors import ReclabError, SchemaError, UnknownNameError
-from .rank import interaction_matrix, lists_from_table, positions, top_k, with_our_names
+from .rank import interaction_matrix, lists_from_table, numbers, positions, top_k, with_our_names
 from .results import write_atomically
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
@@ -51,8 +51,6 @@ class Evidence:
     providers : ``(n_items,)`` who made or sells each item: for the fairness of exposure.
     profile : name -> ``(n_users,)`` group of each user, None or NaN = unknown: for fairness.
     texts : ``(n_items,)`` what is known of each item: for explanations.
-
-    Raises SchemaError: what does not fit the users and items, or says the contrary of a like.
     """
 
     relevant: sparse.csr_array | pd.DataFrame
@@ -69,9 +67,12 @@ class Evidence:
         for name in ("relevant", "train", "rated"):
             given = getattr(self, name)
             if isinstance(given, pd.DataFrame):
-                given = self._matrix(name, given)
+                if name != "rated" and "positive" in given and not given["positive"].all():
+                    remedy = f"so no likes: give {name}[{name}['positive']]"
+                    raise SchemaError(f"{name} holds rows that are not positive, {remedy}")
+                given = interaction_matrix(given, *self.ids)
             if given is not None:
-                setattr(self, name, metrics.as_sets(given, name).astype(float))
+                setattr(self, name, metrics.binary(given, name))
         shape = n_users, n_items = self.relevant.shape
         for name in ("train", "rated"):
             matrix = getattr(self, name)
@@ -81,18 +82,12 @@ class Evidence:
         for name in ("features", "providers", "texts"):
             sizes[name] = getattr(self, name), n_items
         for name, (values, size) in sizes.items():
-            if values is not None and np.shape(values)[0] != size:
-                n_values = np.shape(values)[0]
-                raise SchemaError(f"{name} has {n_values} values, one for each of {size} is needed")
+            if values is not None and (n := np.shape(values)[0]) != size:
+                raise SchemaError(f"{name} has {n} values, one for each of {size} is needed")
         if self.rated is not None and (n := self.rated.multiply(self.relevant).nnz):
             remedy = "which no system may show then: take them out of rated"
             raise SchemaError(f"rated holds {n} held-out likes, {remedy}")
-
-    def _matrix(self, name: str, table: pd.DataFrame) -> sparse.csr_array:
-        if name != "rated" and "positive" in table and not table["positive"].all():
-            likes = f"{name}[{name}['positive']]"
-            raise SchemaError(f"{name} holds rows that are not positive, so no likes: give {likes}")
-        return interaction_matrix(table, *self.ids)
+        self.rated = self.train if self.rated is None else self.rated
 
     @property
     def ids(self) -> tuple:
@@ -101,11 +96,6 @@ class Evidence:
             needed = "give users= and items=, the ids of relevant's rows and columns"
             raise SchemaError(f"a table names ids: {needed}")
         return self.users, self.items
-
-    @property
-    def not_to_show(self) -> sparse.csr_array | None:
-        """What was not to be recommended: ``rated``, or else ``train``."""
-        return self.train if self.rated is None else self.rated
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -127,7 +117,7 @@ class Evidence:
     def most_popular(self, k: int) -> np.ndarray:
         """What popularity alone would show each user: lists ``(n_users, k)``."""
         scores = np.broadcast_to(self.popularity, self.train.shape)
-        return top_k(scores, min(k, scores.shape[1]), exclude=self.not_to_show)
+        return top_k(scores, min(k, scores.shape[1]), exclude=self.rated)
 
 
 # Each dimension of one system
@@ -139,11 +129,11 @@ def measure(given, evidence: Evidence, k: int, expected=None) -> tuple[np.ndarra
     ``given`` is lists or a table, or several runs, of which the first is measured; ``expected`` is
     `Evidence.most_popular`, where training likes are known.
     """
-    runs = given if isinstance(given, (list, tuple)) else [given]
-    if not runs:
+    given = given if isinstance(given, (list, tuple)) else [given]
+    if not given:
         raise SchemaError("a system of several runs needs at least one")
-    lists_of_runs = [_lists(run, evidence, k) for run in runs]
-    lists = lists_of_runs[0]
+    runs = [_lists(run, evidence, k) for run in given]
+    lists = runs[0]
     accuracy = metrics.accuracy_at_k(lists, evidence.relevant, expected)
     found = {f"{name}@{k}": values for name, values in accuracy.items()}
     if evidence.features is not None and k > 1:
@@ -156,10 +146,10 @@ def measure(given, evidence: Evidence, k: int, expected=None) -> tuple[np.ndarra
     if evidence.providers is not None:
         found["provider gap"] = _provider_gap(shown, evidence.providers)
     if len(runs) > 1:
-        overlaps = [metrics.overlap_at_k(a, b) for a, b in combinations(lists_of_runs, 2)]
+        overlaps = [metrics.overlap_at_k(*two) for two in combinations(runs, 2)]
         found["stability"] = np.mean(overlaps, axis=0)
-    if isinstance(runs[0], pd.DataFrame):
-        found |= _from_columns(with_our_names(runs[0]), evidence)
+    if isinstance(given[0], pd.DataFrame):
+        found |= _from_columns(with_our_names(given[0]), evidence)
     return lists, found
 
 
@@ -180,26 +170,24 @@ def _against_training(lists, evidence: Evidence, k: int, expected) -> dict[str, 
         "overlap with popularity": metrics.overlap_at_k(lists, expected),
     }
     if evidence.features is not None:
-        arguments = lists, evidence.train, evidence.features
-        found["miscalibration"] = metrics.miscalibration(*arguments)
+        genres = evidence.features
+        found["miscalibration"] = metrics.miscalibration(lists, evidence.train, genres)
     slices = {"cold": counts == 0, "tail": (counts > 0) & (counts < _TAIL), "warm": counts >= _TAIL}
     for name, kept in slices.items():
         wanted = evidence.relevant.multiply(kept[None, :]).tocsr()
         if (wanted.sum(axis=1) > 0).sum() >= 2:
-            found[f"recall@{k}, {name} items"] = metrics.recall_at_k(lists, wanted)
+            found[f"recall@{k}, {name} items"] = metrics.accuracy_at_k(lists, wanted)["recall"]
     return found
 
 
 def jackknife(statistic: Callable[[np.ndarray], float], sums) -> np.ndarray:
     """Values per user of a statistic of totals, with its mean and its standard error.
 
-    The delete-a-group jackknife: users fall at random into 100 parts, the same for every system,
-    or into parts of one; a value tells what the statistic would be without the user's part. (Drawn
-    with replacement, users show fewer different items than there are.) Where most items are shown,
-    the error of coverage comes out too large.
-
-    ``statistic`` is called with totals ``(n,)`` over users and returns a number; ``sums`` is what
-    each user adds to them, ``(n_users, n)`` dense or sparse.
+    The delete-a-group jackknife: users fall at random into 100 parts, the same for every system, or
+    into parts of one; a value tells what the statistic would be without the user's part. (Users
+    drawn with replacement show fewer different items.) Where most items are shown, the error of
+    coverage comes out too large. ``statistic`` is called with totals ``(n,)`` over users; ``sums``
+    is what each user adds to them, ``(n_users, n)`` dense or sparse.
     Source: Kott, Journal of Official Statistics 2001, volume 17, pages 521-526; parts of unequal
     size: Busing et al., Statistics and Computing 1999, doi 10.1023/A:1008800423698.
     """
@@ -234,10 +222,10 @@ def _from_columns(table: pd.DataFrame, evidence: Evidence) -> dict[str, np.ndarr
     items = positions(table, "item_id", evidence.items)
     rows = np.bincount(users, minlength=n_users)
     if "clicked" in table:
-        clicks = np.bincount(users, _within_0_and_1(table, "clicked"), n_users)
+        clicks = np.bincount(users, numbers(table, "clicked", 0, 1), n_users)
         found["click-through"] = clicks / np.where(rows, rows, np.nan)
     if "probability" in table:
-        p, sums = _within_0_and_1(table, "probability"), np.zeros((n_users, _BINS + 1))
+        p, sums = numbers(table, "probability", 0, 1), np.zeros((n_users, _BINS + 1))
         gaps = p - evidence.relevant[users, items]
         np.add.at(sums, (users, metrics.probability_bins(p, _BINS)), gaps)
         sums[:, -1] = rows
@@ -262,15 +250,6 @@ def _supported(explanation, text) -> float:
     return float(np.mean([fact in str(text).casefold() for fact in facts])) if facts else np.nan
 
 
-def _within_0_and_1(table: pd.DataFrame, column: str) -> np.ndarray:
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
-    bad = ~((values >= 0) & (values <= 1))
-    if bad.any():
-        row = int(bad.argmax())
-        raise SchemaError(f"{column} must hold numbers from 0 to 1; in row {row} it does not")
-    return values
-
-
 # Systems compared
 
 
@@ -283,13 +262,12 @@ def scorecard(
     measured: Mapping[str, Mapping[str, float | np.ndarray]] | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Scorecard:
     """Compare systems by what they showed to the same users.
 
     A system is called better where the paired interval excludes zero and Holm's correction keeps
     the difference. Where more is not simply better (novelty, diversity, popularity), the verdict
-    says higher or lower.
+    says higher or lower. Errors name the system that does not fit.
 
     Parameters
     ----------
@@ -298,14 +276,10 @@ def scorecard(
         the first is measured and all are compared for stability. A table may also have ``clicked``,
         ``probability`` and ``explanation``. A user without a list counts with an empty one.
     data : the evidence, or a bare matrix of held-out likes; what it lacks is left out of the card.
-    k : length of the lists compared.
     baseline : the system that the others are compared with; the first one if None.
     measured : metric -> system -> what was measured elsewhere, such as seconds or robustness: one
         number, which gets no interval and no verdict, or ``(n_users,)`` values.
-    n_bootstrap, seed, level : as `reclab.metrics.bootstrap_interval`.
-
-    Raises ReclabError: no systems, or k below 1. UnknownNameError: the baseline, or a system of
-    ``measured``, is none of the systems. SchemaError: what does not fit; names the system.
+    n_bootstrap, seed : of the 95% intervals over users.
     """
     if not systems or k < 1:
         got = f"{len(systems)} and k = {k}"
@@ -325,12 +299,11 @@ def scorecard(
                     found[name][metric] = _per_user(values[name], len(lists[name]), metric)
         except SchemaError as error:
             raise SchemaError(f"system {name!r}: {error}") from None
-    options = {"n": n_bootstrap, "seed": seed, "level": level}
+    options = {"n": n_bootstrap, "seed": seed}
     values, differences = _values(found, options), _differences(found, baseline, options)
     slices = _slices({name: of[f"NDCG@{k}"] for name, of in found.items()}, data.groups, options)
     alarms = _alarms(lists, found, slices, data, k, expected, options)
-    note = _note(lists, data, baseline, level)
-    return Scorecard(values, differences, slices, note, tuple(alarms))
+    return Scorecard(values, differences, slices, _note(lists, data, baseline), tuple(alarms))
 
 
 def _per_user(value, n_users: int, metric: str) -> np.ndarray:
@@ -374,7 +347,7 @@ def _differences(found: dict, baseline: str, options: dict) -> pd.DataFrame:
     table["p_value"] = np.array(p_values, dtype=float)
     table["p_holm"] = metrics.holm(table["p_value"].to_numpy())
     tests = table[["metric", "difference", "low", "high", "p_holm"]].itertuples(index=False)
-    table["verdict"] = [_verdict(*test, options["level"]) for test in tests]
+    table["verdict"] = [_verdict(*test) for test in tests]
     return table
 
 
@@ -396,7 +369,7 @@ def _slices(ndcg: dict, groups: dict, options: dict) -> pd.DataFrame:
     table[["gap", "gap_low", "gap_high"]] = _intervals(gaps, options)
     table["p_holm"] = metrics.holm(np.array(p_values))
     tests = table[["gap", "gap_low", "gap_high", "p_holm"]].itertuples(index=False)
-    table["verdict"] = [_verdict("NDCG", *test, options["level"]) for test in tests]
+    table["verdict"] = [_verdict("NDCG", *test) for test in tests]
     return table
 
 
@@ -419,8 +392,8 @@ def _p_value(a: np.ndarray, b: np.ndarray | None = None) -> float:
     return float(test.pvalue)
 
 
-def _verdict(metric: str, difference, low, high, p_holm, level: float) -> str:
-    if not (low > 0 or high < 0) or not p_holm < 1 - level:  # NaN is unclear, too
+def _verdict(metric: str, difference, low, high, p_holm) -> str:
+    if not (low > 0 or high < 0) or not p_holm < 0.05:  # NaN is unclear, too
         return UNCLEAR
     if metric in _HIGHER_OR_LOWER:
         return "higher" if difference > 0 else "lower"
@@ -448,31 +421,29 @@ def _alarms(lists, found, slices, data: Evidence, k: int, expected, options: dic
                 alarms.append(f"{name}: {far}; has it seen the test set?")
             if surely_above(values["overlap with popularity"], _MOSTLY_POPULAR):
                 alarms.append(f"{name}: most of what it shows is what is popular")
-        if data.not_to_show is not None and (
-            n := metrics.hits(lists[name], data.not_to_show).sum()
-        ):
+        if data.rated is not None and (n := metrics.hits(lists[name], data.rated).sum()):
             alarms.append(f"{name}: {n:,} of its places show what the user had rated")
         if "stability" in values and surely_above(-values["stability"], -_STEADY):
             alarms.append(f"{name}: its runs share less than half of their items")
-        groups = [
-            f"{row.profile} {row.group}" for row in unfair[unfair["system"] == name].itertuples()
-        ]
-        if groups:
-            alarms.append(f"{name}: serves some worse than all others: {', '.join(groups)}")
+        mine = unfair[unfair["system"] == name]
+        if len(mine):
+            groups = ", ".join(mine["profile"] + " " + mine["group"])
+            alarms.append(f"{name}: serves some worse than all others: {groups}")
     return alarms
 
 
-def _note(lists: dict, data: Evidence, baseline: str, level: float) -> str:
+def _note(lists: dict, data: Evidence, baseline: str) -> str:
     (n_users, n_items), k = data.relevant.shape, lists[baseline].shape[1]
     judged = int((data.relevant.sum(axis=1) > 0).sum())
-    empty = {name: int((array < 0).all(axis=1).sum()) for name, array in lists.items()}
-    missing = [f"; {name} has no list for {count} users" for name, count in empty.items() if count]
-    return (
+    note = (
         f"lists of {k} for {n_users:,} users ({judged:,} have relevant items) "
-        f"from {n_items:,} items; {level:.0%} intervals over users; "
+        f"from {n_items:,} items; 95% intervals over users; "
         f"differences are paired, against {baseline}, verdicts corrected for all tests (Holm)"
-        + "".join(missing)
     )
+    for name, array in lists.items():
+        if empty := int((array < 0).all(axis=1).sum()):
+            note += f"; {name} has no list for {empty} users"
+    return note
 
 
 # The card
@@ -482,22 +453,16 @@ def _note(lists: dict, data: Evidence, baseline: str, level: float) -> str:
 class Scorecard:
     """The numbers of a comparison, and tables of words made from them.
 
-    Attributes
-    ----------
-    values : a row for each system and metric: ``value, low, high, n_users``.
-    differences : a row for each system but the baseline and each metric: ``difference, low, high``,
-        the paired t-test's ``p_value``, ``p_holm`` corrected for all tests here, and ``verdict``.
-    slices : a row for each system and group of users: NDCG with its interval, the ``gap`` to all
-        other users with its interval, and the ``verdict``, corrected for all groups and systems.
-    note : what was measured on whom.
-    alarms : what a reader should look into before believing the card.
+    ``differences`` holds the paired t-test's ``p_value``, ``p_holm`` corrected for all tests there,
+    and the ``verdict``; ``slices`` NDCG by group of users, the ``gap`` to all other users, and its
+    ``verdict``, corrected for all groups and systems.
     """
 
-    values: pd.DataFrame
-    differences: pd.DataFrame
-    slices: pd.DataFrame
-    note: str
-    alarms: tuple[str, ...] = ()
+    values: pd.DataFrame  # a row for each system and metric
+    differences: pd.DataFrame  # a row for each system but the baseline and each metric
+    slices: pd.DataFrame  # a row for each system and group of users
+    note: str  # what was measured on whom
+    alarms: tuple[str, ...] = ()  # what a reader should look into before believing the card
 
     @property
     def table(self) -> pd.DataFrame:
@@ -518,10 +483,7 @@ class Scorecard:
         return _words(rows, columns, "{:+.3f} [{:.3f}, {:.3f}] {}")
 
     def tradeoff(self, across: str, up: str) -> plots.Picture:
-        """Every system by two metrics, with its intervals.
-
-        Raises UnknownNameError: a metric that is not on the card.
-        """
+        """Every system by two metrics, with its intervals."""
         by_metric = dict(list(self.values.groupby("metric")))
         for metric in (across, up):
             if metric not in by_metric:
@@ -541,22 +503,15 @@ class Scorecard:
 
     def explore(self, across: str, up: str):
         """The trade-off with menus for both metrics; the first one alone where no kernel runs."""
-        import ipywidgets
-
-        from .plots import Explorer
+        from ipywidgets import Dropdown
 
         names = list(self.values["metric"].unique())
-        controls = {
-            name: ipywidgets.Dropdown(options=names, value=first, description=name)
-            for name, first in {"across": across, "up": up}.items()
-        }
-        return Explorer(self.tradeoff, **controls)
+        menus = {"across": Dropdown(options=names, value=across, description="across")}
+        menus["up"] = Dropdown(options=names, value=up, description="up")
+        return plots.Explorer(self.tradeoff, **menus)
 
     def save(self, path: str | Path) -> Path:
-        """Write the numbers to a ``.csv``, or the tables to a ``.tex`` or ``.html`` file.
-
-        Raises ReclabError: the name has another ending.
-        """
+        """Write the numbers to a ``.csv``, or the tables to a ``.tex`` or ``.html`` file."""
         path = Path(path)
         if path.suffix == ".csv":
             keys, suffixes = ["system", "metric"], ("", "_of_difference")

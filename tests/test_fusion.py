@@ -9,6 +9,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from reclab import fusion
 from reclab.fusion import KINDS, FusedClassifier, Lookup
 
 WIDTHS = {"text": 4, "items": 3, "type": 1, "a.b": 2}  # three of these names are attributes of a torch module, or odd
@@ -126,6 +127,8 @@ def test_predictions_gates_and_features_follow_the_formula(name):
             model.gates(inputs)
     else:
         gates = model.gates(inputs, named(present))
+    learned = sum(p.numel() for module in (model.fusion, model.head) for p in module.parameters())
+    assert model.n_parameters == learned
     for row, here in enumerate(present):
         scaled = [(inputs[n][row] - mean.numpy()) / deviation.numpy() for n, (mean, deviation) in model.scale.items()]
         x, there = [part * mask for part, mask in zip(scaled, here, strict=True)], np.flatnonzero(here)
@@ -166,23 +169,7 @@ def test_fit_is_adam_on_the_log_loss_over_shuffled_batches_with_modalities_hidde
         np.testing.assert_allclose(ours.detach(), theirs.detach(), atol=1e-4)
 
 
-@pytest.mark.parametrize("weights", [None, {"signal": 1, "noise": 3}])
-def test_fixed_weights_do_not_learn_and_equal_ones_are_the_default(weights):
-    inputs, labels, _ = task(200)
-    gates = FusedClassifier(4, 2, kind="fixed", weights=weights).fit(inputs, labels).gates(inputs)
-    np.testing.assert_allclose(gates["noise"], 0.75 if weights else 0.5, atol=1e-6)
-
-
 # What it learns, and what is absent
-
-
-def test_a_modality_that_is_not_named_is_present(fitted):
-    inputs, _, present = task(seed=1)
-    everywhere = {name: np.ones(600, bool) for name in TASK}
-    assert np.array_equal(fitted.predict(inputs), fitted.predict(inputs, everywhere))
-    partly = {"noise": present["noise"]}
-    assert np.array_equal(fitted.predict(inputs, partly), fitted.predict(inputs, {**everywhere, **partly}))
-    assert not np.array_equal(fitted.predict(inputs, partly), fitted.predict(inputs))
 
 
 def test_the_scale_is_that_of_the_present_examples():
@@ -206,16 +193,6 @@ def test_what_training_never_saw_vary_is_not_blown_up(how):
     np.testing.assert_allclose(model.predict(moved), model.predict(here), atol=0.01)
 
 
-def test_read_only_arrays_and_lists_are_taken():
-    inputs, labels, _ = task(60)
-    expected = FusedClassifier(4, 1).fit(inputs, labels)
-    for part in (*inputs.values(), labels):
-        part.flags.writeable = False
-    assert same(FusedClassifier(4, 1).fit(inputs, labels), expected)
-    listed = {name: part.tolist() for name, part in inputs.items()}
-    assert same(FusedClassifier(4, 1).fit(listed, labels.astype(int).tolist()), expected)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_the_modality_that_decides(kind):
     inputs, labels, _ = task()
@@ -223,39 +200,10 @@ def test_every_kind_learns_the_modality_that_decides(kind):
     model = fit_kind(kind, inputs, labels)
     assert roc_auc_score(truth, model.predict(test)) > 0.97
     there = present["signal"]
-    p = model.predict(test, {"signal": there})
+    p = model.predict(test, {"signal": there})  # noise is not named, so it is present
+    assert np.array_equal(p, model.predict(test, {"signal": there, "noise": np.ones(600, bool)}))
     assert roc_auc_score(truth[there], p[there]) > 0.97
     assert roc_auc_score(truth[~there], p[~there]) < 0.65, "the label cannot be known without the modality"
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_two_towers_learn_what_no_side_knows_alone(layers):
-    rng = np.random.default_rng(0)
-    inputs = {name: rng.normal(size=(4000, 3)) for name in ("user", "item")}
-    labels = (inputs["user"] * inputs["item"]).sum(1) > 0
-    options = {"hidden": 8, "epochs": 30, "batch_size": 128, "learning_rate": 1e-2}
-    model = FusedClassifier(**options, kind="two-tower", user=["user"], layers=layers).fit(inputs, labels)
-    test = {name: rng.normal(size=(2000, 3)) for name in ("user", "item")}
-    truth = (test["user"] * test["item"]).sum(1) > 0
-    assert roc_auc_score(truth, model.predict(test)) > 0.95
-    nobody = {"user": np.zeros(2000, bool)}
-    assert abs(roc_auc_score(truth, model.predict(test, nobody)) - 0.5) < 0.05
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_parameters_are_counted(kind):
-    inputs, labels, _ = task(40)
-    hidden, head = 4, 4 * 4 + 4 + 4 + 1
-    project = 3 * hidden + hidden + 5 * hidden + hidden
-    expected = {
-        "concat": 8 * hidden + hidden + head,
-        "fixed": project + head,
-        "weighted": project + 2 + head,
-        "gated": project + 3 + 1 + 5 + 1 + head,
-        "attention": project + 3 * (hidden * hidden + hidden) + head,
-        "two-tower": sum(w * hidden + hidden + hidden * (hidden + 1) + hidden + 1 for w in (3, 5)) + 1,
-    }
-    assert fit_kind(kind, inputs, labels, hidden=hidden, epochs=1).n_parameters == expected[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -297,7 +245,8 @@ def by_id(n=600, seed=0):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_looked_up_vectors_are_the_same_as_repeated_ones(kind):
+def test_looked_up_vectors_are_the_same_as_repeated_ones(kind, monkeypatch):
+    monkeypatch.setattr(fusion, "_BATCH", 250)
     vectors, rows, labels = by_id()
     present = {"noise": np.arange(600) % 3 > 0}
     looked_up = {name: Lookup(vectors[name], rows[name]) for name in vectors}
@@ -321,105 +270,61 @@ def test_a_row_of_minus_one_is_a_missing_modality():
     np.testing.assert_allclose(model.predict(found), model.predict(repeated, masked), atol=1e-6)
 
 
-def test_rows_of_the_table_that_nobody_reads_may_hold_anything():
-    vectors, rows, labels = by_id()
-    present = {"noise": rows["noise"] != 4}
-    inputs = {name: Lookup(vectors[name], rows[name]) for name in vectors}
-    holed = vectors["noise"].copy()
-    holed[4] = np.nan
-    other = inputs | {"noise": Lookup(holed, rows["noise"])}
-    model = fit_kind("gated", other, labels, present, epochs=1)
-    assert same(fit_kind("gated", inputs, labels, present, epochs=1), model)
-    assert np.isnan(holed[4]).all(), "the caller's array changed"
-    with pytest.raises(ValueError, match=r"^modality 'noise' has a NaN or infinity in row 4; mark it absent or"):
-        model.predict(other)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (np.zeros(599, int), r"modality 'noise' needs 600 whole row numbers, got int64 of shape \(599,\)"),
-        (np.zeros(600), r"modality 'noise' needs 600 whole row numbers, got float64 of shape \(600,\)"),
-        (np.full(600, 30), r"modality 'noise' has a table of 30 rows, but is asked for rows 0 to 30; -1 means none"),
-        (np.full(600, -2), r"modality 'noise' has a table of 30 rows, but is asked for rows -2 to 0; -1 means none"),
-    ],
-)
-def test_rows_that_do_not_fit_the_table_are_refused(rows, message):
+@pytest.mark.parametrize("rows", [np.zeros(599, int), np.zeros(600), np.full(600, 30), np.full(600, -2)])
+def test_rows_that_do_not_fit_the_table_are_refused(rows):
     vectors, given, labels = by_id()
     inputs = {"signal": Lookup(vectors["signal"], given["signal"]), "noise": Lookup(vectors["noise"], rows)}
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    message = r"modality 'noise' needs 600 whole numbers of rows, -1 \(none\) to 29; got "
+    with pytest.raises(ValueError, match=message):
         fit_kind("gated", inputs, labels)
-
-
-def test_many_examples_are_read_in_pieces_that_do_not_show():
-    vectors, rows, labels = by_id()
-    inputs = {name: Lookup(vectors[name], rows[name]) for name in vectors}
-    model = fit_kind("attention", inputs, labels, epochs=1)
-    many = {name: Lookup(vectors[name], np.tile(rows[name], 20)) for name in vectors}
-    np.testing.assert_allclose(model.predict(many), np.tile(model.predict(inputs), 20), atol=1e-6)
-    nobody = {name: Lookup(vectors[name], np.zeros(0, int)) for name in vectors}
-    assert model.predict(nobody).shape == (0,)
 
 
 # Bad input
 
 
-def bad_inputs(what):
-    inputs, labels, _ = task(20)
-    noise, labels, third = inputs["noise"], labels.astype(float), np.arange(20) == 3
-    parts = {"1-d": noise[:, 0], "rows": noise[:19], "words": np.full((20, 5), "soft")}
-    parts["nan"] = np.where(third[:, None], np.nan, noise)
-    masks = {
-        "long mask": {"noise": np.ones(21)},
-        "wide mask": {"noise": np.ones((20, 1))},
-        "unknown mask": {"image": third},
-    }
-    targets = {
-        "nan label": np.where(third, np.nan, labels),
-        "label of 2": np.where(third, 2, labels),
-        "wide labels": labels[:, None],
-    }
-    inputs = {} if what == "nothing" else inputs | {"noise": parts.get(what, noise)}
-    return inputs, targets.get(what, labels), masks.get(what)
+THIRD = np.arange(20) == 3
+NOISE = np.zeros((20, 5), np.float32)
+LABELS = (np.arange(20) % 2).astype(float)
 
 
-MESSAGES = {
-    "nan": "modality 'noise' has a NaN or infinity in row 3; mark it absent or fill it",
-    "1-d": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20,\) and \(20,\)",
-    "rows": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(19, 5\) and \(20,\)",
-    "words": r"modality 'noise' must hold numbers, \(n, width\)",
-    "unknown mask": r"present names \['image'\], which inputs does not have; it has \['signal', 'noise'\]",
-    "long mask": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20, 5\) and \(21,\)",
-    "wide mask": r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20, 5\) and \(20, 1\)",
-    "nothing": r"inputs holds no modality; give at least one, name -> \(n, width\)",
-    "nan label": r"labels must be 0 or 1, labels\[3\] is nan; drop or correct it",
-    "label of 2": r"labels must be 0 or 1, labels\[3\] is 2.0; drop or correct it",
-    "wide labels": r"labels must be one for each of 20 examples, got shape \(20, 1\)",
-}
+@pytest.mark.parametrize(
+    ("inputs", "present", "message"),
+    [
+        ({"noise": np.where(THIRD[:, None], np.nan, NOISE)}, {}, "modality 'noise' has a NaN or infinity in row 3"),
+        ({"noise": NOISE[:, 0]}, {}, r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(20,\) and"),
+        ({"noise": NOISE[1:]}, {}, r"modality 'noise' must be \(20, width\) with a mask of \(20,\), got \(19, 5\)"),
+        ({"noise": np.full((20, 5), "soft")}, {}, r"modality 'noise' must hold numbers, \(n, width\)"),
+        ({}, {"image": THIRD}, r"present names \['image'\], which inputs does not have; it has \['signal', 'noise'\]"),
+        ({}, {"noise": np.ones((20, 1))}, r"modality 'noise' must be .* got \(20, 5\) and \(20, 1\)"),
+    ],
+)
+def test_bad_examples_are_refused(fitted, inputs, present, message):
+    inputs = {"signal": np.zeros((20, 3)), "noise": NOISE} | inputs
+    with pytest.raises(ValueError, match=f"^{message}"):
+        FusedClassifier(4, 1).fit(inputs, LABELS, present)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        fitted.gates(inputs, present)
 
 
-@pytest.mark.parametrize("what", MESSAGES)
-def test_bad_examples_are_refused_by_fit(what):
-    with pytest.raises(ValueError, match=f"^{MESSAGES[what]}$"):
-        FusedClassifier(4, 1).fit(*bad_inputs(what))
-
-
-@pytest.mark.parametrize("what", ["nan", "1-d", "rows", "words", "unknown mask", "long mask", "wide mask"])
-def test_bad_examples_are_refused_by_predict_and_gates(fitted, what):
-    inputs, _, present = bad_inputs(what)
-    for ask in (fitted.predict, fitted.gates):
-        with pytest.raises(ValueError, match=f"^{MESSAGES[what]}$"):
-            ask(inputs, present)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.where(THIRD, np.nan, LABELS), r"labels must be 0 or 1, labels\[3\] is nan; drop or correct it"),
+        (LABELS[:, None], r"labels must be one for each of 20 examples, got shape \(20, 1\)"),
+    ],
+)
+def test_bad_labels_and_no_inputs_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        FusedClassifier(4, 1).fit({"noise": NOISE}, labels)
+    with pytest.raises(ValueError, match=r"^inputs holds no modality; give at least one"):
+        FusedClassifier(4, 1).fit({}, LABELS)
 
 
 @pytest.mark.parametrize("names", [["noise", "signal"], ["signal"], []])
 def test_other_modalities_than_those_of_fit_are_refused(fitted, names):
     inputs, _, _ = task(20)
-    with pytest.raises(
-        ValueError, match=r"^inputs must have the modalities \['signal', 'noise'\], in that order; "
-    ) as said:
+    with pytest.raises(ValueError, match=r"^inputs must have the modalities \['signal', 'noise'\], in that order; "):
         fitted.predict({name: inputs[name] for name in names})
-    assert str(said.value).endswith(f"got {names}. Mark one that is missing as absent in present")
 
 
 @pytest.mark.parametrize("width", [1, 6])
@@ -437,33 +342,28 @@ def test_nothing_is_told_before_fit():
 
 
 NAMES = r"\['signal', 'noise'\]"
-WEIGHTS = r"weights must be 0 or more, and one above 0, got \{{'signal': {}, 'noise': {}}}"
-TOWER = f"user must name some, not all, of the modalities {NAMES}, got "
+SOME = f"user must name some, not all, of the modalities {NAMES}, got "
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
         ("gate", {}, "kind must be one of concat, fixed, weighted, gated, attention, two-tower, got 'gate'"),
-        ("gated", {"modality_dropout": -0.1}, r"modality_dropout must be in \[0, 1\], got -0.1"),
-        ("gated", {"modality_dropout": 1.5}, r"modality_dropout must be in \[0, 1\], got 1.5"),
         ("gated", {"modality_dropout": np.nan}, r"modality_dropout must be in \[0, 1\], got nan"),
-        ("weighted", {"weights": {"noise": 1}}, "weights belongs to the kind 'fixed', not to 'weighted'"),
-        ("gated", {"user": ["noise"]}, "user belongs to the kind 'two-tower', not to 'gated'"),
+        ("weighted", {"weights": {"noise": 1}}, "only fixed takes weights and two-tower user, not 'weighted'"),
+        ("gated", {"user": ["noise"]}, "only fixed takes weights and two-tower user, not 'gated'"),
         ("fixed", {"weights": {"noise": 1}}, rf"weights must be one for each of {NAMES}, got \['noise'\]"),
-        ("fixed", {"weights": {"signal": 0, "noise": 0}}, WEIGHTS.format(0, 0)),
-        ("fixed", {"weights": {"signal": 2, "noise": -1}}, WEIGHTS.format(2, -1)),
-        ("fixed", {"weights": {"signal": np.nan, "noise": 1}}, WEIGHTS.format("nan", 1)),
-        ("two-tower", {}, TOWER + r"\[\]"),
-        ("two-tower", {"user": ("signal", "noise")}, TOWER + NAMES),
-        ("two-tower", {"user": ("noise", "image")}, TOWER + r"\['noise', 'image'\]"),
-        ("two-tower", {"user": "noise"}, TOWER + r"\['n', 'o', 'i', 's', 'e'\]"),
+        ("fixed", {"weights": {"signal": 0, "noise": 0}}, "weights must be 0 or more, and one above 0"),
+        ("fixed", {"weights": {"signal": np.nan, "noise": 1}}, "weights must be 0 or more, and one above 0"),
+        ("two-tower", {}, SOME + r"\[\]"),
+        ("two-tower", {"user": ("signal", "noise")}, SOME + NAMES),
+        ("two-tower", {"user": ("noise", "image")}, SOME + r"\['noise', 'image'\]"),
         ("two-tower", {"user": ["noise"], "layers": 3}, "a tower has 1 or 2 layers, got 3"),
     ],
 )
 def test_impossible_settings_are_refused(kind, options, message):
     inputs, labels, _ = task(20)
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         FusedClassifier(kind=kind, **options).fit(inputs, labels)
 
 

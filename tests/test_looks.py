@@ -1,7 +1,5 @@
 """The small network against plain numpy; that it learns to name pictures it never saw; bad input."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from scipy.signal import correlate2d
 from scipy.special import softmax
 
 from reclab import data
-from reclab.looks import WIDTHS, PictureNamer, small_cnn
+from reclab.looks import PictureNamer, small_cnn
 
 TRAITS = ("silhouette", "colour", "pattern")
 
@@ -51,11 +49,7 @@ def test_description_is_a_softmax_over_a_plain_cnn():
 
 @pytest.mark.parametrize("side", [8, 32])
 def test_the_network_fits_the_side(side):
-    network = small_cnn(5, side)
-    assert network(torch.zeros(2, 3, side, side)).shape == (2, 5)
-    convolutions = sum(9 * a * b + b for a, b in pairwise(WIDTHS))
-    expected = convolutions + 2 * sum(WIDTHS[1:]) + (32 * (side // 8) ** 2 + 1) * 5
-    assert sum(p.numel() for p in network.parameters()) == expected
+    assert small_cnn(5, side)(torch.zeros(2, 3, side, side)).shape == (2, 5)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Models against brute force, closed forms and golden values of other libraries; lists against a full sort."""
 
-import sys
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -9,15 +9,19 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import chisquare
-from sklearn.linear_model import Ridge
 
 from reclab import metrics, rank
 from reclab.assets import fetch
 from reclab.errors import ReclabError, SchemaError
 
-sys.path.append(str(Path(__file__).parent / "benchmarks"))
-
-from ranking import GOLDEN, MODELS
+GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("golden.json").read_text("utf-8"))
+MODELS = {
+    "popularity": rank.Popularity(),
+    "item_knn": rank.ItemKNN(k=GOLDEN["settings"]["neighbours"]),
+    "user_knn": rank.UserKNN(k=GOLDEN["settings"]["neighbours"]),
+    "ease": rank.EASE(l2=GOLDEN["settings"]["l2"]),
+    "als": rank.ALS(**GOLDEN["als"]),
+}
 
 
 def example(n_users=80, n_items=30, seed=0):
@@ -55,58 +59,41 @@ def test_agrees_with_an_independent_implementation(name, movielens):
     assert projections == pytest.approx(golden["projections"], rel=1e-9)
     lists = rank.top_k(scores.round(9), 10, exclude=rated)
     assert np.nanmean(metrics.ndcg_at_k(lists, test)) == pytest.approx(golden["ndcg_at_10"], rel=1e-9)
-    assert np.nanmean(metrics.recall_at_k(lists, test)) == pytest.approx(golden["recall_at_10"], rel=1e-9)
+    assert np.nanmean(metrics.accuracy_at_k(lists, test)["recall"]) == pytest.approx(golden["recall_at_10"], rel=1e-9)
 
 
 # Models
 
 
-def brute_similarities(rows, others, k, shrink, never):
+def brute_similarities(rows, others, k, never):
     """Of each row to its k nearest others, 0 to the rest, pair by pair."""
     similar = np.zeros((len(rows), len(others)))
     for i, row in enumerate(rows):
         for j, other in enumerate(others):
             norm = np.sqrt(row.sum() * other.sum())
             if norm and not never(i, j):
-                similar[i, j] = row @ other / (norm + shrink)
+                similar[i, j] = row @ other / norm
         similar[i, sorted(range(len(others)), key=lambda j: (-similar[i, j].round(12), j))[k:]] = 0
     return similar
 
 
-@pytest.mark.parametrize(("k", "shrink"), [(1, 0), (4, 0), (4, 2.5), (29, 0)])
-def test_item_knn_agrees_with_brute_force(k, shrink):
+@pytest.mark.parametrize("k", [1, 4, 29, 500])
+def test_item_knn_agrees_with_brute_force(k):
     X = example().toarray()
     X[:, 3], X[:, 8] = 0, X[:, 7]  # nobody has item 3; items 7 and 8 are twins
-    similar = brute_similarities(X.T, X.T, k, shrink, lambda i, j: i == j)
-    scores = rank.ItemKNN(k, shrink).fit(X).score(X)
+    similar = brute_similarities(X.T, X.T, k, lambda i, j: i == j)
+    scores = rank.ItemKNN(k).fit(X).score(X)
     np.testing.assert_allclose(scores, X @ similar.T, rtol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 6, 80])
+@pytest.mark.parametrize("k", [1, 6, 80, 500])
 def test_user_knn_agrees_with_brute_force(k):
     X, new = example().toarray(), example(n_users=7, seed=1).toarray()
     X[5], X[6] = X[4], 0  # a twin, and a user without history
     model = rank.UserKNN(k).fit(X)
     for rows in (X, new):
-        similar = brute_similarities(rows, X, k, 0, lambda i, j, rows=rows: (rows[i] == X[j]).all())
+        similar = brute_similarities(rows, X, k, lambda i, j, rows=rows: (rows[i] == X[j]).all())
         np.testing.assert_allclose(model.score(rows), similar @ X, rtol=1e-12)
-
-
-def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
-    X = example()
-    weights = rank.EASE(l2=3.0).fit(X).weights_
-    dense = X.toarray()
-    for item in (0, 7, 29):
-        others = np.delete(np.arange(30), item)
-        ridge = Ridge(alpha=3.0, fit_intercept=False).fit(dense[:, others], dense[:, item])
-        np.testing.assert_allclose(weights[others, item], ridge.coef_, rtol=1e-8, atol=1e-10)
-    assert not np.diag(weights).any()
-    np.testing.assert_allclose(rank.EASE(l2=3.0).fit(X).score(X), X @ weights, rtol=1e-12)
-
-
-def test_popularity_counts_each_user_once():
-    X = sparse.csr_array(np.array([[5.0, 0, 1], [1, 0, 0]]))
-    np.testing.assert_array_equal(rank.Popularity().fit(X).score(X), [[2, 0, 1], [2, 0, 1]])
 
 
 def test_als_users_are_weighted_ridge_regressions():
@@ -128,13 +115,6 @@ def test_every_unliked_item_is_drawn_equally_often_and_no_liked_one():
         free = X.toarray()[user] == 0
         assert not counts[~free].any()
         assert free.sum() == 1 or chisquare(counts[free]).pvalue > 0.001
-
-
-def test_bpr_puts_the_one_item_that_a_user_does_not_like_last():
-    unwanted = np.arange(40) % 10
-    X = np.ones((40, 10)) - np.eye(10)[unwanted]
-    scores = rank.BPR(8, epochs=60, batch_size=50, weight_decay=0).fit(X).score(X)
-    np.testing.assert_array_equal(scores.argmin(axis=1), unwanted)
 
 
 def test_bpr_ranks_users_without_history_nowhere_and_learns_beside_users_who_like_all():
@@ -175,20 +155,15 @@ def test_models_read_any_entry_as_one_and_leave_the_input_alone(model):
     assert (ratings != before).nnz == 0
 
 
-@pytest.mark.parametrize("model", OF_ANY_USER)
-def test_models_score_users_that_they_never_saw(model):
-    X = example()
-    scores = model.fit(X).score(X)
-    np.testing.assert_allclose(model.score(X[[4, 9]]), scores[[4, 9]], rtol=1e-12)
-    assert model.score(X[:0]).shape == (0, 30)
-
-
 @pytest.mark.parametrize("model", EVERY_MODEL)
-def test_blocks_do_not_change_the_result(model, monkeypatch):
+def test_neither_blocks_nor_company_change_a_score(model, monkeypatch):
     X = example()
     whole = model.fit(X).score(X)
     monkeypatch.setattr(rank, "_BLOCK", 7)
     np.testing.assert_array_equal(model.fit(X).score(X), whole)
+    if model in OF_ANY_USER:
+        np.testing.assert_allclose(model.score(X[[4, 9]]), whole[[4, 9]], rtol=1e-12)
+        assert model.score(X[:0]).shape == (0, 30)
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)
@@ -203,32 +178,22 @@ def test_models_refuse_what_they_were_not_fitted_for(model):
         model.fit(X)
 
 
-@pytest.mark.parametrize("others", [slice(5), slice(None, None, -1)])
-def test_bpr_refuses_users_that_it_has_no_vectors_for(others):
+def test_bpr_refuses_users_that_it_has_no_vectors_for():
     X = example()
     with pytest.raises(SchemaError, match="users and likes of fit only"):
-        rank.BPR(4, epochs=1).fit(X).score(X[others])
+        rank.BPR(4, epochs=1).fit(X).score(X[::-1])
 
 
 @pytest.mark.parametrize(
     ("model", "X", "says"),
     [
-        (rank.ItemKNN(k=0), example(), r"k must be in 1\.\.29 .* got 0"),
-        (rank.ItemKNN(k=30), example(), r"k must be in 1\.\.29 .* got 30"),
-        (rank.ItemKNN(k=3, shrink=-1), example(), "shrink must be 0 or more"),
-        (rank.UserKNN(k=0), example(), r"k must be in 1\.\.80 .* got 0"),
-        (rank.UserKNN(k=81), example(), r"k must be in 1\.\.80 .* got 81"),
-        (rank.EASE(l2=0), example(), "EASE: l2 must be above 0, got 0"),
+        (rank.ItemKNN(k=0), example(), "ItemKNN: k must be above 0, got 0"),
+        (rank.UserKNN(k=0), example(), "UserKNN: k must be above 0, got 0"),
         (rank.EASE(l2=float("nan")), example(), "EASE: l2 must be above 0, got nan"),
         (rank.EASE(l2=1e-17), np.ones((4, 3)), "l2 = 1e-17 is too small"),
         (rank.EASE(), sparse.csr_array((2, 2_000_000)), r"2,000,000 x 2,000,000 need 29,802\.3 GiB of memory"),
-        (rank.ALS(factors=0), example(), "ALS: factors must be above 0, got 0"),
-        (rank.ALS(l2=0), example(), "ALS: l2 must be above 0, got 0"),
         (rank.ALS(weight=-1), example(), "ALS: weight must be above 0"),
-        (rank.ALS(epochs=0), example(), "ALS: epochs must be above 0"),
         (rank.BPR(batch_size=0), example(), "BPR: batch_size must be above 0"),
-        (rank.BPR(learning_rate=float("nan")), example(), "BPR: learning_rate must be above 0"),
-        (rank.BPR(), np.zeros((3, 4)), "no pairs to learn from"),
         (rank.BPR(), np.ones((3, 4)), "no pairs to learn from"),
     ],
 )
@@ -268,6 +233,7 @@ def test_top_k_agrees_with_a_full_sort(n_items, decimals):
     scores = rng.normal(size=(40, n_items)).round(decimals)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
     seen = rng.random(scores.shape) < np.linspace(0, 1, 40)[:, None]
+    scores[0, ::8] = 9  # the best at regular distances
     for k in {1, min(10, n_items), n_items}:
         lists = rank.top_k(scores, k, exclude=sparse.csr_array(seen.astype(float)))
         np.testing.assert_array_equal(lists, full_sort(scores, k, seen))
@@ -288,13 +254,6 @@ def test_lists_from_vectors_are_those_of_their_products(n_items, block, monkeypa
             found = rank.top_k_products(users, items, k, exclude)
             np.testing.assert_array_equal(found, rank.top_k(users @ items.T, k, exclude))
     assert rank.top_k_products(users[:0], items, 1).shape == rank.top_k(np.empty((0, 5)), 1).shape == (0, 1)
-
-
-@pytest.mark.parametrize("step", [1, 40, 64])
-def test_best_items_at_regular_distances_are_all_found(step):
-    scores = np.ones(900)
-    scores[130 : 130 + 12 * step : step] = np.arange(12) + 2.0
-    assert rank.top_k(scores[None], 10).tolist() == [[130 + step * place for place in range(11, 1, -1)]]
 
 
 def test_double_precision_is_kept():
@@ -325,7 +284,6 @@ def test_lists_need_no_memory_for_all_scores(of_vectors):
 @pytest.mark.parametrize(
     ("scores", "k", "exclude", "says"),
     [
-        (np.zeros((2, 3)), 0, None, r"k must be in 1\.\.3"),
         (np.zeros((2, 3)), 4, None, r"k must be in 1\.\.3, the size of the catalogue, got 4"),
         (np.array([[0, 1.0], [np.nan, 0]]), 1, None, "user 1 hold NaN"),
         (np.zeros(3), 1, None, r"shape \(n_users, n_items\)"),
@@ -343,9 +301,9 @@ def test_scores_that_cannot_be_ranked_are_refused(scores, k, exclude, says):
         (np.ones((2, 3)), np.ones((5, 3)), 6, r"k must be in 1\.\.5"),
         (np.ones((2, 3)), np.ones((5, 4)), 1, r"as many factors, got \(2, 3\) and \(5, 4\)"),
         (np.ones(3), np.ones((5, 3)), 1, "must be vectors"),
-        (np.array([[1.0], [np.nan]]), np.ones((5, 1)), 1, "users: the vector of row 1 is not finite"),
-        (np.ones((1, 1)), np.array([[np.inf]]), 1, "items: the vector of row 0 is not finite"),
-        (np.full((1, 2), 1e30, np.float32), np.full((2, 2), 1e30, np.float32), 1, "may overflow"),
+        (np.array([[1.0], [np.nan]]), np.ones((5, 1)), 1, "vectors hold NaN, or their products may overflow"),
+        (np.ones((1, 1)), np.array([[np.inf]]), 1, "products may overflow"),
+        (np.full((1, 2), 1e30, np.float32), np.full((2, 2), 1e30, np.float32), 1, "products may overflow"),
     ],
 )
 def test_vectors_that_cannot_be_ranked_are_refused(users, items, k, says):
@@ -367,18 +325,14 @@ def test_interaction_matrix_counts_a_pair_once():
     matrix = rank.interaction_matrix(table, ["a", "b", "c"], pd.Series(["x", "y"]))
     assert matrix.toarray().tolist() == [[1, 0], [1, 1], [0, 0]]
     assert matrix.dtype == np.float64 and matrix.nnz == 3
-
-
-def test_numbers_and_text_are_compared_as_text():
-    table = pd.DataFrame({"user_id": [7, 8], "item_id": ["x", "y"]})
-    assert rank.interaction_matrix(table, ["8", "7"], ["x", "y"]).toarray().tolist() == [[0, 1], [1, 0]]
+    numbers = pd.DataFrame({"user_id": [7, 8], "item_id": ["x", "y"]})  # compared as text
+    assert rank.interaction_matrix(numbers, ["8", "7"], ["x", "y"]).toarray().tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
     ("table", "users", "says"),
     [
         ({"user_id": ["a", "z", "q"], "item_id": ["x"] * 3}, ["a"], "user_id 'z' is none of the 1 known ids"),
-        ({"user_id": ["a"], "item_id": ["w"]}, ["a"], "item_id 'w' is none of the 2 known ids"),
         ({"user_id": ["a"], "movie": ["x"]}, ["a"], "needs a column 'item_id'; it has user_id, movie"),
         ({"user_id": ["a"], "item_id": ["x"]}, ["a", "a"], "user_id 'a' stands twice"),
         ({"user_id": [3], "item_id": ["x"]}, [4, 5], "user_id 3 is none of the 2 known ids"),
@@ -409,14 +363,11 @@ def test_lists_from_scores_and_ranks():
     ("changes", "k", "says"),
     [
         ({"score": [1, 2, np.nan, 3]}, 2, "score in row 2 is nan, not a finite number"),
-        ({"score": [1, 2, "high", 3]}, 2, "score in row 2 is 'high', not a finite number"),
-        ({"score": [1, -np.inf, 2, 3]}, 2, "score in row 1 is -inf, not a finite number"),
-        ({"rank": [1, np.inf, 1, 2]}, 2, "rank in row 1 is inf, not a finite number of 0 or more"),
-        ({"rank": [1, -2, 1, 2]}, 2, "rank in row 1 is -2, not a finite number of 0 or more"),
+        ({"score": [1, -np.inf, "high", 3]}, 2, "score in row 1 is -inf, not a finite number"),
+        ({"rank": [1, -2, 1, 2]}, 2, "rank in row 1 is -2, not a finite number from 0 to inf"),
         ({"item_id": ["x", "x", "y", "y"]}, 2, "item_id 'x' stands twice for user_id 'b'; it would count twice"),
         ({"rank": [1, 2, 1, 2]}, 2, "rank 2 stands twice for user_id 'b'; which comes first"),
         ({"user_id": ["b", "b", "q", "b"]}, 2, "user_id 'q' is none of the 2 known ids"),
-        ({"item_id": ["x", "film", "y", "z"]}, 2, "item_id 'film' is none of the 3 known ids"),
         ({}, 0, "k must be 1 or more"),
         ({"score": None}, 2, "needs a column 'score'"),
     ],

