@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import expit
 
 from . import data
-from .data.shop import BASE, Rules, Settings
+from .data.shop import BASE, Rules
 from .loop import World
 
 NEW_ITEMS, _NEW_USERS, TURN = 5, 8, 10  # days, counted from 0
@@ -39,12 +39,12 @@ def shop_world(
         their material, style, category, brand and price, (n_items, 27). Pictures and shelves, which
         move clicks too, are not known.
     """
-    rules = Rules.draw(Settings(seed, n_users, n_items, drift=1.0))
+    rules = Rules(seed, n_users, n_items, drift=1.0)
     who, what = np.arange(n_users), np.tile(np.arange(n_items), (n_users, 1))
     middle = np.full(n_users, 2)  # the place at which the shop's own effect of places is zero
     parts = [
         rules.components(what, who, np.full(n_users, day), middle)
-        for day in (0, rules.settings.days)
+        for day in (0, rules.days)
     ]
     before, after = (expit(BASE + sum(part.values())) for part in parts)
     content = [np.eye(rules.codes[name].max() + 1)[rules.codes[name]] for name in _SEEN]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer
 
 from reclab import data
-from reclab.data.shop import expected_auc
+from reclab.data.shop import BASE, expected_auc, sigmoid
 from reclab.fusion import FusedClassifier, Lookup
 from reclab.looks import PictureNamer
 
@@ -107,7 +107,33 @@ def shuffle(part: Lookup, rng: np.random.Generator) -> Lookup:
 def planted_auc(shop: data.Shop, without: list[str]) -> float:
     """Expected AUC of the best possible prediction of the same impressions."""
     rows = data.cold_items(shop.interactions).test.index
-    return expected_auc(shop.truth.predict(without)[rows], shop.truth.click_probability[rows])
+    return expected_auc(best_prediction(shop, without)[rows], shop.truth.click_probability[rows])
+
+
+def best_prediction(shop: data.Shop, without: str | Sequence[str] = ()) -> np.ndarray:
+    """The best click prediction, ``(n_rows,)``, of a model that knows all likings but not some modalities.
+
+    It is the average over what they could be: E[sigmoid(rest + C)], where C has the distribution of the missing
+    component. That is alike for all age groups, so the average is the same rising function of the rest for every row,
+    and needs no model. A row whose item lacks its picture, text or tags is predicted without them in any case.
+    """
+    hidden = {without} if isinstance(without, str) else set(without)
+    components, grid = shop.truth.components, np.arange(-20, 20, 0.01)
+    item = pd.Index(shop.items["item_id"]).get_indexer(shop.interactions["item_id"])
+    absent = (~shop.present).iloc[item].reset_index(drop=True)
+    absent = absent.assign(**dict.fromkeys(hidden & set(absent), True))
+    predicted = np.empty(len(absent))
+    for pattern, rows in absent.groupby(list(absent)).indices.items():
+        gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
+        logits = BASE + components.drop(columns=list(gone)).to_numpy()[rows].sum(axis=1)
+        curve = sigmoid(grid)
+        for name in sorted(gone):
+            values, counts = np.unique(components[name].to_numpy().round(6), return_counts=True)
+            shifted = [np.interp(grid + value, grid, curve) for value in values]
+            curve = sum(weight * part for weight, part in zip(counts / counts.sum(), shifted, strict=True))
+        noise = shop.settings["noise"]
+        predicted[rows] = np.interp(logits, grid, (1 - noise) * curve + noise * sigmoid(BASE))
+    return predicted
 
 
 def shares_of_a_shop(seed: int) -> dict[str, tuple[float, float]]:
