@@ -200,15 +200,6 @@ def test_a_damaged_day_is_named(tmp_path):
     loop.run(world, Random(world), days=2, folder=tmp_path)
 
 
-def test_evaluation_follows_each_night():
-    world, seen = small_world(), []
-    system = learner(world)
-    before = system.model
-    loop.run(world, system, days=3, evaluate=lambda day: seen.append((day, system.model)))
-    assert [day for day, _ in seen] == [0, 1, 2]
-    assert len({id(before), *(id(model) for _, model in seen)}) == 4
-
-
 # Bad input
 
 
