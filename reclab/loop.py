@@ -11,7 +11,6 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,13 +18,10 @@ import pandas as pd
 from .errors import ReclabError
 from .results import write_atomically
 
-COLUMNS = ("day", "batch", "visit", "user", "item", "place", "clicked", "reward")
-
 
 @dataclass(frozen=True)
 class World:
-    """What a loop meets: who comes, what is on offer, who clicks on what, and what a click is
-    worth.
+    """What a loop meets: who comes, what is on offer, who clicks, and what a click is worth.
 
     Parameters
     ----------
@@ -70,36 +66,17 @@ class World:
         return self.chances[max(first for first in self.chances if first <= day)]
 
 
-class System(Protocol):
-    """What runs in the loop; whatever it draws comes from the generator that it is handed.
-
-    ``recommend``: items for each visitor of a batch, best first, (n_visits, n_places); ``offered``
-    (n_items,) bool says what there is. ``update``: learn from a batch, right after it. ``retrain``:
-    learn from all days so far, at the end of each.
-    """
-
-    def recommend(
-        self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray: ...
-
-    def update(self, rows: pd.DataFrame) -> None: ...
-
-    def retrain(self, log: pd.DataFrame) -> None: ...
-
-
 def run(
-    world: World,
-    system: System,
-    *,
-    days: int,
-    seed: int = 0,
-    folder: str | Path | None = None,
+    world: World, system, *, days: int, seed: int = 0, folder: str | Path | None = None
 ) -> pd.DataFrame:
-    """Let a system that has learned nothing yet run for some days: recommend, click, update, and
-    re-train at the end of each.
+    """Let a system run for some days: recommend, click, update, and re-train at the end of each.
 
     Parameters
     ----------
+    system : one that has learned nothing yet. ``recommend(users, offered, rng)`` returns the items
+        for each visitor of a batch, best first, (n_visits, n_places); ``offered`` (n_items,) bool
+        says what there is, and whatever it draws comes from ``rng``. ``update(rows)`` learns from a
+        batch, right after it; ``retrain(log)`` from all days so far, at the end of each.
     seed : of who comes and who clicks.
     folder : where each finished day is kept. Days that are there already are learned from, not
         lived again.
@@ -127,14 +104,13 @@ def run(
             system.update(rows)
             log.append(rows)
         if path and before is None:
-            _write(path, pd.concat(log[-world.batches :], ignore_index=True))
+            np.savez(buffer := io.BytesIO(), **pd.concat(log[-world.batches :]))
+            write_atomically(path, buffer.getvalue())
         system.retrain(pd.concat(log, ignore_index=True))
     return pd.concat(log, ignore_index=True)
 
 
-def _serve(
-    world: World, system: System, day: int, batch: int, seed: int, paid: np.ndarray
-) -> pd.DataFrame:
+def _serve(world: World, system, day: int, batch: int, seed: int, paid: np.ndarray):
     """One batch: who comes, what they are shown, what they click, what that brings."""
     rng = np.random.default_rng([seed, day, batch])
     users = rng.choice(np.flatnonzero(world.comes <= day), world.visits)
@@ -233,15 +209,9 @@ def _claim(folder: Path, world: World, seed: int) -> Path:
     return folder
 
 
-def _write(path: Path, rows: pd.DataFrame) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: rows[name].to_numpy() for name in COLUMNS})
-    write_atomically(path, buffer.getvalue())
-
-
 def _read(path: Path) -> pd.DataFrame:
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return pd.DataFrame({name: kept[name] for name in COLUMNS})
+            return pd.DataFrame(dict(kept))
     except Exception:  # a file that was cut short fails in many ways, one for each layer of it
         raise ReclabError(f"{path} is damaged; delete it, and that day is lived again") from None

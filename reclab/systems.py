@@ -1,6 +1,4 @@
-"""Systems for the closed loop (`loop.System`): by chance, by counting, by reading profile and
-content, and two in an A/B test.
-"""
+"""Systems for `loop.run`: by chance, by counts, by profile and content, and two in an A/B test."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .bandits import LogisticTS
-from .loop import System, World
+from .loop import World
 from .metrics import Interval
 
 DRAWS = 25  # of the posterior in a batch, shared out among its visitors
@@ -129,7 +127,7 @@ class Learner(Random):
 class Halves:
     """An A/B test: even users meet A, odd users B; each learns from its own, or both from all."""
 
-    def __init__(self, a: System, b: System, *, shared: bool = False):
+    def __init__(self, a: Random, b: Random, *, shared: bool = False):
         self.arms, self.shared = (a, b), shared
 
     def recommend(self, users, offered, rng):

@@ -302,6 +302,7 @@ def test_a_later_train_row_of_the_same_user_is_a_leak_of_leave_last_out():
     train.iloc[mine, column] += pd.Timedelta(seconds=1)
     said = f"1 test row(s) are earlier than a train row of their user, first at index {test.index[row]}"
     assert_leak(said, "leave-last-out", train, test)
+    assert_leak(said, "leave-last-out", train, test.assign(timestamp=test["timestamp"].dt.as_unit("ns")))
     check_leakage(Split("random", train, test))
 
 

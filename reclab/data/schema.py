@@ -350,37 +350,34 @@ def check_leakage(split: Split) -> int | None:
         column = _COLD[kind]
         seen = asked[column].isin(past[column])
         _refuse(seen, test, f"test row(s) hold a value of {column} that train has seen")
-    if kind in _BY_TIME:
-        _require_times(pd.concat([train, test]), kind)
     later = _later(split, past, asked)
+    if later is None:
+        if kind == "random":
+            print("random split without times: nobody can say whether training is older than test")
+        return None
     if kind == "temporal":
         late = test["timestamp"] <= train["timestamp"].max()
         _refuse(late, test, "test row(s) are not later than train")
     if kind == "leave-last-out":
         _refuse(later, test, "test row(s) are earlier than a train row of their user")
-    if later is None:
-        if kind == "random":
-            print("random split without times: nobody can say whether training is older than test")
-        return None
-    users = asked["user_id"][later].nunique()
+    users, of = asked["user_id"][later].nunique(), asked["user_id"].nunique()
     if kind == "random":
-        of = asked["user_id"].nunique()
-        print(
-            f"random split: {users:,} of {of:,} test users have training rows later than a test row"
-        )
+        have = "test users have training rows later than a test row"
+        print(f"random split: {users:,} of {of:,} {have}")
     return users
 
 
 def _later(split: Split, past: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray | None:
     """``(n_test,)`` bool: whose user has a later training row; None where a time is missing."""
-    if "timestamp" not in split.train or "timestamp" not in split.test:
+    try:
+        _require_times(pd.concat([split.train, split.test]), split.kind)
+    except SchemaError:
+        if split.kind in _BY_TIME:
+            raise
         return None
-    before = split.train["timestamp"].reset_index(drop=True)
-    after = split.test["timestamp"].reset_index(drop=True)
-    comparable = before.dtype == after.dtype and before.dtype.kind in "Miuf"
-    if not comparable or before.isna().any() or after.isna().any():
-        return None
-    return (after < asked["user_id"].map(before.groupby(past["user_id"]).max())).to_numpy()
+    latest = split.train["timestamp"].groupby(past["user_id"].to_numpy()).max()
+    times = split.test["timestamp"].reset_index(drop=True)
+    return (times < asked["user_id"].map(latest)).to_numpy()
 
 
 def _ids_as_text(table: pd.DataFrame, name: str) -> pd.DataFrame:
