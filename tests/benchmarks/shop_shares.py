@@ -33,15 +33,11 @@ SIZE = {"n_users": 1500, "n_items": 2400}
 def shop_shares(seeds: Iterable[int]) -> pd.DataFrame:
     """What each modality of a shop was planted to be worth, and what a fused model finds; a shop a seed.
 
-    The planted share is the best possible AUC on items that were never seen, with the modality less without it; the
-    one found, a model's AUC less that of a model whose modality belongs to another user, item or place. Such a model
-    has as many numbers to learn, so it pays as much for learning them. Intervals are t intervals over the shops.
+    The planted share is the best possible AUC on items that were never seen, less that without the modality; the one
+    found, a model's AUC less that of one whose modality belongs to another user, item or place, so that it has as many
+    numbers to learn. Intervals are t intervals over the shops.
     """
-    return summary([shares_of_a_shop(seed) for seed in seeds])
-
-
-def summary(shops: list[dict[str, tuple[float, float]]]) -> pd.DataFrame:
-    """A row a modality: means over the shops of the planted share, the one found, and their difference."""
+    shops = [shares_of_a_shop(seed) for seed in seeds]
     rows = []
     for name in shops[0]:
         planted, found = np.array([shares[name] for shares in shops]).T
@@ -104,7 +100,7 @@ def shuffle(part: Lookup, rng: np.random.Generator) -> Lookup:
     return part._replace(table=rng.permutation(part.table))
 
 
-def planted_auc(shop: data.Shop, without: list[str]) -> float:
+def planted_auc(shop: data.Shop, without: Sequence[str] = ()) -> float:
     """Expected AUC of the best possible prediction of the same impressions."""
     rows = data.cold_items(shop.interactions).test.index
     return expected_auc(best_prediction(shop, without)[rows], shop.truth.click_probability[rows])
@@ -150,7 +146,7 @@ def shares_of_a_shop(seed: int) -> dict[str, tuple[float, float]]:
 
 def _shares(shop, namer, parts, seed) -> dict[str, tuple[float, float]]:
     inputs = modalities(shop, namer)
-    found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop, [])
+    found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop)
     return {
         name: (planted - planted_auc(shop, [name]), found - found_auc(shop, inputs, shuffled, seed))
         for name, shuffled in parts.items()
