@@ -27,7 +27,7 @@ def shop_world(
     """The generated shop; on the turn every liking moves on to the next value.
 
     Returns: The world; what is known of the users, their age group, (n_users, 4); and of the items,
-        a constant, material, style, category, brand and price, (n_items, 28). Pictures and shelves,
+        a constant, material, style, category, brand and price, (n_items, 30). Pictures and shelves,
         which move clicks too, are not known.
     """
     rules = Rules(seed, n_users, n_items, drift=1.0)

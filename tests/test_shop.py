@@ -126,6 +126,7 @@ def test_a_click_hangs_on_the_sum_of_the_components_and_on_nothing_else(plain):
     truth = plain.truth
     assert truth.click_probability == pytest.approx(sigmoid(BASE + truth.components.sum(axis=1).to_numpy()))
     assert truth.components.std().to_numpy() == pytest.approx([STRENGTHS[name] for name in truth.components], rel=0.25)
+    assert truth.components["position"].groupby(plain.interactions["place"]).mean().is_monotonic_decreasing
     assert (data.shop(**SMALL, strengths={"history": 0}).truth.components["history"] == 0).all()
 
 
@@ -234,11 +235,6 @@ def test_users_search_where_they_like_it(drift):
     likes = rules.tastes[user, (shelf + rules.steps("history", user, day)) % len(SHELVES)]
     assert (likes == 1).mean() == pytest.approx(0.9, abs=0.01)
     assert (day < 0).sum() == 30 * len(shop.users)
-
-
-def test_a_higher_place_is_clicked_more():
-    shop = data.shop(strengths={"position": 1.0} | dict.fromkeys(set(STRENGTHS) - {"position"}, 0))
-    assert shop.interactions.groupby("place")["positive"].mean().is_monotonic_decreasing
 
 
 # Bad input

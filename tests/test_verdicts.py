@@ -23,9 +23,8 @@ def found():
 
 def test_every_claim_of_the_article_has_its_row():
     letters = {"A": 9, "C": 7, "T": 6, "O": 5, "Q": 5, "D": 3}
-    assert [claim.id for claim in CLAIMS] == [
-        f"{letter}{n}" for letter, most in letters.items() for n in range(1, most + 1)
-    ]
+    ids = [f"{letter}{n}" for letter, most in letters.items() for n in range(1, most + 1)]
+    assert [claim.id for claim in CLAIMS] == ids
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
@@ -56,8 +55,7 @@ def test_a_verdict_flips_when_its_result_crosses_the_bar(claim, rule, found):
 
 @pytest.mark.parametrize("claim", TESTED, ids=lambda claim: claim.id)
 def test_all_met_is_yes_all_refuted_is_no_and_bars_within_intervals_are_open(claim):
-    sides = {"yes": True, "no": False}
-    for outcome, side in sides.items():
+    for outcome, side in {"yes": True, "no": False}.items():
         assert claim.outcome({rule.key: moved(rule, side) for rule in claim.rules}) == outcome
     around = {rule.key: Evidence(rule.bar, rule.bar - 1, rule.bar + 1) for rule in claim.rules}
     assert claim.outcome(around) == "open"
