@@ -1,5 +1,4 @@
-"""The closed loop: a system recommends, users click, the system learns from it, and the next day
-begins.
+"""The closed loop: a system recommends, users click, the system learns, and the next day begins.
 
 The log is the only state. Every draw of a batch comes from a generator of its own, made from the
 seed, the day and the batch, and a system is what it learned from the log, so a run that was killed
@@ -10,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,15 +18,12 @@ import pandas as pd
 from .errors import ReclabError
 from .results import write_atomically
 
-COLUMNS = ("day", "batch", "visit", "user", "item", "place", "clicked", "reward")
-
 
 @dataclass(frozen=True)
 class World:
-    """What a loop meets: who comes, what is on offer, who clicks on what, and what a click is
-    worth.
+    """What a loop meets: who comes, what is on offer, who clicks, and what a click is worth.
 
-    Attributes
+    Parameters
     ----------
     chances : first day -> (n_users, n_items), the chance of a click on an item that is looked at,
         from that day on.
@@ -63,11 +57,8 @@ class World:
             raise ReclabError(
                 f"worth, opens and budget must have one number for each of {shape[1]} items"
             )
-        if (
-            0 not in self.chances
-            or min(self.comes) > 0
-            or (self.opens <= 0).sum() < len(self.looks)
-        ):
+        few = min(self.comes) > 0 or (self.opens <= 0).sum() < len(self.looks)
+        if few or 0 not in self.chances:
             raise ReclabError("day 0 needs chances, a user, and an item for each place")
 
     def chance(self, day: int) -> np.ndarray:
@@ -75,41 +66,20 @@ class World:
         return self.chances[max(first for first in self.chances if first <= day)]
 
 
-class System(Protocol):
-    """What runs in the loop. Whatever it draws comes from the generator that it is handed."""
-
-    def recommend(
-        self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Items for each visitor, best first, (n_visits, n_places); ``offered`` (n_items,) bool
-        says what there is.
-        """
-
-    def update(self, rows: pd.DataFrame) -> None:
-        """Learn from a batch, right after it."""
-
-    def retrain(self, log: pd.DataFrame) -> None:
-        """Learn from all days so far, at the end of each."""
-
-
 def run(
-    world: World,
-    system: System,
-    *,
-    days: int,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    evaluate: Callable[[int], None] | None = None,
+    world: World, system, *, days: int, seed: int = 0, folder: str | Path | None = None
 ) -> pd.DataFrame:
-    """Let a system run for some days: recommend, click, update, re-train, evaluate.
+    """Let a system run for some days: recommend, click, update, and re-train at the end of each.
 
     Parameters
     ----------
-    system : fresh, one that has learned nothing yet.
+    system : one that has learned nothing yet. ``recommend(users, offered, rng)`` returns the items
+        for each visitor of a batch, best first, (n_visits, n_places); ``offered`` (n_items,) bool
+        says what there is, and whatever it draws comes from ``rng``. ``update(rows)`` learns from a
+        batch, right after it; ``retrain(log)`` from all days so far, at the end of each.
     seed : of who comes and who clicks.
     folder : where each finished day is kept. Days that are there already are learned from, not
         lived again.
-    evaluate : called with the day at the end of each, once the system is re-trained.
 
     Returns: The log, one row a place: ``day, batch, visit`` (within the batch), ``user, item``
         (indices), ``place`` (from 0), ``clicked, reward``.
@@ -134,51 +104,41 @@ def run(
             system.update(rows)
             log.append(rows)
         if path and before is None:
-            _write(path, pd.concat(log[-world.batches :], ignore_index=True))
+            np.savez(buffer := io.BytesIO(), **pd.concat(log[-world.batches :]))
+            write_atomically(path, buffer.getvalue())
         system.retrain(pd.concat(log, ignore_index=True))
-        if evaluate is not None:
-            evaluate(day)
     return pd.concat(log, ignore_index=True)
 
 
-def _serve(
-    world: World, system: System, day: int, batch: int, seed: int, paid: np.ndarray
-) -> pd.DataFrame:
+def _serve(world: World, system, day: int, batch: int, seed: int, paid: np.ndarray):
     """One batch: who comes, what they are shown, what they click, what that brings."""
     rng = np.random.default_rng([seed, day, batch])
     users = rng.choice(np.flatnonzero(world.comes <= day), world.visits)
-    chance = rng.random(
-        (world.visits, len(world.looks))
-    )  # before the system draws, so that rivals meet the same luck
+    # before the system draws, so that rivals meet the same luck
+    chance = rng.random((world.visits, len(world.looks)))
     offered = (world.opens <= day) & (paid < world.budget)
     items = _checked(system.recommend(users, offered, rng), offered, chance.shape, day)
-    clicked = chance < world.looks * world.chance(day)[users[:, None], items]
     visit, place = np.indices(items.shape)
-    columns = (
-        np.full(items.size, day),
-        np.full(items.size, batch),
-        visit,
-        users[visit],
-        items,
-        place,
-        clicked,
-    )
-    rows = pd.DataFrame({name: np.ravel(c) for name, c in zip(COLUMNS, columns, strict=False)})
+    columns = {
+        "day": np.full(items.shape, day),
+        "batch": np.full(items.shape, batch),
+        "visit": visit,
+        "user": users[visit],
+        "item": items,
+        "place": place,
+        "clicked": chance < world.looks * world.chance(day)[users[:, None], items],
+    }
+    rows = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     return rows.assign(reward=charges(rows["item"], rows["clicked"], world, paid))
 
 
 def charges(items, clicked, world: World, paid=0.0) -> np.ndarray:
-    """What each row brings, (n,): the worth of its click, as long as the item's budget lasts.
-
-    Parameters
-    ----------
-    items, clicked : (n,) rows in their order. paid : (n_items,) what the items have paid before.
+    """What each row brings, (n,): the worth of its click, as long as its item's budget lasts;
+    ``paid`` (n_items,) is what the items have paid before.
     """
     items = np.asarray(items)
     full = np.where(clicked, world.worth[items], 0.0)
-    spent = (
-        pd.Series(full).groupby(items).cumsum().to_numpy() - full
-    )  # by this item in rows before this one
+    spent = pd.Series(full).groupby(items).cumsum().to_numpy() - full  # by earlier rows of the item
     return np.clip((world.budget - paid)[items] - spent, 0.0, full)
 
 
@@ -198,8 +158,7 @@ def _checked(items, offered: np.ndarray, shape: tuple[int, int], day: int) -> np
 
 
 def audit(world: World, log: pd.DataFrame) -> None:
-    """Check the books of a loop: as many rows as pages have places, and every reward what the click
-    was worth.
+    """Check the books of a loop: its rows, its rewards, and what was on offer to whom.
 
     Raises ReclabError: they do not add up; names the day.
     """
@@ -213,9 +172,7 @@ def audit(world: World, log: pd.DataFrame) -> None:
             )
     paid = charges(log["item"], log["clicked"], world)
     faults = {
-        "the reward is not what the clicks are worth": ~np.isclose(
-            paid, log["reward"], rtol=0, atol=1e-6
-        ),
+        "the reward is not what the clicks are worth": ~(abs(paid - log["reward"]) <= 1e-6),
         "an item was shown before it was on offer": world.opens[log["item"]] > log["day"],
         "a user came before their first day": world.comes[log["user"]] > log["day"],
         "an item stands twice on one page": log.duplicated(["day", "batch", "visit", "item"]),
@@ -226,10 +183,8 @@ def audit(world: World, log: pd.DataFrame) -> None:
 
 
 def expected_reward(world: World, log: pd.DataFrame) -> np.ndarray:
-    """What each day's pages were worth by the world's own chances, (n_days,), budgets left aside.
-
-    The truth behind the clicks: the same mean as the rewards, with less noise. No system may see
-    it.
+    """What each day's pages were worth by the world's own chances, (n_days,), budgets left aside:
+    the truth behind the clicks, with the mean of the rewards and less noise.
     """
     user, item = log["user"].to_numpy(), log["item"].to_numpy()
     value = np.empty(len(log))
@@ -240,11 +195,10 @@ def expected_reward(world: World, log: pd.DataFrame) -> np.ndarray:
 
 def _claim(folder: Path, world: World, seed: int) -> Path:
     """The folder, once it is sure that it belongs to this loop."""
-    digest = hashlib.sha256(
-        repr((seed, world.visits, world.batches, sorted(world.chances))).encode()
-    )
+    days = sorted(world.chances)
+    digest = hashlib.sha256(repr((seed, world.visits, world.batches, days)).encode())
     arrays = (world.worth, world.looks, world.opens, world.comes, world.budget)
-    for array in (*arrays, *(world.chances[day] for day in sorted(world.chances))):
+    for array in (*arrays, *(world.chances[day] for day in days)):
         digest.update(np.ascontiguousarray(array).tobytes())
     path, mark = folder / "loop.txt", digest.hexdigest()
     if path.is_file() and path.read_text("utf-8") != mark:
@@ -255,17 +209,9 @@ def _claim(folder: Path, world: World, seed: int) -> Path:
     return folder
 
 
-def _write(path: Path, rows: pd.DataFrame) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: rows[name].to_numpy() for name in COLUMNS})
-    write_atomically(path, buffer.getvalue())
-
-
 def _read(path: Path) -> pd.DataFrame:
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return pd.DataFrame({name: kept[name] for name in COLUMNS})
-    except (
-        Exception
-    ):  # a file that was cut short fails in many ways, one for each layer of the format
+            return pd.DataFrame(dict(kept))
+    except Exception:  # a file that was cut short fails in many ways, one for each layer of it
         raise ReclabError(f"{path} is damaged; delete it, and that day is lived again") from None

@@ -1,6 +1,4 @@
-"""Systems for the closed loop: by chance, by counting, by reading profile and content, and two in
-an A/B test.
-"""
+"""Systems for `loop.run`: by chance, by counts, by profile and content, and two in an A/B test."""
 
 from __future__ import annotations
 
@@ -8,18 +6,17 @@ import numpy as np
 import pandas as pd
 
 from .bandits import LogisticTS
-from .loop import System, World
+from .loop import World
 from .metrics import Interval
 
 DRAWS = 25  # of the posterior in a batch, shared out among its visitors
+_NOISE = 0.3  # of a learner's draws
 
 
 def best(scores: np.ndarray, offered: np.ndarray, k: int) -> np.ndarray:
     """The k best items on offer in each row, best first, (n, k).
 
-    Parameters
-    ----------
-    scores : (n, n_items). offered : (n_items,) bool, at least k of them True.
+    ``scores`` is (n, n_items), ``offered`` (n_items,) bool, at least k of them True.
     """
     scores = np.where(offered, scores, -np.inf)
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
@@ -32,17 +29,14 @@ class Random:
     def __init__(self, world: World):
         self.looks, self.worth = world.looks, world.worth
 
-    def recommend(
-        self, users: np.ndarray, offered: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Lists for the visitors of a batch, (n_visits, n_places)."""
+    def recommend(self, users, offered, rng):
         return best(rng.random((len(users), len(offered))), offered, len(self.looks))
 
-    def update(self, rows: pd.DataFrame) -> None:
-        """Learn from a batch."""
+    def update(self, rows):
+        pass
 
-    def retrain(self, log: pd.DataFrame) -> None:
-        """Learn from all days so far."""
+    def retrain(self, log):
+        pass
 
 
 class Counts(Random):
@@ -50,33 +44,24 @@ class Counts(Random):
     click rate.
 
     A showing counts as many looks as its place gets; see `reclab.bandits.simulate_slates`.
-
-    Parameters
-    ----------
-    prior : Beta parameters of every item's click rate. greedy : play the posterior's mean in place
-        of draws.
+    ``prior`` are the Beta parameters of each item; ``greedy`` plays the posterior's mean.
     """
 
     def __init__(self, world: World, prior: tuple[float, float] = (1, 4), greedy: bool = False):
         super().__init__(world)
-        self.greedy, self.counts = (
-            greedy,
-            np.tile(np.array(prior, float)[:, None], len(world.worth)),
-        )
+        self.greedy = greedy
+        self.counts = np.tile(np.array(prior, float)[:, None], len(world.worth))
 
     def recommend(self, users, offered, rng):
-        """Lists for the visitors of a batch, (n_visits, n_places)."""
         clicks, misses = self.counts
-        rates = (
-            (clicks / (clicks + misses))[None]
-            if self.greedy
-            else rng.beta(*self.counts, (DRAWS, len(clicks)))
-        )
+        if self.greedy:
+            rates = (clicks / (clicks + misses))[None]
+        else:
+            rates = rng.beta(clicks, misses, (DRAWS, len(clicks)))
         lists = best(rates * self.worth, offered, len(self.looks))
         return lists[rng.integers(len(lists), size=len(users))]
 
     def update(self, rows):
-        """Count the clicks of a batch, and the looks without one."""
         n, looks = len(self.worth), self.looks[rows["place"]]
         clicks = np.bincount(rows["item"], rows["clicked"], n)
         self.counts += clicks, np.maximum(np.bincount(rows["item"], looks, n) - clicks, 0)
@@ -96,7 +81,6 @@ class Learner(Random):
     keep : share of the certainty that is left each morning, the rest being the first prior again;
         1: it never forgets.
     until : day from which on it learns no more.
-    noise : as `reclab.bandits.LogisticTS`.
     """
 
     def __init__(
@@ -107,12 +91,11 @@ class Learner(Random):
         *,
         keep: float = 0.75,
         until: float = np.inf,
-        noise: float = 0.3,
     ):
         super().__init__(world)
         self.person, self.content = np.asarray(person, float), np.asarray(content, float)
-        self.keep, self.until, self.noise = keep, until, noise
-        self.model = LogisticTS(self.person.shape[1] * self.content.shape[1] + 1, noise=noise)
+        self.keep, self.until = keep, until
+        self.model = LogisticTS(self.person.shape[1] * self.content.shape[1] + 1, noise=_NOISE)
 
     def scores(self, users: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
         """Logits of a click, (n, n_items), under theta, or under the posterior's mean."""
@@ -120,12 +103,10 @@ class Learner(Random):
         return self.person[users] @ theta[:-1].reshape(self.person.shape[1], -1) @ self.content.T
 
     def recommend(self, users, offered, rng):
-        """Lists for the visitors of a batch, (n_visits, n_places)."""
         self.model.rng = rng
         parts = zip(np.array_split(users, DRAWS), self.model.draw(DRAWS), strict=True)
-        chances = np.concatenate(
-            [1 / (1 + np.exp(-self.scores(part, theta))) for part, theta in parts]
-        )
+        logits = np.concatenate([self.scores(part, theta) for part, theta in parts])
+        chances = 1 / (1 + np.exp(-logits))
         return best(chances * self.worth, offered, len(self.looks))
 
     def vectors(self, rows: pd.DataFrame) -> np.ndarray:
@@ -134,28 +115,22 @@ class Learner(Random):
         return np.column_stack([pairs.reshape(len(rows), -1), np.log(self.looks)[rows["place"]]])
 
     def retrain(self, log):
-        """Learn from the last day of the log."""
         today = log["day"].max()
         if today >= self.until:
             return
-        rows, before = log[log["day"] == today], self.model
-        precision = self.keep * before.precision + (1 - self.keep) * np.eye(len(before.mean))
-        self.model = LogisticTS(
-            len(before.mean), noise=self.noise, mean=before.mean, precision=precision
-        )
+        rows, (mean, precision) = log[log["day"] == today], (self.model.mean, self.model.precision)
+        precision = self.keep * precision + (1 - self.keep) * np.eye(len(mean))
+        self.model = LogisticTS(len(mean), noise=_NOISE, mean=mean, precision=precision)
         self.model.update(self.vectors(rows), rows["clicked"].to_numpy(float))
 
 
 class Halves:
-    """An A/B test: even users meet A, odd users B; each learns from its own users, or both from one
-    shared log.
-    """
+    """An A/B test: even users meet A, odd users B; each learns from its own, or both from all."""
 
-    def __init__(self, a: System, b: System, *, shared: bool = False):
+    def __init__(self, a: Random, b: Random, *, shared: bool = False):
         self.arms, self.shared = (a, b), shared
 
     def recommend(self, users, offered, rng):
-        """Lists for the visitors of a batch, each from the arm of its user."""
         parts = [
             arm.recommend(users[users % 2 == half], offered, rng)
             for half, arm in enumerate(self.arms)
@@ -166,12 +141,10 @@ class Halves:
         return lists
 
     def update(self, rows):
-        """Let each arm learn from what it may see of a batch."""
         for arm, mine in self._seen(rows):
             arm.update(mine)
 
     def retrain(self, log):
-        """Let each arm learn from what it may see of the log."""
         for arm, mine in self._seen(log):
             arm.retrain(mine)
 

@@ -8,9 +8,7 @@ their place.
 
 from __future__ import annotations
 
-import re
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +18,6 @@ from scipy.stats import t
 
 from . import receipts, results
 from .errors import ReclabError
-
-_FILE = Path(__file__).with_name("verdicts.toml")
-_OUTCOMES = ("yes", "in part", "no", "open")
 
 
 class Evidence(NamedTuple):
@@ -46,38 +41,29 @@ class Rule(NamedTuple):
 
     def decide(self, evidence: Evidence) -> str:
         """``yes``, ``no``, or ``open`` where the interval holds the bar."""
-        sides = {">": evidence.low > self.bar, "<": evidence.high < self.bar}
-        if sides.pop(self.sign):
-            return "yes"
-        return "no" if any(sides.values()) else "open"
+        above, below = evidence.low > self.bar, evidence.high < self.bar
+        if not above and not below:
+            return "open"
+        return "yes" if above == (self.sign == ">") else "no"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim: what the article says in our words, what was tested on which data, and what each
-    outcome means.
+class Claim(NamedTuple):
+    """One claim: its one or two rules, none where it was not tested, and what ``verdicts.toml``
+    says of it: ``claim, test, data, notebook``, and the words of each outcome.
     """
 
     id: str
-    claim: str
-    test: str
-    data: str
-    notebook: str
-    rules: tuple[Rule, ...]  # one or two; none where it was not tested
-    says: dict[str, str]  # outcome -> the verdict in words
-    untested: str = ""  # the reason
+    rules: tuple[Rule, ...]
+    says: dict[str, str]
 
     def outcome(self, found: dict[str, Evidence]) -> str:
-        """All rules met: yes. Some met: in part. None met and one refuted: no. No rules: not
-        tested. Else open.
-        """
-        if not self.rules:
-            return "not tested"
-        if missing := [rule.key for rule in self.rules if rule.key not in found]:
-            raise ReclabError(
-                f"{self.id} needs the result {missing[0]}, which no notebook has; run `reclab "
-                "calibrate`"
-            )
+        """All rules met: yes. Some met: in part. None met and one refuted: no. Else open."""
+        for rule in self.rules:
+            if rule.key not in found:
+                raise ReclabError(
+                    f"{self.id} needs the result {rule.key}, which no notebook has; run `reclab "
+                    "calibrate`"
+                )
         decided = {rule.decide(found[rule.key]) for rule in self.rules}
         if "yes" in decided:
             return "yes" if decided == {"yes"} else "in part"
@@ -85,72 +71,37 @@ class Claim:
 
     def verdict(self, found: dict[str, Evidence]) -> str:
         """The outcome and what it means, in words."""
+        if not self.rules:
+            return f"not tested, because {self.says['untested']}"
         outcome = self.outcome(found)
-        return (
-            f"not tested, because {self.untested}"
-            if outcome == "not tested"
-            else f"{outcome}: {self.says[outcome]}"
-        )
+        return f"{outcome}: {self.says[outcome.replace(' ', '_')]}"
 
 
-def claims(file: Path = _FILE) -> list[Claim]:
-    """The claims in their order; a ReclabError names an entry that cannot be judged."""
+def claims() -> list[Claim]:
+    """The claims in their order."""
     found = []
-    for name, entry in tomllib.loads(file.read_text("utf-8")).items():
-        rules = tuple(_rule(text) for text in entry.pop("rules", []))
-        says = {
-            key: entry.pop(key.replace(" ", "_"))
-            for key in _OUTCOMES
-            if key.replace(" ", "_") in entry
-        }
-        wanted = (
-            [outcome for outcome in _OUTCOMES if outcome != "in part" or len(rules) == 2]
-            if rules
-            else []
-        )
-        if len(rules) > 2 or bool(rules) == ("untested" in entry) or list(says) != wanted:
-            raise ReclabError(
-                f"{name} in verdicts.toml needs one or two rules and words for {wanted}, or a "
-                "reason"
-            )
-        found.append(
-            Claim(
-                id=name,
-                rules=rules,
-                says=says,
-                **dict.fromkeys(("test", "data", "notebook"), "") | entry,
-            )
-        )
+    file = Path(__file__).with_name("verdicts.toml")
+    for name, says in tomllib.loads(file.read_text("utf-8")).items():
+        parts = [text.split() for text in says.pop("rules", [])]
+        rules = tuple(Rule(key, sign, float(bar)) for key, sign, bar in parts)
+        found.append(Claim(name, rules, says))
     return found
-
-
-def _rule(text: str) -> Rule:
-    found = re.fullmatch(r"(\d\d\.\S+) ([<>]) (-?[\d.]+)", text)
-    if not found:
-        raise ReclabError(f"a rule of verdicts.toml looks like '05.gain > 0', got {text!r}")
-    return Rule(found[1], found[2], float(found[3]))
 
 
 @cache
 def committed(notebook: str) -> dict[str, Evidence]:
     """The published results of a notebook: the mean over seeds, with the wider of two intervals
-    around it.
-
-    One is that of the mean over seeds; the other is that of the stored run, over users or rows,
-    where it has one.
+    around it: that of the mean, and that of the stored run, over users or rows, where it has one.
     """
     bands, found = results.bands(notebook), {}
     stored = receipts.published(notebook)["results"] if bands else []
     intervals = {row["key"]: (row["value"], *row["interval"]) for row in stored if row["interval"]}
     for key, band in bands.items():
-        mean, around = (
-            band["mean"],
-            float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5),
-        )
+        mean = band["mean"]
+        around = float(t.ppf(0.975, band["n"] - 1) * band["sd"] / band["n"] ** 0.5)
         value, low, high = intervals.get(key, (0.0, 0.0, 0.0))
-        found[key] = Evidence(
-            mean, mean - max(around, value - low), mean + max(around, high - value)
-        )
+        ends = mean - max(around, value - low), mean + max(around, high - value)
+        found[key] = Evidence(mean, *ends)
     return found
 
 
@@ -159,7 +110,7 @@ def evidence(wanted: list[Claim]) -> dict[str, Evidence]:
 
     A result of this machine that brings no interval of its own has that of the published one.
     """
-    found: dict[str, Evidence] = {}
+    found = {}
     for notebook in sorted({rule.key[:2] for claim in wanted for rule in claim.rules}):
         known = committed(notebook)
         found |= known
@@ -176,6 +127,7 @@ def table(wanted: list[Claim], found: dict[str, Evidence]) -> pd.DataFrame:
     for claim in wanted:
         verdict = claim.verdict(found)  # names a result that is missing
         numbers = "; ".join(f"{rule.key} = {found[rule.key]}" for rule in claim.rules) or "none"
-        told = {"claim": claim.claim, "test": claim.test, "data": claim.data}
-        rows[claim.id] = told | {"numbers": numbers, "verdict": verdict, "notebook": claim.notebook}
+        told = {name: claim.says[name] for name in ("claim", "test", "data")}
+        told |= {"numbers": numbers, "verdict": verdict, "notebook": claim.says["notebook"]}
+        rows[claim.id] = told
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,10 +1,10 @@
 """The schema against bad tables, splits against brute force, the leakage check against planted leaks."""
 
 import collections
+import html
 import re
 import unicodedata
 from contextlib import nullcontext
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pytest
 
 from reclab import data
 from reclab.data import Split, check_leakage
-from reclab.errors import LeakageError, ReclabError, SchemaError, UnknownNameError
+from reclab.errors import LeakageError, SchemaError, UnknownNameError
 
 # The schema
 
@@ -38,60 +38,28 @@ def test_a_right_dataset_is_taken_and_counted():
     assert data.Dataset(**tables()).counts() == counts
 
 
-REPEATED = "users: user_id 'ann' in row 1 stands there twice; keep one row an id"
-UNKNOWN_USER = "interactions: user_id 'eve' in row 1 is not in the users table; add it there or drop the 2 such rows"
-UNKNOWN_ITEM = "interactions: item_id 'z' in row 2 is not in the items table; add it there or drop the 1 such rows"
-
-
-NO_USER = "users: no column 'user_id'; it has user, age; rename one or add it"
-NO_ITEM = "interactions: no column 'item_id', 'positive'; it has user_id; rename one or add it"
-NUMBERS = "users: user_id must be text, its type is int64; use .astype(str)"
-MIXED = "items: item_id must be text, its type is object; use .astype(str)"
-NO_ID = "interactions: user_id is missing in row 1; drop that row or give it an id"
-NO_FLAG = "interactions: column 'positive' must be True or False, its type is int64"
-LACKS = "interactions: positive is missing in row 1; drop that row or say True or False"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"users": tables()["users"].rename(columns={"user_id": "user"})}, NO_USER),
-        ({"interactions": tables()["interactions"][["user_id"]]}, NO_ITEM),
-        (changed("users", "user_id", [1, 2]), NUMBERS),
-        (changed("items", "item_id", pd.Series(["p", "q", 3], dtype=object)), MIXED),
-        (changed("users", "user_id", ["ann", "ann"]), REPEATED),
-        ({"users": tables()["users"].assign(user_id="ann").set_axis(["x", "y"])}, REPEATED),  # by position
-        (changed("interactions", "user_id", ["ann", np.nan, "bob"]), NO_ID),
-        (changed("interactions", "user_id", ["ann", "eve", "eve"]), UNKNOWN_USER),
-        (changed("interactions", "item_id", ["p", "q", "z"]), UNKNOWN_ITEM),
-        (changed("interactions", "positive", [1, 0, 1]), NO_FLAG),
-        (changed("interactions", "positive", pd.array([True, None, False], dtype="boolean")), LACKS),
+        ({"users": tables()["users"].rename(columns={"user_id": "user"})}, "users: no column 'user_id'; it has user"),
+        ({"interactions": tables()["interactions"][["user_id"]]}, "interactions: no column 'item_id', 'positive'"),
+        (changed("users", "user_id", [1, 2]), "users: user_id must be text, its type is int64"),
+        (changed("items", "item_id", pd.Series(["p", "q", 3], dtype=object)), "items: item_id must be text"),
+        (changed("users", "user_id", ["ann", "ann"]), "users: user_id 'ann' in row 1 stands there twice"),
+        ({"users": tables()["users"].assign(user_id="ann").set_axis(["x", "y"])}, "user_id 'ann' in row 1 stands"),
+        (changed("interactions", "user_id", ["ann", np.nan, "bob"]), "interactions: user_id is missing in row 1"),
+        (changed("interactions", "user_id", ["ann", "eve", "eve"]), "user_id 'eve' in row 1 .* drop the 2 such rows"),
+        (changed("interactions", "item_id", ["p", "q", "z"]), "interactions: item_id 'z' in row 2 is not in the items"),
+        (changed("interactions", "positive", [1, 0, 1]), "interactions: column 'positive' must be True or False, its"),
+        (changed("interactions", "positive", pd.array([True, None, True], "boolean")), "positive is missing in row 1"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name_column_and_row(changes, message):
-    with pytest.raises(SchemaError) as refused:
+    with pytest.raises(SchemaError, match=message):
         data.Dataset(**tables(**changes))
-    assert str(refused.value) == message
 
 
 # The card
-
-
-class Cells(HTMLParser):
-    """The words of each table cell and of the caption; unescaped, as a browser shows them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.cells, self.tags = [], collections.Counter()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags[tag] += 1
-        if tag in ("caption", "th", "td"):
-            self.cells.append("")
-
-    def handle_data(self, text):
-        self.cells[-1] += text
 
 
 def test_the_card_shows_the_same_rows_as_text_and_as_an_escaped_table_and_no_empty_one():
@@ -111,9 +79,10 @@ def test_the_card_shows_the_same_rows_as_text_and_as_an_escaped_table_and_no_emp
     title, *lines = repr(dataset).splitlines()
     assert title == card.title
     assert [tuple(line.strip().split("  ", 1)) for line in lines] == rows
-    page = Cells(dataset._repr_html_())
-    assert page.cells == [card.title, *(word for row in rows for word in row)]
-    assert page.tags == {"table": 1, "caption": 1, "tr": len(rows), "th": len(rows), "td": len(rows)}
+    page = dataset._repr_html_()
+    for word in (card.title, *(word for row in rows for word in row)):
+        assert f">{html.escape(word)}</" in page
+    assert page.count("<tr>") == len(rows)
     assert "cite" not in repr(data.Dataset(**tables()))
 
 
@@ -152,6 +121,7 @@ def test_every_split_is_clean_names_its_kind_and_keeps_the_rows_in_order(kind, s
     split = SPLITS[kind](table)
     assert split.kind == kind
     check_leakage(split)
+    check_leakage(Split(kind, *(part.reset_index(drop=True) for part in (split.train, split.test))))  # each from 0
     assert len(split.train) + len(split.test) == len(table)
     for part in (split.train, split.test):
         pd.testing.assert_frame_equal(part, table[table.index.isin(part.index)])
@@ -185,18 +155,11 @@ def test_leave_last_out_holds_out_one_latest_row_of_each_user_who_has_two(seed):
 
 def test_leave_last_out_draws_evenly_among_equal_times():
     """Of four rows at the last moment, each is held out in a quarter of 400 draws, give or take four deviations."""
-    table = pd.DataFrame(
-        {
-            "user_id": ["ann"] * 5 + ["bob"] * 2,
-            "item_id": list("abcdeab"),
-            "timestamp": pd.to_datetime([9, 9, 1, 9, 9, 5, 5], unit="s", utc=True),
-        }
-    )
-    tests = [data.leave_last_out(table, seed=seed).test["item_id"].tolist() for seed in range(400)]
-    ann, bob = (collections.Counter(test[row] for test in tests) for row in (0, 1))
-    assert set(ann) == set("abde")
-    assert all(abs(count - 100) < 4 * np.sqrt(400 * 0.25 * 0.75) for count in ann.values())
-    assert all(abs(count - 200) < 4 * np.sqrt(400 * 0.5 * 0.5) for count in bob.values())
+    times = pd.to_datetime([9, 9, 1, 9, 9], unit="s", utc=True)
+    table = pd.DataFrame({"user_id": "ann", "item_id": list("abcde"), "timestamp": times})
+    held_out = collections.Counter(data.leave_last_out(table, seed=seed).test["item_id"].item() for seed in range(400))
+    assert set(held_out) == set("abde")
+    assert all(abs(count - 100) < 4 * np.sqrt(400 * 0.25 * 0.75) for count in held_out.values())
 
 
 @pytest.mark.parametrize(("cold", "column"), COLD)
@@ -212,62 +175,52 @@ def test_cold_folds_share_out_the_ids_by_seed_whatever_the_order_of_rows(cold, c
     assert set(cold(table, folds=folds, seed=1).test[column]) != groups[0]
 
 
-BAD_ARGUMENTS = {
-    "at must be between 0 and 1, got 0": lambda table: data.temporal(table, at=0),
-    "at must be between 0 and 1, got nan": lambda table: data.temporal(table, at=float("nan")),
-    "fold must be in 0..4, got 5": lambda table: data.cold_items(table, fold=5),
-    "fold must be in 0..4, got -1": lambda table: data.cold_users(table, fold=-1),
-    "folds must be at least 2, got 1": lambda table: data.cold_items(table, folds=1),
-    "folds must be at most the number of distinct user_id (20), got 21": lambda table: data.cold_users(table, folds=21),
-}
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (lambda table: data.temporal(table, at=0), "at must be between 0 and 1, got 0"),
+        (lambda table: data.temporal(table, at=float("nan")), "at must be between 0 and 1, got nan"),
+        (lambda table: data.warm(table, share=1), "share must be between 0 and 1, got 1"),
+        (lambda table: data.cold_items(table, fold=5), "fold must be in 0..4, got 5"),
+        (lambda table: data.cold_users(table, fold=-1), "fold must be in 0..4, got -1"),
+        (lambda table: data.cold_items(table, folds=1), "folds must be at least 2, got 1"),
+        (lambda table: data.cold_users(table, folds=21), "folds must be at most the number of distinct user_id (20)"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused(split, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        split(log())
 
 
-@pytest.mark.parametrize("message", BAD_ARGUMENTS)
-def test_an_argument_out_of_range_is_refused(message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        BAD_ARGUMENTS[message](log())
-
-
-TIMES = "(text sorts '10' before '9', and no zone is not UTC); use pd.to_datetime(..., utc=True)"
 BAD_TIMES = [
-    (lambda t: t.drop(columns="timestamp"), "no column 'timestamp'; it has user_id, item_id, positive; rename one or"),
-    (lambda t: t.assign(timestamp=t["timestamp"].mask(t["positive"])), "some rows have no timestamp; drop them, or"),
-    (
-        lambda t: t.assign(timestamp=t["timestamp"].astype(str)),
-        f"timestamp must be times or numbers, its type is str {TIMES}",
-    ),
-    (lambda t: t[:0], "there are no rows to split; check the filter that came before"),
+    (lambda t: t.drop(columns="timestamp"), "no column 'timestamp'; it has user_id, item_id, positive"),
+    (lambda t: t.assign(timestamp=t["timestamp"].mask(t["positive"])), "some rows have no timestamp"),
+    (lambda t: t.assign(timestamp=t["timestamp"].astype(str)), "timestamp must be times or numbers, its type is str"),
+    (lambda t: t[:0], "there are no rows to split"),
 ]
 
 
 @pytest.mark.parametrize("split", [data.temporal, data.leave_last_out])
 @pytest.mark.parametrize(("spoil", "message"), BAD_TIMES)
 def test_splits_by_time_refuse_bad_times(split, spoil, message):
-    with pytest.raises(SchemaError) as refused:
+    with pytest.raises(SchemaError, match=f"^interactions: {message}"):
         split(spoil(log()))
-    assert str(refused.value).startswith(f"interactions: {message}")
 
 
-def test_numbers_are_times_too():
+@pytest.mark.parametrize("split", [data.temporal, data.leave_last_out])
+def test_numbers_are_times_too(split):
     table = log()
-    seconds = table.assign(timestamp=table["timestamp"].astype("int64"))
-    for split in (data.temporal, data.leave_last_out):
-        assert split(seconds).test.index.tolist() == split(table).test.index.tolist()
-        check_leakage(split(seconds))
+    seconds = split(table.assign(timestamp=table["timestamp"].astype("int64")))
+    assert seconds.test.index.tolist() == split(table).test.index.tolist()
+    check_leakage(seconds)
 
 
 # Leaks
 
-AGAIN = "split again, by time or by group, and check before you train"
-REPEATS = "split with repeats='latest', 'first' or 'mean', or 'allow' for a log of purchases"
 
-
-def assert_leak(split, message):
-    with pytest.raises(LeakageError) as refused:
-        check_leakage(split)
-    assert str(refused.value) == message
-    assert isinstance(refused.value, AssertionError)
-    assert isinstance(refused.value, ReclabError)
+def assert_leak(message, kind, train, test):
+    with pytest.raises(LeakageError, match="^" + re.escape(message)):
+        check_leakage(Split(kind, train, test))
 
 
 @pytest.mark.parametrize("kind", [*SPLITS, "random"])
@@ -276,14 +229,8 @@ def test_a_pair_on_both_sides_is_a_leak_whatever_its_index(kind, index):
     split = SPLITS.get(kind, data.cold_items)(log())
     leaked = split.test.iloc[[3, 1]]
     train = pd.concat([split.train, leaked if index == "its own" else leaked.set_axis([10_000, 10_001])])
-    message = f"2 (user, item) pair(s) stand in train and in test, first at index {split.test.index[1]}; {REPEATS}"
-    assert_leak(Split(kind, train, split.test), message)
-
-
-@pytest.mark.parametrize("kind", SPLITS)
-def test_rows_of_two_files_that_both_count_from_zero_are_no_leak(kind):
-    split = SPLITS[kind](log())
-    check_leakage(Split(kind, *(part.reset_index(drop=True) for part in (split.train, split.test))))
+    first = f"first at index {split.test.index[1]}; split with repeats='latest'"
+    assert_leak(f"2 (user, item) pair(s) stand in train and in test, {first}", kind, train, split.test)
 
 
 COMBINED, SIGNS = "café", unicodedata.normalize("NFD", "café")
@@ -305,13 +252,8 @@ def test_an_id_is_the_same_however_it_is_written(kind, column, one, other):
 
 def test_one_side_without_rows_is_refused():
     split = data.temporal(log())
-    n_train, n_test = len(split.train), len(split.test)
-    assert_leak(
-        Split("temporal", split.train[:0], split.test), f"temporal: one side is empty (train 0, test {n_test} rows)"
-    )
-    assert_leak(
-        Split("random", split.train, split.test[:0]), f"random: one side is empty (train {n_train}, test 0 rows)"
-    )
+    assert_leak("temporal: one side is empty (train 0, test ", "temporal", split.train[:0], split.test)
+    assert_leak("random: one side is empty (train ", "random", split.train, split.test[:0])
 
 
 TEXT = "It fits like a glove, and I wore it to work."  # 44 letters
@@ -324,8 +266,8 @@ def test_a_long_text_on_both_sides_is_a_leak(kind):
     train, test = split.train.assign(text=texts[: len(split.train)]), split.test.assign(text=texts[len(split.train) :])
     check_leakage(Split(kind, train, test))
     train.iloc[0, -1] = test.iloc[1, -1] = TEXT
-    message = f"1 text(s) stand word for word in train and in test, first at index {test.index[1]}; {AGAIN}"
-    assert_leak(Split(kind, train, test), message)
+    said = f"1 text(s) stand word for word in train and in test, first at index {test.index[1]}; split again, by time"
+    assert_leak(said, kind, train, test)
     test.iloc[1, -1] = TEXT.upper()
     check_leakage(Split(kind, train, test))
 
@@ -345,8 +287,8 @@ def test_a_train_row_as_late_as_the_test_is_a_leak_of_a_temporal_split():
     for later, leaks in ((0, split.test["timestamp"] == first), (10_000, split.test["timestamp"] >= first)):
         train = split.train.copy()
         train.iloc[0, train.columns.get_loc("timestamp")] = first + pd.Timedelta(seconds=later)
-        message = f"{leaks.sum()} test row(s) are not later than train, first at index {leaks.idxmax()}; {AGAIN}"
-        assert_leak(Split("temporal", train, split.test), message)
+        said = f"{leaks.sum()} test row(s) are not later than train, first at index {leaks.idxmax()}"
+        assert_leak(said, "temporal", train, split.test)
         check_leakage(Split("random", train, split.test))
 
 
@@ -358,8 +300,9 @@ def test_a_later_train_row_of_the_same_user_is_a_leak_of_leave_last_out():
     train.iloc[mine, column] = test["timestamp"].iloc[row]
     check_leakage(Split("leave-last-out", train, test))  # as late is a draw, which the split allows
     train.iloc[mine, column] += pd.Timedelta(seconds=1)
-    message = f"1 test row(s) are earlier than a train row of their user, first at index {test.index[row]}; {AGAIN}"
-    assert_leak(Split("leave-last-out", train, test), message)
+    said = f"1 test row(s) are earlier than a train row of their user, first at index {test.index[row]}"
+    assert_leak(said, "leave-last-out", train, test)
+    assert_leak(said, "leave-last-out", train, test.assign(timestamp=test["timestamp"].dt.as_unit("ns")))
     check_leakage(Split("random", train, test))
 
 
@@ -369,49 +312,33 @@ def test_a_known_id_is_a_leak_of_a_cold_split(cold, column):
     leaked = split.test[column].iloc[4]
     other = "user_id" if column == "item_id" else "item_id"
     known = split.train.iloc[[0]].assign(**{column: leaked, other: "someone new"}).set_axis([10_000])
-    leaks = split.test[column] == leaked
-    seen = f"{leaks.sum()} test row(s) hold a value of {column} that train has seen"
-    train = pd.concat([split.train, known])
-    assert_leak(Split(split.kind, train, split.test), f"{seen}, first at index {leaks.idxmax()}; {AGAIN}")
+    leaks, train = split.test[column] == leaked, pd.concat([split.train, known])
+    said = f"{leaks.sum()} test row(s) hold a value of {column} that train has seen, first at index {leaks.idxmax()}"
+    assert_leak(said, split.kind, train, split.test)
     check_leakage(Split("random", train, split.test))
 
 
 @pytest.mark.parametrize("kind", ["temporal", "leave-last-out"])
 @pytest.mark.parametrize("side", ["train", "test"])
-@pytest.mark.parametrize(("spoil", "message"), BAD_TIMES[1:3])
-def test_a_split_by_time_with_a_bad_time_on_either_side_is_refused(kind, side, spoil, message):
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        *BAD_TIMES[1:3],
+        (lambda t: t.assign(timestamp=t["timestamp"].dt.tz_localize(None)), "timestamp must be times or numbers"),
+        (lambda t: t.assign(timestamp=t["timestamp"].astype("int64")), "timestamp must be times or numbers"),
+    ],
+)
+def test_a_split_by_time_with_a_bad_or_another_time_on_one_side_is_refused(kind, side, spoil, message):
     parts = {"train": SPLITS[kind](log()).train, "test": SPLITS[kind](log()).test}
     parts[side] = spoil(parts[side])
     with pytest.raises(SchemaError, match=f"^{kind}: " + message.split(",")[0]):
         check_leakage(Split(kind, **parts))
 
 
-@pytest.mark.parametrize("kind", ["temporal", "leave-last-out"])
-def test_times_of_two_types_are_refused(kind):
-    split = SPLITS[kind](log())
-    for convert in (lambda times: times.dt.tz_localize(None), lambda times: times.astype("int64")):
-        test = split.test.assign(timestamp=convert(split.test["timestamp"]))
-        with pytest.raises(SchemaError, match=rf"^{kind}: timestamp must be times or numbers, its type is object"):
-            check_leakage(Split(kind, split.train, test))
-
-
 def test_a_kind_that_promises_nothing_known_is_refused():
     split = data.cold_items(log())
-    with pytest.raises(
-        UnknownNameError, match="there is no kind of split named 'cold item'; choose one of: cold items"
-    ):
+    with pytest.raises(UnknownNameError, match="no kind of split named 'cold item'; choose one of: cold items"):
         check_leakage(Split("cold item", split.train, split.test))
-
-
-def test_splits_of_the_films_are_clean():
-    """942 people like at least two films; a share of 0.7 cuts 100,000 ratings within one second."""
-    ratings = data.movies().interactions
-    likes = ratings[ratings["positive"]]
-    last, cut = data.leave_last_out(likes), data.temporal(ratings)
-    for split in (last, cut):
-        check_leakage(split)
-    assert len(last.test) == 942 == (likes["user_id"].value_counts() > 1).sum()
-    assert 0 <= 70_000 - len(cut.train) < 100
 
 
 # What repeats, templates, and data without times
@@ -419,9 +346,7 @@ def test_splits_of_the_films_are_clean():
 
 def bought(*rows):
     """A log of (user, item, day, rating), read in this order."""
-    table = pd.DataFrame(rows, columns=["user_id", "item_id", "day", "rating"]).set_index(
-        pd.Index(range(7, 7 + len(rows)))
-    )
+    table = pd.DataFrame(rows, range(7, 7 + len(rows)), columns=["user_id", "item_id", "day", "rating"])
     times = pd.to_datetime("2024-05-01", utc=True) + pd.to_timedelta(table.pop("day"), unit="D")
     return table.assign(positive=table["rating"] >= 4, timestamp=times)
 
@@ -452,15 +377,12 @@ def test_repeats_are_resolved_before_the_split(split, repeats, rows, ratings, po
     assert found.repeats == repeats and table.equals(bought(*AGAIN_AND_AGAIN))
 
 
-@pytest.mark.parametrize("repeats", ["error", "latest", "first", "mean", "allow"])
-def test_a_log_of_purchases_is_split_by_time_as_its_owner_says(repeats):
+def test_a_log_of_purchases_is_split_by_time_as_its_owner_says():
     table = bought(*((f"u{n % 5}", f"i{n % 4}", n, 4.0) for n in range(60)))
-    split = data.temporal(table, at=0.5, repeats=repeats)
-    if repeats == "error":
-        with pytest.raises(LeakageError, match="split with repeats='latest', 'first' or 'mean', or 'allow'"):
-            check_leakage(split)
-    elif repeats != "first":  # of each pair's first row, all lie in the same twenty days
-        assert check_leakage(split) == 0
+    with pytest.raises(LeakageError, match="split with repeats='latest', 'first' or 'mean', or 'allow'"):
+        check_leakage(data.temporal(table, at=0.5))
+    for repeats in ("latest", "mean", "allow"):
+        assert check_leakage(data.temporal(table, at=0.5, repeats=repeats)) == 0
 
 
 def test_without_times_the_later_row_is_the_latest():
@@ -478,16 +400,13 @@ def test_a_warm_split_leaves_every_user_and_item_in_training(seed, capsys):
     assert len(split.test) == 90 and sorted([*split.train.index, *split.test.index]) == list(range(300))
     for column in ("user_id", "item_id"):
         assert set(split.train[column]) == set(table[column])
-    latest = split.train.groupby("user_id")["timestamp"].max()
-    brute = {
-        user for user, when in zip(split.test["user_id"], split.test["timestamp"], strict=True) if when < latest[user]
-    }
-    assert check_leakage(split) == len(brute) > 0
-    said = f"{len(brute)} of {split.test['user_id'].nunique()} test users have training rows later than a test row"
+    latest = split.test["user_id"].map(split.train.groupby("user_id")["timestamp"].max())
+    later = split.test["user_id"][split.test["timestamp"] < latest].nunique()
+    assert check_leakage(split) == later > 0
+    said = f"{later} of {split.test['user_id'].nunique()} test users have training rows later than a test row"
     assert said in capsys.readouterr().out
     assert data.warm(table, share=0.3, seed=seed + 1).test.index.tolist() != split.test.index.tolist()
-    untimed = data.warm(table.drop(columns="timestamp"), seed=seed)
-    assert check_leakage(untimed) is None
+    assert check_leakage(data.warm(table.drop(columns="timestamp"), seed=seed)) is None
     assert "nobody can say whether training is older" in capsys.readouterr().out
     assert len(data.warm(table, share=0.99).test) < 297
 
@@ -495,17 +414,6 @@ def test_a_warm_split_leaves_every_user_and_item_in_training(seed, capsys):
 def test_a_warm_split_of_nothing_to_spare_is_refused():
     with pytest.raises(SchemaError, match="no other row"):
         data.warm(pd.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "x"]}))
-    with pytest.raises(ValueError, match="share must be between 0 and 1, got 1"):
-        data.warm(log(), share=1)
-
-
-@pytest.mark.parametrize("split", [data.cold_items, data.temporal, data.leave_last_out])
-def test_how_many_test_users_have_later_training_rows(split):
-    found = split(log(n_moments=5000))
-    latest = found.train.groupby("user_id")["timestamp"].max()
-    later = found.test["timestamp"] < found.test["user_id"].map(latest)
-    assert check_leakage(found) == found.test["user_id"][later].nunique()
-    assert (later.sum() > 0) == (split is data.cold_items)
 
 
 def test_templates_across_a_split_are_named_and_can_be_dropped():
@@ -514,16 +422,13 @@ def test_templates_across_a_split_are_named_and_can_be_dropped():
     train = split.train.assign(text=own[: len(split.train)])
     test = split.test.assign(text=own[len(split.train) :])
     users = [train.index[train["user_id"] == user][0] for user in sorted(set(train["user_id"]))[:2]]
-    train.loc[users, "text"] = [
-        "Bought 2 of them, and I am VERY happy with it!!",
-        "Bought 14 of them and i am very happy  with it",
-    ]
+    alike = ["Bought 2 of them, and I am VERY happy with it!!", "Bought 14 of them and i am very happy  with it"]
+    train.loc[users, "text"] = alike
     asked = test.index[~test["user_id"].isin(train.loc[users, "user_id"])][3]
     test.loc[asked, "text"] = "bought 1 of them; and I am very happy with it."
     split = Split("cold items", train, test)
-    with pytest.raises(
-        LeakageError, match=rf"^1 text\(s\) .*'bought 1 of them; .*first at index {asked}; drop .*without_templates"
-    ):
+    words = rf"^1 text\(s\) .*'bought 1 of them; .*first at index {asked}; drop .*without_templates"
+    with pytest.raises(LeakageError, match=words):
         check_leakage(split)
     kept = data.without_templates(split)
     assert kept.test.index.tolist() == [row for row in test.index if row != asked] and len(kept.train) == len(train)

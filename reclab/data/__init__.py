@@ -15,6 +15,6 @@ from .schema import (
     warm,
     without_templates,
 )
-from .shop import Shop, Truth, shop
+from .shop import Shop, shop
 from .shop_files import write_shop_files
 from .sources import clothing, movies, open_bandit, production_prior

@@ -51,11 +51,6 @@ class Card:
 class Dataset:
     """Users, items, interactions and their card; checked against the schema when it is made.
 
-    Parameters
-    ----------
-    users, items, interactions : tables as in this module's docstring.
-    card : source, licence, hashes and traps.
-
     Raises SchemaError: a column is missing, an id is not text, repeated or unknown; names the
         table, the column and the row.
     """
@@ -71,20 +66,19 @@ class Dataset:
         for name, column in (("users", "user_id"), ("items", "item_id")):
             known, used = getattr(self, name)[column], self.interactions[column]
             _require_text(known, name, column)
-            repeated = known.duplicated().to_numpy()
-            if repeated.any():
-                row = repeated.argmax()
+            _require_text(used, "interactions", column)
+            if known.duplicated().any():
+                row = _first(known.duplicated())
                 raise SchemaError(
                     f"{name}: {column} {known.iloc[row]!r} in row {row} stands there twice; "
                     "keep one row an id"
                 )
-            _require_text(used, "interactions", column)
-            unknown = ~used.isin(known).to_numpy()
+            unknown = ~used.isin(known)
             if unknown.any():
-                row = unknown.argmax()
+                row = _first(unknown)
                 raise SchemaError(
                     f"interactions: {column} {used.iloc[row]!r} in row {row} is not in the {name} "
-                    f"table; add it there or drop the {int(unknown.sum())} such rows"
+                    f"table; add it there or drop the {unknown.sum()} such rows"
                 )
         positive = self.interactions["positive"]
         if not pd.api.types.is_bool_dtype(positive):
@@ -93,9 +87,8 @@ class Dataset:
                 f"its type is {positive.dtype}"
             )
         if positive.isna().any():
-            row = positive.isna().to_numpy().argmax()
             raise SchemaError(
-                f"interactions: positive is missing in row {row}; "
+                f"interactions: positive is missing in row {_first(positive.isna())}; "
                 "drop that row or say True or False"
             )
 
@@ -111,12 +104,8 @@ class Dataset:
 
     def _card_rows(self) -> list[tuple[str, str]]:
         card = self.card
-        rows = [
-            ("source", card.source),
-            ("read", card.read),
-            ("licence", card.licence),
-            ("cite", card.citation),
-        ]
+        rows = [("source", card.source), ("read", card.read)]
+        rows += [("licence", card.licence), ("cite", card.citation)]
         rows += [(name, f"{count:,}") for name, count in self.counts().items()]
         rows += [(f"sha256 of {name}", digest[:16] + "…") for name, digest in card.sha256.items()]
         rows += [(f"trap {number}", trap) for number, trap in enumerate(card.traps, start=1)]
@@ -153,7 +142,7 @@ def require_columns(table: pd.DataFrame, columns, name: str) -> None:
 
 def _require_text(ids: pd.Series, name: str, column: str) -> None:
     if ids.isna().any():
-        row = ids.isna().to_numpy().argmax()
+        row = _first(ids.isna())
         raise SchemaError(
             f"{name}: {column} is missing in row {row}; drop that row or give it an id"
         )
@@ -161,6 +150,10 @@ def _require_text(ids: pd.Series, name: str, column: str) -> None:
         raise SchemaError(
             f"{name}: {column} must be text, its type is {ids.dtype}; use .astype(str)"
         )
+
+
+def _first(wrong: pd.Series) -> int:
+    return int(wrong.to_numpy().argmax())
 
 
 @dataclass(frozen=True)
@@ -183,40 +176,31 @@ class Split:
 def temporal(interactions: pd.DataFrame, at: float = 0.7, *, repeats: str = "error") -> Split:
     """Train on what came before one moment, test on the rest: the split that a live system meets.
 
-    Parameters
-    ----------
-    interactions : has ``timestamp``.
-    at : share of rows before the cut, in (0, 1); rows of the same moment stay together, in test.
-    repeats : as in `Split`.
+    ``at`` is the share of rows before the cut; rows of the same moment stay together, in test.
 
-    Raises SchemaError: no timestamps. ValueError : ``at`` is out of range.
+    Raises SchemaError: no timestamps. ValueError : ``at`` is not between 0 and 1.
     """
-    if not 0 < at < 1:
-        raise ValueError(f"at must be between 0 and 1, got {at}")
-    _require_times(interactions, "interactions")
-    interactions = _resolve(interactions, repeats)
-    times = interactions["timestamp"]
-    before = times < times.sort_values(ignore_index=True).iloc[int(at * len(times))]
-    return Split("temporal", interactions[before], interactions[~before], repeats)
+    _require_share("at", at)
+    rows = _resolve(interactions, repeats, by_time=True)
+    times = rows["timestamp"]
+    cut = times.sort_values(ignore_index=True).iloc[int(at * len(times))]
+    return _split("temporal", rows, times >= cut, repeats)
 
 
 def leave_last_out(interactions: pd.DataFrame, *, seed: int = 0, repeats: str = "error") -> Split:
     """Test on the last interaction of every user who has at least two, train on all others.
 
     Rows of one user with the same timestamp are put in an order drawn by ``seed``: results should
-    be averaged over several such draws. ``repeats`` is as in `Split`.
+    be averaged over several such draws.
 
     Raises SchemaError: no timestamps.
     """
-    _require_times(interactions, "interactions")
-    interactions = _resolve(interactions, repeats)
-    rows = interactions.reset_index(drop=True)  # an index may repeat, as after pd.concat
-    order = np.random.default_rng(seed).permutation(len(rows))
-    shuffled = rows.iloc[order]
+    kept = _resolve(interactions, repeats, by_time=True)
+    rows = kept.reset_index(drop=True)  # an index may repeat, as after pd.concat
+    shuffled = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
     last = shuffled.sort_values("timestamp", kind="stable").groupby("user_id").tail(1)
     last = last[last["user_id"].map(rows["user_id"].value_counts()) >= 2]
-    held_out = rows.index.isin(last.index)
-    return Split("leave-last-out", interactions[~held_out], interactions[held_out], repeats)
+    return _split("leave-last-out", kept, rows.index.isin(last.index), repeats)
 
 
 def warm(
@@ -227,15 +211,12 @@ def warm(
     It cannot promise that training rows are older than test rows, as those of a live system are;
     `check_leakage` says how often they are not.
 
-    Parameters
-    ----------
-    share : of the rows in test, in (0, 1); fewer where no more users and items have a row left.
-    repeats : as in `Split`; without times, a later row counts as the later one.
+    ``share`` of the rows are in test; fewer where no more users and items have a row left. Without
+    times, a later row counts as the later one of a repeat.
 
-    Raises SchemaError: no row can be spared. ValueError : ``share`` is out of range.
+    Raises SchemaError: no row can be spared. ValueError : ``share`` is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share}")
+    _require_share("share", share)
     rows = _resolve(interactions, repeats)
     order = np.random.default_rng(seed).permutation(len(rows))
     drawn = rows.iloc[order]
@@ -244,11 +225,22 @@ def warm(
         raise SchemaError("interactions: in every row the user or the item has no other row")
     held_out = np.zeros(len(rows), bool)
     held_out[spare[: max(1, int(share * len(rows)))]] = True
-    return Split("random", rows[~held_out], rows[held_out], repeats)
+    return _split("random", rows, held_out, repeats)
 
 
-def _resolve(interactions: pd.DataFrame, repeats: str) -> pd.DataFrame:
+def _require_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+
+
+def _split(kind: str, rows: pd.DataFrame, held_out, repeats: str = "error") -> Split:
+    return Split(kind, rows[~held_out], rows[held_out], repeats)
+
+
+def _resolve(interactions: pd.DataFrame, repeats: str, by_time: bool = False) -> pd.DataFrame:
     """One row for each (user, item) pair, or all of them, in their order; as in `Split`."""
+    if by_time:
+        _require_times(interactions, "interactions")
     if repeats not in REPEATS:
         raise UnknownNameError("way to treat repeats", repeats, REPEATS)
     if repeats in ("error", "allow"):
@@ -292,30 +284,31 @@ def _cold(kind: str, interactions: pd.DataFrame, fold: int, folds: int, seed: in
         raise ValueError(
             f"folds must be at most the number of distinct {column} ({len(ids)}), got {folds}"
         )
-    held_out = np.random.default_rng(seed).permutation(ids)[fold::folds]
-    cold = interactions[column].isin(held_out)
-    return Split(kind, interactions[~cold], interactions[cold])
+    cold = np.random.default_rng(seed).permutation(ids)[fold::folds]
+    return _split(kind, interactions, interactions[column].isin(cold))
 
 
 def without_templates(split: Split) -> Split:
-    """The split without the test rows whose text is a template that training holds too.
-
-    A template is a text of more than 40 characters that three users or more have written, when
-    case, digits, blanks and punctuation do not count.
+    """The split without the test rows whose text is a template that training holds too: one of more
+    than 40 characters that three users or more wrote, but for case, digits, blanks and punctuation.
     """
     return replace(split, test=split.test[~_templates(split)])
 
 
 def _templates(split: Split) -> np.ndarray:
     """``(n_test,)`` bool: which test rows have a text that is a template in training."""
-    texts = pd.concat([split.train[["user_id", "text"]], split.test[["user_id", "text"]]])
-    texts = texts.reset_index(drop=True)
-    long = [isinstance(text, str) and len(text) > _LONG for text in texts["text"]]
+    sides = [split.train[["user_id", "text"]], split.test[["user_id", "text"]]]
+    texts = pd.concat(sides, ignore_index=True)
+    long = _long(texts["text"])
     letters = texts["text"].where(long).astype("str").str.casefold()
     letters = letters.str.replace(r"[\W\d_]+", "", regex=True).where(long)
     authors = texts["user_id"].groupby(letters).nunique()
     train, test = letters[: len(split.train)], letters[len(split.train) :]
     return test.isin(authors.index[authors >= 3].intersection(train)).to_numpy()
+
+
+def _long(texts: pd.Series) -> np.ndarray:
+    return np.array([isinstance(text, str) and len(text) > _LONG for text in texts])
 
 
 def check_leakage(split: Split) -> int | None:
@@ -351,44 +344,40 @@ def check_leakage(split: Split) -> int | None:
         first = f"(as {test['text'].iloc[template.argmax()]!r:.80})"
         drop = "drop them with data.without_templates(split)"
         _refuse(template, test, f"text(s) are a template of three users or more {first}", drop)
-        long = np.array([isinstance(text, str) and len(text) > _LONG for text in test["text"]])
-        copied = long & test["text"].isin(train["text"]).to_numpy()
+        copied = _long(test["text"]) & test["text"].isin(train["text"]).to_numpy()
         _refuse(copied, test, "text(s) stand word for word in train and in test")
     if kind in _COLD:
         column = _COLD[kind]
         seen = asked[column].isin(past[column])
         _refuse(seen, test, f"test row(s) hold a value of {column} that train has seen")
-    if kind in _BY_TIME:
-        _require_times(pd.concat([train, test]), kind)
     later = _later(split, past, asked)
+    if later is None:
+        if kind == "random":
+            print("random split without times: nobody can say whether training is older than test")
+        return None
     if kind == "temporal":
         late = test["timestamp"] <= train["timestamp"].max()
         _refuse(late, test, "test row(s) are not later than train")
     if kind == "leave-last-out":
         _refuse(later, test, "test row(s) are earlier than a train row of their user")
-    if later is None:
-        if kind == "random":
-            print("random split without times: nobody can say whether training is older than test")
-        return None
-    users = asked["user_id"][later].nunique()
+    users, of = asked["user_id"][later].nunique(), asked["user_id"].nunique()
     if kind == "random":
-        of = asked["user_id"].nunique()
-        print(
-            f"random split: {users:,} of {of:,} test users have training rows later than a test row"
-        )
+        have = "test users have training rows later than a test row"
+        print(f"random split: {users:,} of {of:,} {have}")
     return users
 
 
 def _later(split: Split, past: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray | None:
     """``(n_test,)`` bool: whose user has a later training row; None where a time is missing."""
-    if "timestamp" not in split.train or "timestamp" not in split.test:
+    try:
+        _require_times(pd.concat([split.train, split.test]), split.kind)
+    except SchemaError:
+        if split.kind in _BY_TIME:
+            raise
         return None
-    before = split.train["timestamp"].reset_index(drop=True)
-    after = split.test["timestamp"].reset_index(drop=True)
-    comparable = before.dtype == after.dtype and before.dtype.kind in "Miuf"
-    if not comparable or before.isna().any() or after.isna().any():
-        return None
-    return (after < asked["user_id"].map(before.groupby(past["user_id"]).max())).to_numpy()
+    latest = split.train["timestamp"].groupby(past["user_id"].to_numpy()).max()
+    times = split.test["timestamp"].reset_index(drop=True)
+    return (times < asked["user_id"].map(latest)).to_numpy()
 
 
 def _ids_as_text(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -7,21 +7,14 @@ alone, and no draw depends on how a library makes its normal or discrete numbers
 
 The logit of a click is a sum of components, one a modality, drawn independently of each other:
 ``logit = base + picture + text + tags + price + profile + history + popularity + position``.
-Whoever lacks one of them predicts best with its average over what it could be:
-E[sigmoid(rest + C)], where C has the distribution of the missing component. Every age group likes
-the same set of values in an order of its own, so C is distributed alike in all of them, and the
-average is the same rising function of the rest for every row. It keeps the order, so the AUC of
-the best prediction without a modality is that of the sum of the others, and needs no model.
-
-Two limits. A shop has few items, so components correlate a little by chance; over seeds this
-averages out. And the best prediction knows every liking; a model has to learn them, those of
-single users from a few searches each.
+Every age group likes the same set of values in an order of its own, so a component is distributed
+alike in all of them. A shop has few items, so components correlate a little by chance; over seeds
+this averages out.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -65,13 +58,11 @@ WORDS = {
     "brand": ("Arvo", "Belmin", "Corda", "Dunoe", "Elska", "Fennor", "Gryt", "Halden"),
     "price_level": ("8", "15", "28", "50", "90"),  # dollars
 }
-AGES, GENDERS, REGIONS = (
-    ("18-24", "25-39", "40-59", "60+"),
-    ("f", "m"),
-    ("city", "suburb", "country"),
-)
+AGES, GENDERS = ("18-24", "25-39", "40-59", "60+"), ("f", "m")
+REGIONS = ("city", "suburb", "country")
 SHELVES = ("kitchen", "garden", "travel", "sport", "music", "office")
-START, PICTURE_SIZE = pd.Timestamp("2026-01-01", tz="UTC"), 32  # pixels a side
+START = pd.Timestamp("2026-01-01", tz="UTC")
+PICTURE_SIZE = 32  # pixels a side
 _TEXTS = (
     "A {style} piece made of {material}. It arrives in two days.",
     "Made of {material}, with a {style} look that lasts.",
@@ -82,12 +73,10 @@ _TEXTS = (
 )
 _MAY_LACK = ("picture", "text", "tags")
 _SELLERS, _SMALL = 40, 16  # sellers, and how many of them are small
-_PLACES, _OLD, _NEW = (
-    5,
-    6,
-    2,
-)  # places on a page; candidates for each: old items, and those that arrive
+_PLACES = 5  # on a page
+_OLD, _NEW = 6, 2  # candidates for each place: old items, and those that arrive
 _VISITS, _EARLIER = 15, 30  # most visits of a user; searches of a user before the first day
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +94,6 @@ class Shop(Dataset):
     searches : ``search_id, user_id, query, timestamp``, also from before the first day.
     candidates : ``(n_rows, 8)`` rows of ``items`` that could have been shown in that place, and
         ``propensities``, how likely each; they sum to 1, and are 0 before an item is on sale.
-    truth : see `Truth`.
     settings : what `shop` was called with.
     """
 
@@ -124,65 +112,17 @@ class Truth:
 
     Parameters
     ----------
-    components : ``(n_rows,)`` each, the logit that each modality adds.
-    absent : ``(n_rows,)`` each, whether the item shown lacks its picture, text or tags.
-    base : logit of an item about which nothing is known. noise : share of accidental clicks.
+    components : ``(n_rows,)`` each, the logit that each modality adds to ``BASE``.
     click_probability : ``(n_rows,)`` of the item shown.
     candidate_probability : ``(n_rows, 8)`` of each item that could have been shown; NaN where an
         item was not yet on sale.
     items : the true attributes of every item, also where its picture, text or tags are absent.
-    tastes : ``(n_users, n_shelves)``, on the first day 1 where a user likes a shelf, else -1.
     """
 
     components: pd.DataFrame
-    absent: pd.DataFrame
-    base: float
-    noise: float
     click_probability: np.ndarray
     candidate_probability: np.ndarray
     items: pd.DataFrame
-    tastes: pd.DataFrame
-
-    def predict(self, without: str | Sequence[str] = ()) -> np.ndarray:
-        """The best click prediction, ``(n_rows,)``, of a model that does not see some modalities.
-
-        A row whose item lacks its picture, text or tags is predicted without them in any case.
-
-        Parameters
-        ----------
-        without : modality or modalities left out.
-
-        Raises UnknownNameError: no such modality.
-        """
-        hidden = {without} if isinstance(without, str) else set(without)
-        for name in sorted(hidden - set(self.components)):
-            raise UnknownNameError("modality", name, self.components)
-        absent = self.absent.assign(**dict.fromkeys(hidden & set(self.absent), True))
-        predicted = np.empty(len(absent))
-        for pattern, rows in absent.groupby(list(absent)).indices.items():
-            gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
-            seen = self.components.drop(columns=list(gone)).to_numpy()[rows]
-            logits, grid = self.base + seen.sum(axis=1), np.arange(-20, 20, 0.01)
-            predicted[rows] = np.interp(logits, grid, self._averaged_over(gone, grid))
-        return predicted
-
-    def bayes_auc(self, without: str | Sequence[str] = ()) -> float:
-        """The AUC that no model without these modalities exceeds on average; as `predict`."""
-        return expected_auc(self.predict(without), self.click_probability)
-
-    def share(self, modality: str) -> float:
-        """What a modality of ``components`` is worth: the Bayes AUC less that without it."""
-        return self.bayes_auc() - self.bayes_auc(modality)
-
-    def _averaged_over(self, hidden: set[str], grid: np.ndarray) -> np.ndarray:
-        curve = sigmoid(grid)
-        for name in sorted(hidden):
-            values = self.components[name].to_numpy().round(6)
-            values, counts = np.unique(values, return_counts=True)
-            shifted = [np.interp(grid + value, grid, curve) for value in values]
-            weights = counts / counts.sum()
-            curve = sum(weight * part for weight, part in zip(weights, shifted, strict=True))
-        return (1 - self.noise) * curve + self.noise * sigmoid(self.base)
 
 
 def sigmoid(logit):
@@ -191,12 +131,8 @@ def sigmoid(logit):
 
 
 def expected_auc(scores: np.ndarray, probability: np.ndarray) -> float:
-    """AUC of scores when row i is a click with probability p_i: expected wins over expected pairs.
-
-    Parameters
-    ----------
-    scores, probability : ``(n,)``. Scores closer than a billionth count as equal, so that rounding
-        breaks no tie.
+    """AUC of scores ``(n,)`` when row i is a click with probability p_i: expected wins over
+    expected pairs. Scores closer than a billionth count as equal: rounding breaks no tie.
     """
     _, place = np.unique(np.asarray(scores).round(9), return_inverse=True)
     clicks = np.bincount(place, weights=probability)
@@ -211,46 +147,55 @@ def shop(seed: int = 0, **knobs) -> Shop:
     Parameters
     ----------
     seed : 0 or more. What a knob does not touch stays as it is when the knob turns.
-    knobs : those of `Settings`, as in ``shop(7, n_items=300, drift=2)``.
+    n_users, n_items : at least 8 and 80 (1000 and 600); a user visits up to 15 times, or
+        ``n_items // 40``. A quarter of the items arrives during the period.
+    days : length of the log (28).
+    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect.
+        The others keep those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes
+        the values in an order of its own. ``profile``: gender and region. ``history``: every user
+        likes half of the shelves, and mostly searches there. ``popularity``: of the item, seen only
+        in what is clicked. ``position``: the place on the page.
+    noise : share of clicks that are accidents, as likely for every item.
+    missing : share of items whose picture, text and tags are absent, each at random; or one share
+        for each.
+    unfairness : 0 to 0.99; lowers the odds that a small seller's item is shown by this share, at
+        equal relevance.
+    confounding : how much popularity moves what is shown: odds go with
+        exp(confounding * popularity).
+    drift : how often tastes turn during the period: each turn moves every liking on to the next
+        value, for each age group, attribute and user on a day of their own. Prices are liked as
+        before.
 
     Raises ValueError: a knob is out of range. UnknownNameError : no such modality.
     """
-    settings = Settings(seed, **knobs)
-    rules = Rules.draw(settings)
+    rules = Rules(seed, **knobs)
     shown, candidates, on_sale = _visits(rules)
-    odds = rules.odds(candidates) * on_sale
+    odds = rules.odds[candidates] * on_sale
     total = odds.sum(axis=1, keepdims=True)
     propensities = odds / total
     drawn = uniform(seed, "chosen", len(shown), 1) * total
     choice = (drawn < odds.cumsum(axis=1)).argmax(axis=1)
-    user, day, place = (shown[name].to_numpy() for name in ("user", "day", "place"))
-    parts = rules.components(candidates, user, day, place)
-    clicked_on_purpose = (1 - settings.noise) * sigmoid(BASE + sum(parts.values()))
-    probability = clicked_on_purpose + settings.noise * sigmoid(BASE)
+    parts = rules.components(candidates, *shown[["user", "day", "place"]].to_numpy().T)
+    clicked_on_purpose = (1 - rules.noise) * sigmoid(BASE + sum(parts.values()))
+    probability = clicked_on_purpose + rules.noise * sigmoid(BASE)
     rows = np.arange(len(shown))
     shown["item"], shown["propensity"] = candidates[rows, choice], propensities[rows, choice]
-    absent, user_ids = rules.absent(), ids("u", settings.n_users)
-    attributes = {name: _pick(WORDS[name], codes) for name, codes in rules.codes.items()}
     truth = Truth(
         components=pd.DataFrame({name: part[rows, choice] for name, part in parts.items()}),
-        absent=absent.iloc[shown["item"]].reset_index(drop=True),
-        base=BASE,
-        noise=settings.noise,
         click_probability=probability[rows, choice],
         candidate_probability=np.where(on_sale, probability, np.nan),
         items=pd.DataFrame(
-            {"item_id": ids("i", settings.n_items)} | attributes | {"popularity": rules.popularity}
+            {"item_id": rules.item_ids} | rules.named | {"popularity": rules.popularity}
         ),
-        tastes=pd.DataFrame(rules.tastes, pd.Index(user_ids, name="user_id"), list(SHELVES)),
     )
-    profiles = {
+    profile = {
         "age_group": _pick(AGES, rules.age),
         "gender": _pick(GENDERS, rules.gender),
         "region": _pick(REGIONS, rules.region),
     }
     return Shop(
-        users=pd.DataFrame({"user_id": user_ids} | profiles),
-        items=_item_table(rules, absent),
+        users=pd.DataFrame({"user_id": rules.user_ids} | profile),
+        items=_items(rules),
         interactions=_impressions(rules, shown, truth),
         card=Card(
             title="shop: a generated marketplace",
@@ -268,43 +213,27 @@ def shop(seed: int = 0, **knobs) -> Shop:
                 "weigh by 1 / propensity.",
             ),
         ),
-        pictures=_pictures(rules, absent["picture"].to_numpy()),
-        present=~absent,
+        pictures=_pictures(rules),
+        present=~rules.absent,
         searches=_searches(rules, shown),
         candidates=candidates,
         propensities=propensities,
         truth=truth,
-        settings=asdict(settings),
+        settings=asdict(rules),
     )
 
 
 # The rules: who and what there is, who likes what, and what is shown.
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The knobs of a shop, checked.
+@dataclass
+class Rules:
+    """Everything of a shop that does not happen in time, drawn from the knobs of `shop`.
 
-    Parameters
-    ----------
-    n_users, n_items : at least 8 and 80; a user visits up to 15 times, or ``n_items // 40``. A
-        quarter of the items arrives during the period.
-    days : length of the log.
-    strengths : modality -> standard deviation of its part of the click's logit; 0 plants no effect.
-        The others keep those of ``STRENGTHS``. ``picture, text, tags, price``: each age group likes
-        the values in an order of its own. ``profile``: gender and region. ``history``: every user
-        likes half of the shelves, and mostly searches there. ``popularity``: of the item, seen only
-        in what is clicked. ``position``: the place on the page.
-    noise : share of clicks that are accidents, as likely for every item.
-    missing : share of items whose picture, text and tags are absent, each at random; or one share
-        for each.
-    unfairness : 0 to 0.99; lowers the odds that a small seller's item is shown by this share, at
-        equal relevance.
-    confounding : how much popularity moves what is shown: odds go with
-        exp(confounding * popularity).
-    drift : how often tastes turn during the period: each turn moves every liking on to the next
-        value, for each age group, attribute and user on a day of their own. Prices are liked as
-        before.
+    ``age`` is the place in ``AGES`` of each user, and so on; ``codes`` attribute -> ``(n_items,)``
+    places in ``WORDS``; ``likings`` attribute -> ``(levels, age groups)``; ``turns`` attribute ->
+    ``(age groups,)`` and "history" -> ``(n_users,)``: how far into a turn of tastes each starts;
+    ``created`` a day; ``odds``, how readily the logging policy shows an item.
     """
 
     seed: int = 0
@@ -319,6 +248,34 @@ class Settings:
     drift: float = 0.0
 
     def __post_init__(self):
+        self._check()
+        seed, n_users, n_items = self.seed, self.n_users, self.n_items
+        self.user_ids, self.item_ids = ids("u", n_users), ids("i", n_items)
+        self.age = _balanced(seed, "age", n_users, len(AGES))
+        self.gender = _balanced(seed, "gender", n_users, len(GENDERS))
+        self.region = _balanced(seed, "region", n_users, len(REGIONS))
+        shelves = np.argsort(uniform(seed, "tastes", n_users, len(SHELVES)), axis=1)
+        self.tastes = np.where(np.argsort(shelves, axis=1) < len(SHELVES) // 2, 1, -1)
+        self.likings = {name: _liking(seed, name) for name in WORDS}
+        self.turns = {name: uniform(seed, f"turn of {name}", len(AGES)) for name in WORDS}
+        self.turns["history"] = uniform(seed, "turn of history", n_users)
+
+        self.codes = {name: _balanced(seed, name, n_items, len(WORDS[name])) for name in WORDS}
+        self.named = {name: _pick(WORDS[name], codes) for name, codes in self.codes.items()}
+        self.shelf = _balanced(seed, "shelf", n_items, len(SHELVES))
+        self.seller = _balanced(seed, "seller", n_items, _SELLERS)
+        arrives = _balanced(seed, "new", n_items, 4) == 3
+        day = 1 + np.floor(uniform(seed, "created", n_items) * 0.9 * (self.days - 1)).astype(int)
+        self.created = np.where(arrives, day, 0)
+        order = np.argsort(uniform(seed, "popularity", n_items), kind="stable")
+        popularity = -np.log1p(-(np.argsort(order, kind="stable") + 0.5) / n_items)
+        self.popularity = (popularity - popularity.mean()) / popularity.std()
+        fairly = np.exp(self.confounding * self.popularity)
+        self.odds = fairly * np.where(self.seller < _SMALL, 1 - self.unfairness, 1)
+        drawn = {name: uniform(seed, f"absent {name}", n_items) for name in _MAY_LACK}
+        self.absent = pd.DataFrame({name: drawn[name] < self.missing[name] for name in drawn})
+
+    def _check(self) -> None:
         for name, low in (("seed", 0), ("n_users", 8), ("n_items", 80), ("days", 2)):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -326,13 +283,48 @@ class Settings:
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
         for name, high in (("noise", 1), ("unfairness", 0.99), ("confounding", 5), ("drift", 100)):
             _require_share(name, getattr(self, name), high)
-        missing = self.missing
-        if not isinstance(missing, dict):
-            missing = dict.fromkeys(_MAY_LACK, missing)
+        if not isinstance(self.missing, dict):
+            self.missing = dict.fromkeys(_MAY_LACK, self.missing)
         none = dict.fromkeys(_MAY_LACK, 0.0)
-        strengths = _of_modalities("strengths", self.strengths, STRENGTHS, 10)
-        object.__setattr__(self, "strengths", strengths)
-        object.__setattr__(self, "missing", _of_modalities("missing", missing, none, 1))
+        self.strengths = _of_modalities("strengths", self.strengths, STRENGTHS, 10)
+        self.missing = _of_modalities("missing", self.missing, none, 1)
+
+    def steps(self, name: str, who, day) -> np.ndarray:
+        """How often a liking has turned by that day; that of prices never does."""
+        if name == "price_level":
+            return np.zeros(np.broadcast_shapes(np.shape(who), np.shape(day)), int)
+        passed = self.drift * np.maximum(day, 0) / self.days
+        return np.floor(passed + self.turns[name][who]).astype(int)
+
+    def content(self, modality: str, items: np.ndarray, age, day) -> np.ndarray:
+        """What a modality of the items adds to the logit of that age group on that day."""
+        attributes, total = CONTENT[modality], 0.0
+        for name in attributes:
+            liking, codes = self.likings[name], self.codes[name][items]
+            total = total + liking[(codes + self.steps(name, age, day)) % len(liking), age]
+        return self.strengths[modality] / np.sqrt(len(attributes)) * total
+
+    def components(
+        self, items: np.ndarray, user: np.ndarray, day: np.ndarray, place: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Modality -> what it adds to the logit of a click, ``(n_rows, n_candidates)`` as are
+        ``items``; the others are ``(n_rows,)``.
+        """
+        user, day, place = user[:, None], day[:, None], place[:, None]
+        shelf = (self.shelf[items] + self.steps("history", user, day)) % len(SHELVES)
+        profile = (
+            _spread(len(GENDERS))[self.gender[user]] + _spread(len(REGIONS))[self.region[user]]
+        )
+        others = {
+            "profile": profile / np.sqrt(2),
+            "history": self.tastes[user, shelf],
+            "popularity": self.popularity[items],
+            "position": -_spread(_PLACES)[place],
+        }
+        parts = {name: self.content(name, items, self.age[user], day) for name in CONTENT}
+        for name, part in others.items():
+            parts[name] = self.strengths[name] * np.broadcast_to(part, items.shape)
+        return parts
 
 
 def _of_modalities(knob: str, given: dict, default: dict[str, float], high: float) -> dict:
@@ -367,111 +359,6 @@ def _spread(levels: int) -> np.ndarray:
     return values / values.std()
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Who and what there is, and who likes what: codes of users and items, and likings.
-
-    ``codes`` is attribute -> ``(n_items,)``; ``created`` a day; ``likings`` attribute ->
-    ``(levels, age groups)``; ``turns`` attribute -> ``(age groups,)`` and "history" ->
-    ``(n_users,)``: how far into a turn of tastes each starts; ``tastes`` ``(n_users, shelves)``.
-    """
-
-    settings: Settings
-    age: np.ndarray
-    gender: np.ndarray
-    region: np.ndarray
-    codes: dict[str, np.ndarray]
-    shelf: np.ndarray
-    seller: np.ndarray
-    created: np.ndarray
-    popularity: np.ndarray
-    likings: dict[str, np.ndarray]
-    turns: dict[str, np.ndarray]
-    tastes: np.ndarray
-
-    @classmethod
-    def draw(cls, settings: Settings) -> Rules:
-        """Draw everything that does not happen in time."""
-        seed, n_users, n_items = settings.seed, settings.n_users, settings.n_items
-        order = np.argsort(uniform(seed, "popularity", n_items), kind="stable")
-        popularity = -np.log1p(-(np.argsort(order, kind="stable") + 0.5) / n_items)
-        arrives = _balanced(seed, "new", n_items, 4) == 3
-        share = uniform(seed, "created", n_items)
-        day = 1 + np.floor(share * 0.9 * (settings.days - 1)).astype(int)
-        shelves = np.argsort(uniform(seed, "tastes", n_users, len(SHELVES)), axis=1)
-        turns = {name: uniform(seed, f"turn of {name}", len(AGES)) for name in WORDS}
-        turns["history"] = uniform(seed, "turn of history", n_users)
-        return cls(
-            settings,
-            age=_balanced(seed, "age", n_users, len(AGES)),
-            gender=_balanced(seed, "gender", n_users, len(GENDERS)),
-            region=_balanced(seed, "region", n_users, len(REGIONS)),
-            codes={name: _balanced(seed, name, n_items, len(WORDS[name])) for name in WORDS},
-            shelf=_balanced(seed, "shelf", n_items, len(SHELVES)),
-            seller=_balanced(seed, "seller", n_items, _SELLERS),
-            created=np.where(arrives, day, 0),
-            popularity=(popularity - popularity.mean()) / popularity.std(),
-            likings={name: _liking(seed, name) for name in WORDS},
-            turns=turns,
-            tastes=np.where(np.argsort(shelves, axis=1) < len(SHELVES) // 2, 1, -1),
-        )
-
-    @property
-    def small(self) -> np.ndarray:
-        """``(n_items,)`` bool: sold by a small seller."""
-        return self.seller < _SMALL
-
-    def odds(self, items: np.ndarray) -> np.ndarray:
-        """How readily the logging policy shows each item, relative to the others."""
-        fair = np.exp(self.settings.confounding * self.popularity)
-        return (fair * np.where(self.small, 1 - self.settings.unfairness, 1))[items]
-
-    def absent(self) -> pd.DataFrame:
-        """Which items lack their picture, text or tags."""
-        seed, n_items = self.settings.seed, self.settings.n_items
-        drawn = {name: uniform(seed, f"absent {name}", n_items) for name in _MAY_LACK}
-        return pd.DataFrame({name: drawn[name] < self.settings.missing[name] for name in drawn})
-
-    def steps(self, name: str, who, day) -> np.ndarray:
-        """How often a liking has turned by that day; that of prices never does."""
-        if name == "price_level":
-            return np.zeros(np.broadcast_shapes(np.shape(who), np.shape(day)), int)
-        passed = self.settings.drift * np.maximum(day, 0) / self.settings.days
-        return np.floor(passed + self.turns[name][who]).astype(int)
-
-    def content(self, modality: str, items: np.ndarray, age, day) -> np.ndarray:
-        """What a modality of the items adds to the logit of that age group on that day."""
-        attributes, total = CONTENT[modality], 0.0
-        for name in attributes:
-            liking, codes = self.likings[name], self.codes[name][items]
-            total = total + liking[(codes + self.steps(name, age, day)) % len(liking), age]
-        return self.settings.strengths[modality] / np.sqrt(len(attributes)) * total
-
-    def components(
-        self, items: np.ndarray, user: np.ndarray, day: np.ndarray, place: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Modality -> ``(n_rows, n_candidates)``, what each adds to the logit of a click.
-
-        Parameters
-        ----------
-        items : ``(n_rows, n_candidates)``. user, day, place : ``(n_rows,)``.
-        """
-        user, day, place = user[:, None], np.asarray(day)[:, None], place[:, None]
-        age = self.age[user]
-        shelf = (self.shelf[items] + self.steps("history", user, day)) % len(SHELVES)
-        profile = _spread(2)[self.gender[user]] + _spread(3)[self.region[user]]
-        others = {
-            "profile": profile / np.sqrt(2),
-            "history": self.tastes[user, shelf],
-            "popularity": self.popularity[items],
-            "position": -_spread(_PLACES)[place],
-        }
-        parts = {name: self.content(name, items, age, day) for name in CONTENT}
-        for name, part in others.items():
-            parts[name] = self.settings.strengths[name] * np.broadcast_to(part, items.shape)
-        return parts
-
-
 def _liking(seed: int, name: str) -> np.ndarray:
     """``(levels, age groups)``: the same values, in an order for each group; prices up or down."""
     values = _spread(len(WORDS[name]))
@@ -484,33 +371,35 @@ def _liking(seed: int, name: str) -> np.ndarray:
 
 def _visits(rules: Rules) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """One row a place on a page, the items that could stand there, and which are on sale."""
-    seed, n_users = rules.settings.seed, rules.settings.n_users
-    most = min(_VISITS, rules.settings.n_items // (_PLACES * (_OLD + _NEW)))
-    visits = 2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most))
-    day = np.floor(uniform(seed, "day", n_users, most) * rules.settings.days).astype(int)
+    seed, n_users = rules.seed, rules.n_users
+    most = min(_VISITS, rules.n_items // (_PLACES * (_OLD + _NEW)))
+    visits = np.minimum(2 + np.floor(uniform(seed, "visits", n_users) ** 2 * (2 * most)), most)
+    day = np.floor(uniform(seed, "day", n_users, most) * rules.days).astype(int)
     day = np.sort(day, axis=1)
     second = np.floor(uniform(seed, "second", n_users, most) * 86_000).astype(int)
-    order = np.argsort(day * 86_400 + second, axis=1, kind="stable")
-    pages = pd.DataFrame(
+    order = np.argsort(day * _DAY + second, axis=1, kind="stable")
+    second = np.take_along_axis(second, order, axis=1)
+    slots = pd.DataFrame(
         {
-            "user": np.repeat(np.arange(n_users), most),
-            "visit": np.arange(n_users * most),
-            "day": day.ravel(),
-            "second": np.take_along_axis(second, order, axis=1).ravel(),
+            "user": np.repeat(np.arange(n_users), most * _PLACES),
+            "visit": np.repeat(np.arange(n_users * most), _PLACES),
+            "day": np.repeat(day, _PLACES),
+            "second": np.repeat(second, _PLACES),
+            "place": np.tile(np.arange(_PLACES), n_users * most),
         }
     )
-    slots = pages.loc[np.repeat(pages.index, _PLACES)].reset_index(drop=True)
-    slots["place"] = np.tile(np.arange(_PLACES), len(pages))
+    slots["search_id"] = [f"q{visit:06d}" for visit in slots["visit"]]
     parts = []  # no item is a candidate of a user twice
-    for name, items, width in (
-        ("old", np.flatnonzero(rules.created == 0), _OLD),
-        ("new", np.flatnonzero(rules.created > 0), _NEW),
+    for name, of_kind, width in (
+        ("old", rules.created == 0, _OLD),
+        ("new", rules.created > 0, _NEW),
     ):
+        items = np.flatnonzero(of_kind)
         drawn = uniform(seed, f"{name} candidates", n_users, len(items))
         chosen = np.argsort(drawn, axis=1, kind="stable")[:, : most * _PLACES * width]
         parts.append(items[chosen].reshape(len(slots), width))
     candidates = np.concatenate(parts, axis=1).astype(np.int32)
-    kept = (slots["visit"] % most < np.minimum(visits, most)[slots["user"]]).to_numpy()
+    kept = (slots["visit"] % most < visits[slots["user"]]).to_numpy()
     shown, candidates = slots[kept].reset_index(drop=True), candidates[kept]
     return shown, candidates, rules.created[candidates] <= shown["day"].to_numpy()[:, None]
 
@@ -528,36 +417,29 @@ def _pick(words, codes: np.ndarray) -> np.ndarray:
 
 
 def _moments(day, second) -> pd.Series:
-    seconds = np.asarray(day) * 86_400 + np.asarray(second)
+    seconds = np.asarray(day) * _DAY + np.asarray(second)
     return pd.Series(START + pd.to_timedelta(seconds, unit="s"))
 
 
-def _search_ids(visits) -> np.ndarray:
-    return np.array([f"q{visit:06d}" for visit in visits], dtype=object)
-
-
-def _item_table(rules: Rules, absent: pd.DataFrame) -> pd.DataFrame:
+def _items(rules: Rules) -> pd.DataFrame:
     """What the shop says of its items."""
-    seed, n = rules.settings.seed, rules.settings.n_items
-    named = {name: _pick(words, rules.codes[name]) for name, words in WORDS.items()}
+    seed, n, named, absent = rules.seed, rules.n_items, rules.named, rules.absent
     templates = _pick(_TEXTS, _balanced(seed, "template", n, len(_TEXTS)))
     filled = [
-        template.format(material=material, style=style)
-        for template, material, style in zip(
-            templates, named["material"], named["style"], strict=True
-        )
+        text.format(material=material, style=style)
+        for text, material, style in zip(templates, named["material"], named["style"], strict=True)
     ]
     dollars = named["price_level"].astype(float) * (0.8 + 0.4 * uniform(seed, "price", n))
     return pd.DataFrame(
         {
-            "item_id": ids("i", n),
+            "item_id": rules.item_ids,
             "text": np.where(absent["text"], None, np.array(filled, dtype=object)),
             "category": np.where(absent["tags"], None, named["category"]),
             "brand": np.where(absent["tags"], None, named["brand"]),
             "price": np.floor(dollars) + 0.99,
             "shelf": _pick(SHELVES, rules.shelf),
             "seller_id": _pick(ids("s", _SELLERS), rules.seller),
-            "seller_group": np.where(rules.small, "small", "large").astype(object),
+            "seller_group": _pick(("large", "small"), (rules.seller < _SMALL).astype(int)),
             "created": _moments(rules.created, 0),
         }
     )
@@ -565,18 +447,18 @@ def _item_table(rules: Rules, absent: pd.DataFrame) -> pd.DataFrame:
 
 def _impressions(rules: Rules, shown: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     """The log: what was shown to whom, when, where, how likely, and what came of it."""
-    seed, n = rules.settings.seed, len(shown)
+    seed, n = rules.seed, len(shown)
     clicked = uniform(seed, "click", n) < truth.click_probability
     keen = sigmoid(truth.components.sum(axis=1).to_numpy() / 2 - 1)
     return pd.DataFrame(
         {
-            "user_id": _pick(ids("u", rules.settings.n_users), shown["user"]),
-            "item_id": _pick(ids("i", rules.settings.n_items), shown["item"]),
+            "user_id": _pick(rules.user_ids, shown["user"]),
+            "item_id": _pick(rules.item_ids, shown["item"]),
             "positive": clicked,
             "timestamp": _moments(shown["day"], shown["second"] + shown["place"]),
-            "search_id": _search_ids(shown["visit"]),
-            "place": shown["place"].to_numpy() + 1,
-            "propensity": shown["propensity"].to_numpy(),
+            "search_id": shown["search_id"],
+            "place": shown["place"] + 1,
+            "propensity": shown["propensity"],
             "purchased": clicked & (uniform(seed, "purchase", n) < keen),
         }
     )
@@ -584,14 +466,11 @@ def _impressions(rules: Rules, shown: pd.DataFrame, truth: Truth) -> pd.DataFram
 
 def _searches(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
     """What users typed, on visits and before the log begins: nine in ten on a shelf they like."""
-    seed, n_users = rules.settings.seed, rules.settings.n_users
-    visits, n_earlier = shown.drop_duplicates("visit"), n_users * _EARLIER
+    seed, n_users = rules.seed, rules.n_users
+    visits, n_earlier, month = shown.drop_duplicates("visit"), n_users * _EARLIER, 28 * _DAY
     user = np.concatenate([np.repeat(np.arange(n_users), _EARLIER), visits["user"]])
-    month = 28 * 86_400
     earlier = np.floor(uniform(seed, "earlier", n_users, _EARLIER) * month)
-    earlier = (
-        np.sort(earlier, axis=1).ravel() - month + 86_400
-    )  # seconds of the day before the first
+    earlier = np.sort(earlier, axis=1).ravel() - month + _DAY  # of the day before the first
     day = np.concatenate([np.full(n_earlier, -1), visits["day"]])
     second = np.concatenate([earlier, visits["second"] - 5])
     third = np.floor(uniform(seed, "searched shelf", len(user)) * 3).astype(int)
@@ -601,11 +480,10 @@ def _searches(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
     shelf = (place - rules.steps("history", user, day)) % len(SHELVES)
     endings = [f" {word}" for word in WORDS["category"]] + [""] * len(WORDS["category"])
     ending = np.floor(uniform(seed, "searched category", len(user)) * len(endings)).astype(int)
-    searches = [*ids("e", n_earlier), *_search_ids(visits["visit"])]
     table = pd.DataFrame(
         {
-            "search_id": np.array(searches, dtype=object),
-            "user_id": _pick(ids("u", n_users), user),
+            "search_id": [*ids("e", n_earlier), *visits["search_id"]],
+            "user_id": _pick(rules.user_ids, user),
             "query": (_pick(SHELVES, shelf) + _pick(endings, ending)).tolist(),
             "timestamp": _moments(day, second),
         }
@@ -613,10 +491,10 @@ def _searches(rules: Rules, shown: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["timestamp", "search_id"], ignore_index=True)
 
 
-def _pictures(rules: Rules, absent: np.ndarray) -> np.ndarray:
+def _pictures(rules: Rules) -> np.ndarray:
     """``(n_items, 32, 32, 3)`` uint8, zero where absent; whole numbers only, so that every machine
     draws the same pixels. Each item is moved, scaled, lit and grained by chance."""
-    seed, n = rules.settings.seed, rules.settings.n_items
+    seed, n = rules.seed, rules.n_items
     silhouette, colour, pattern = (rules.codes[name] for name in CONTENT["picture"])
     camera = np.floor(uniform(seed, "camera", n, 4) * [3, 3, 4, 41]).astype(int)
     grain = np.floor(uniform(seed, "grain", n, PICTURE_SIZE, PICTURE_SIZE) * 11).astype(int)
@@ -635,5 +513,5 @@ def _pictures(rules: Rules, absent: np.ndarray) -> np.ndarray:
     painted = np.where(dark[..., None], paint // 3, paint)
     pixels = np.where(shape[..., None], painted, 190 + light[..., None])
     pixels = (pixels + grain[..., None] - 5).clip(0, 255).astype(np.uint8)
-    pixels[absent] = 0
+    pixels[rules.absent["picture"]] = 0
     return pixels

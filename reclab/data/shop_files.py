@@ -31,10 +31,7 @@ def write_shop_files(shop: Shop, folder: str | Path, *, dirt: bool = True) -> di
     seconds since 1970); ``reviews.jsonl`` (those with words); ``searches.tsv`` (an impression a
     row); ``pictures/<item_id>.png``.
 
-    Parameters
-    ----------
-    folder : made if need be; files of these names are written over.
-    dirt : False writes the same files clean.
+    Without ``dirt`` the same files are clean. Files of these names are written over.
 
     Returns: Kind of dirt -> its row numbers, counted from 0 below the header, or the ids of its
         items for pictures. A row has one kind of dirt at most; of a repeated row the later copy
@@ -43,16 +40,18 @@ def write_shop_files(shop: Shop, folder: str | Path, *, dirt: bool = True) -> di
     folder = Path(folder)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     users = shop.users[["age_group", "gender", "region", "user_id"]]
+    metadata = shop.items.rename(columns={"text": "description"})
+    metadata["price"] = metadata["price"].map("${:.2f}".format)
+    metadata["created"] = metadata["created"].dt.strftime("%Y-%m-%d")
     ratings = _ratings(shop)
-    reviews = ratings[ratings["text"] != ""]
     files = {  # name -> rows, the column that they are ordered by, what soils them
         "users.csv": (users, "user_id", _soil_users),
-        "metadata.jsonl": (_metadata(shop), "item_id", _soil_metadata),
+        "metadata.jsonl": (metadata, "item_id", _soil_metadata),
         "ratings.csv": (ratings.drop(columns="text"), "timestamp", _soil_ratings),
-        "reviews.jsonl": (reviews, "timestamp", _soil_reviews),
+        "reviews.jsonl": (ratings[ratings["text"] != ""], "timestamp", _soil_reviews),
         "searches.tsv": (_searches(shop), "time", _soil_searches),
     }
-    planted: dict[str, list] = {}
+    planted = {}
     for name, (rows, order, soil) in files.items():
         table = _Table(rows, shop.settings["seed"], order)
         if dirt:
@@ -61,13 +60,6 @@ def write_shop_files(shop: Shop, folder: str | Path, *, dirt: bool = True) -> di
         write_atomically(folder / name, _encoded(name, rows, kinds))
         planted |= kinds
     return planted | _write_pictures(shop, folder / "pictures", dirt)
-
-
-def _metadata(shop: Shop) -> pd.DataFrame:
-    items = shop.items.rename(columns={"text": "description"})
-    items["price"] = items["price"].map("${:.2f}".format)
-    items["created"] = items["created"].dt.strftime("%Y-%m-%d")
-    return items
 
 
 def _ratings(shop: Shop) -> pd.DataFrame:
@@ -117,19 +109,16 @@ class _Table:
         return chosen
 
     def alter(self, kind: str, share: float, column: str, change) -> None:
-        """Put ``change(value)`` in the place of some values."""
         self.kinds[kind] = self.draw(kind, share)
         values = self.rows.loc[self.kinds[kind], column]
         self.rows.loc[self.kinds[kind], column] = [change(value) for value in values]
 
     def add(self, kind: str, rows: pd.DataFrame) -> None:
-        """More rows, all dirt of that kind."""
         added = np.arange(len(self.rows), len(self.rows) + len(rows))
         self.kinds[kind] = [*self.kinds.get(kind, ()), *added]
         self.rows = pd.concat([self.rows, rows], ignore_index=True)
 
     def repeat(self, kind: str, share: float) -> None:
-        """Copies of clean rows."""
         self.add(kind, self.rows.loc[self.draw(kind, share)])
 
     def in_order(self) -> tuple[pd.DataFrame, dict[str, list[int]]]:
@@ -142,14 +131,12 @@ class _Table:
 
 def _soil_users(table: _Table) -> None:
     table.alter("gender_spellings", 0.05, "gender", {"f": "Female", "m": "M"}.get)
-    made_up = pd.DataFrame({"user_id": [f"u{number}" for number in range(9001, 9005)]})
-    made_up = made_up.assign(age_group="25-39", gender="m", region="city")
-    table.add("made_up_users", made_up.assign(_order=made_up["user_id"]))
+    names = [f"u{number}" for number in range(9001, 9005)]
+    profile = {"age_group": "25-39", "gender": "m", "region": "city"}
+    table.add("made_up_users", pd.DataFrame({"user_id": names, **profile, "_order": names}))
 
 
 def _soil_metadata(table: _Table) -> None:
-    junk = ".a-box-inner{background-color:#fff}"
-
     def to_range(price):
         return f"{price} - ${float(price[1:]) + 10:.2f}"
 
@@ -161,7 +148,7 @@ def _soil_metadata(table: _Table) -> None:
 
     table.alter("price_ranges", 0.03, "price", to_range)
     table.alter("prices_blank", 0.02, "price", lambda price: "")
-    table.alter("prices_junk", 0.01, "price", lambda price: junk)
+    table.alter("prices_junk", 0.01, "price", lambda price: ".a-box-inner{background-color:#fff}")
     table.alter("html_descriptions", 0.03, "description", to_html)
     table.alter("latin1_lines", 0.02, "description", to_latin1)
     table.repeat("repeated_items", 0.02)
@@ -203,15 +190,17 @@ def _soil_searches(table: _Table) -> None:
     n = np.arange(len(items))
     when = START + pd.to_timedelta(3 * _DAY + n, unit="s")
     crawled = {
-        "search_id": [f"c{number:06d}" for number in n // 5],
+        "search_id": [f"c{page:06d}" for page in n // 5],
         "user_id": "u9004",
         "item_id": items,
         "place": n % 5 + 1,
         "propensity": 0.125,
-        "query": [SHELVES[number // 5 % 6] for number in n],
+        "query": [SHELVES[page % 6] for page in n // 5],
         "clicked": 0,
+        "time": when,
+        "_order": when,
     }
-    table.add("crawler_rows", pd.DataFrame(crawled).assign(time=when, _order=when))
+    table.add("crawler_rows", pd.DataFrame(crawled))
 
 
 def _encoded(name: str, rows: pd.DataFrame, kinds: dict[str, list[int]]) -> bytes:
@@ -233,16 +222,10 @@ def _encoded(name: str, rows: pd.DataFrame, kinds: dict[str, list[int]]) -> byte
 def _write_pictures(shop: Shop, folder: Path, dirt: bool) -> dict[str, list]:
     from PIL import Image
 
-    names = shop.items["item_id"].to_numpy()
-    rows = np.flatnonzero(shop.present["picture"])
+    names, rows = shop.items["item_id"].to_numpy(), np.flatnonzero(shop.present["picture"])
     drawn = uniform(shop.settings["seed"], "soiled pictures", len(rows))
-    several = max(1, len(rows) // 100)
-    kinds = ("pictures_that_are_pages", "pictures_cut_off", "grey_placeholders")
-    soiled = {}
-    if dirt:
-        chosen = rows[np.argsort(drawn, kind="stable")][: 3 * several]
-        soiled = dict(zip(kinds, np.split(chosen, 3), strict=True))
-    pages, cut, grey = (soiled.get(kind, ()) for kind in kinds)
+    several = max(1, len(rows) // 100) if dirt else 0
+    pages, cut, grey = np.split(rows[np.argsort(drawn, kind="stable")][: 3 * several], 3)
     for row in rows:
         pixels = np.full_like(shop.pictures[row], 128) if row in grey else shop.pictures[row]
         Image.fromarray(pixels).save(buffer := io.BytesIO(), format="png")
@@ -252,4 +235,5 @@ def _write_pictures(shop: Shop, folder: Path, dirt: bool) -> dict[str, list]:
         if row in cut:
             content = content[:200]
         write_atomically(folder / f"{names[row]}.png", content)
-    return {kind: sorted(names[rows]) for kind, rows in soiled.items()}
+    soiled = {"pictures_that_are_pages": pages, "pictures_cut_off": cut, "grey_placeholders": grey}
+    return {kind: sorted(names[rows]) for kind, rows in soiled.items() if dirt}

@@ -64,10 +64,8 @@ def movies() -> Dataset:
     items["year"] = pd.to_numeric(items["year"], errors="coerce")
     items["genres"] = items["genres"].map(str.split)
     items["text"] = np.where(items["year"].notna(), item_texts(items), None)
-    ratings = _read_recbole(files["ml-100k.inter"])
-    ratings["rating"] = ratings["rating"].astype(float)
-    seconds = ratings["timestamp"].astype("int64")
-    ratings["timestamp"] = pd.to_datetime(seconds, unit="s", utc=True)
+    ratings = _read_recbole(files["ml-100k.inter"]).astype({"rating": float, "timestamp": int})
+    ratings["timestamp"] = pd.to_datetime(ratings["timestamp"], unit="s", utc=True)
     ratings["positive"] = ratings["rating"] >= 4
     users = _read_recbole(files["ml-100k.user"]).astype({"age": int})
     card = Card(
@@ -120,15 +118,11 @@ def read_wikidata(path: Path) -> pd.DataFrame:
 
 
 def join_on_title(items: pd.DataFrame, films: pd.DataFrame) -> pd.DataFrame:
-    """Join items to films on the normalised title and a year at most one apart.
+    """Join items to films, as `read_wikidata` has them, on the normalised title and a year at most
+    one apart.
 
-    Parameters
-    ----------
-    items : columns ``item_id, title, year, genres`` as MovieLens writes them.
-    films : columns ``film_id, title, year`` and those of Wikidata's facts.
-
-    Returns: One row an item, in order, with ``matched`` and the facts of the film whose year is
-        nearest (then the lowest id); items without a film are kept.
+    Returns: ``items`` in order, with ``matched`` and the facts of the film whose year is nearest
+        (then the lowest id); items without a film are kept.
     """
     left = items[["item_id", "year"]].assign(key=items["title"].map(normalise_title))
     right = films.assign(key=films["title"].map(normalise_title))
@@ -247,6 +241,6 @@ def production_prior(campaign: str = "all") -> tuple[np.ndarray, np.ndarray]:
     Raises UnknownNameError: no such campaign.
     """
     require_campaign(campaign, "bts")
-    text = assets.fetch("open-bandit-small")["prior_bts.yaml"].read_text("utf-8")
-    prior = yaml.safe_load(text)[campaign]
+    file = assets.fetch("open-bandit-small")["prior_bts.yaml"]
+    prior = yaml.safe_load(file.read_text("utf-8"))[campaign]
     return np.array(prior["alpha"], float), np.array(prior["beta"], float)

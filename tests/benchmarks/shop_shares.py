@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer
 
 from reclab import data
-from reclab.data.shop import expected_auc
+from reclab.data.shop import BASE, expected_auc, sigmoid
 from reclab.fusion import FusedClassifier, Lookup
 from reclab.looks import PictureNamer
 
@@ -33,15 +33,11 @@ SIZE = {"n_users": 1500, "n_items": 2400}
 def shop_shares(seeds: Iterable[int]) -> pd.DataFrame:
     """What each modality of a shop was planted to be worth, and what a fused model finds; a shop a seed.
 
-    The planted share is the best possible AUC on items that were never seen, with the modality less without it; the
-    one found, a model's AUC less that of a model whose modality belongs to another user, item or place. Such a model
-    has as many numbers to learn, so it pays as much for learning them. Intervals are t intervals over the shops.
+    The planted share is the best possible AUC on items that were never seen, less that without the modality; the one
+    found, a model's AUC less that of one whose modality belongs to another user, item or place, so that it has as many
+    numbers to learn. Intervals are t intervals over the shops.
     """
-    return summary([shares_of_a_shop(seed) for seed in seeds])
-
-
-def summary(shops: list[dict[str, tuple[float, float]]]) -> pd.DataFrame:
-    """A row a modality: means over the shops of the planted share, the one found, and their difference."""
+    shops = [shares_of_a_shop(seed) for seed in seeds]
     rows = []
     for name in shops[0]:
         planted, found = np.array([shares[name] for shares in shops]).T
@@ -104,10 +100,36 @@ def shuffle(part: Lookup, rng: np.random.Generator) -> Lookup:
     return part._replace(table=rng.permutation(part.table))
 
 
-def planted_auc(shop: data.Shop, without: list[str]) -> float:
+def planted_auc(shop: data.Shop, without: Sequence[str] = ()) -> float:
     """Expected AUC of the best possible prediction of the same impressions."""
     rows = data.cold_items(shop.interactions).test.index
-    return expected_auc(shop.truth.predict(without)[rows], shop.truth.click_probability[rows])
+    return expected_auc(best_prediction(shop, without)[rows], shop.truth.click_probability[rows])
+
+
+def best_prediction(shop: data.Shop, without: str | Sequence[str] = ()) -> np.ndarray:
+    """The best click prediction, ``(n_rows,)``, of a model that knows all likings but not some modalities.
+
+    It is the average over what they could be: E[sigmoid(rest + C)], where C has the distribution of the missing
+    component. That is alike for all age groups, so the average is the same rising function of the rest for every row,
+    and needs no model. A row whose item lacks its picture, text or tags is predicted without them in any case.
+    """
+    hidden = {without} if isinstance(without, str) else set(without)
+    components, grid = shop.truth.components, np.arange(-20, 20, 0.01)
+    item = pd.Index(shop.items["item_id"]).get_indexer(shop.interactions["item_id"])
+    absent = (~shop.present).iloc[item].reset_index(drop=True)
+    absent = absent.assign(**dict.fromkeys(hidden & set(absent), True))
+    predicted = np.empty(len(absent))
+    for pattern, rows in absent.groupby(list(absent)).indices.items():
+        gone = hidden | {name for name, is_gone in zip(absent, pattern, strict=True) if is_gone}
+        logits = BASE + components.drop(columns=list(gone)).to_numpy()[rows].sum(axis=1)
+        curve = sigmoid(grid)
+        for name in sorted(gone):
+            values, counts = np.unique(components[name].to_numpy().round(6), return_counts=True)
+            shifted = [np.interp(grid + value, grid, curve) for value in values]
+            curve = sum(weight * part for weight, part in zip(counts / counts.sum(), shifted, strict=True))
+        noise = shop.settings["noise"]
+        predicted[rows] = np.interp(logits, grid, (1 - noise) * curve + noise * sigmoid(BASE))
+    return predicted
 
 
 def shares_of_a_shop(seed: int) -> dict[str, tuple[float, float]]:
@@ -124,7 +146,7 @@ def shares_of_a_shop(seed: int) -> dict[str, tuple[float, float]]:
 
 def _shares(shop, namer, parts, seed) -> dict[str, tuple[float, float]]:
     inputs = modalities(shop, namer)
-    found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop, [])
+    found, planted = found_auc(shop, inputs, seed=seed), planted_auc(shop)
     return {
         name: (planted - planted_auc(shop, [name]), found - found_auc(shop, inputs, shuffled, seed))
         for name, shuffled in parts.items()
