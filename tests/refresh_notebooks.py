@@ -33,12 +33,14 @@ MARK = "<!-- badges -->"
 SETUP = """\
 import importlib.metadata
 
-try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+try:  # before torch, whose threads then sleep while they wait for each other, and do not spin
     from reclab import get_profile  # noqa: F401
 except ImportError:
     other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
-    why = f"another reclab is in its place: pip uninstall {other}" if other else "reclab is not installed here"
-    raise ModuleNotFoundError(f"{why}; the README says how to install this one, in one line") from None"""
+    why = "reclab is not installed here"
+    if other:
+        why = f"another reclab is in its place: pip uninstall {other}"
+    raise ModuleNotFoundError(f"{why}; the README says how to install this one") from None"""
 
 # What the notebooks import and Colab does not bring; without dependencies, so that nothing there is replaced.
 COLAB_LACKS = "captum fairlearn gensim smart_open"
@@ -47,13 +49,15 @@ SETUP_COLAB = """\
 import importlib.metadata
 import sys
 
-try:  # before torch: it has torch's threads sleep, not spin, while they wait for each other on a busy machine
+try:  # before torch, whose threads then sleep while they wait for each other, and do not spin
     from reclab import get_profile  # noqa: F401
 except ImportError:
     other = " ".join(importlib.metadata.packages_distributions().get("reclab", []))
     if other or "google.colab" not in sys.modules:
-        why = f"another reclab is in its place: pip uninstall {{other}}" if other else "reclab is not installed here"
-        raise ModuleNotFoundError(f"{{why}}; the README says how to install this one, in one line") from None
+        why = "reclab is not installed here"
+        if other:
+            why = f"another reclab is in its place: pip uninstall {{other}}"
+        raise ModuleNotFoundError(f"{{why}}; the README says how to install this one") from None
     %pip install -q --no-deps {lacking} git+{url}@{tag}
     import reclab  # noqa: F401"""
 
