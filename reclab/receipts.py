@@ -76,9 +76,8 @@ def code_hash(node) -> str:
     Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer
     the lesson uses.
     """
-    code = [
-        c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])
-    ]
+    code = [c for c in node.cells if c.cell_type == "code"]
+    code = [c for c in code if "setup" not in c.metadata.get("tags", [])]
     lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
     called = set(re.findall(r"(?<![.\w])(\w+)\(", lesson)) - _functions(lesson)
     cells = [c for c in code if "nbgrader" not in c.metadata or _functions(c.source) & called]
@@ -186,7 +185,7 @@ def _jsonable(value):
 
 
 def schema() -> dict:
-    """The JSON schema of a receipt, which says what each part means."""
+    """The JSON schema of a receipt."""
     return json.loads(Path(__file__).with_name("receipt.schema.json").read_text("utf-8"))
 
 
@@ -205,10 +204,11 @@ def read_receipt(path: Path) -> dict:
         found = json.loads(
             path.read_bytes(), parse_int=lambda text: int(text) if len(text) < 300 else float(text)
         )
+        fault = best_match(Draft202012Validator(schema()).iter_errors(found))
     except OSError as error:
         remedy = "give the receipt.json in the folder of a run"
         raise ReclabError(f"cannot read {path} ({error.strerror}); {remedy}") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # cut short, or nested a thousand deep
         remedy = "copy it again, or run the series again"
         raise ReclabError(f"{path} is not whole JSON ({error}); {remedy}") from None
     if not isinstance(found, dict) or not found.keys() & {"schema", "results"}:
@@ -217,7 +217,7 @@ def read_receipt(path: Path) -> dict:
         other = f"{path} is a receipt of schema {str(found.get('schema'))[:40]}"
         remedy = "use the reclab that wrote it, or run the series again"
         raise ReclabError(f"{other}, this reclab reads {SCHEMA}; {remedy}")
-    if fault := best_match(Draft202012Validator(schema()).iter_errors(found)):
+    if fault:
         place = fault.json_path
         with suppress(LookupError, TypeError, ValueError):  # where it lies in a result
             part, row, *_ = fault.absolute_path

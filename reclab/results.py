@@ -101,8 +101,8 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
     lines = [question if level == 0.95 else f"{question} ({percent} intervals)"]
     cells = []
     for row in rows:
-        key, label, value, possible = (*row, None)[:4]
-        result = _note(key, value, label=label, level=level, possible=possible)
+        key, label, value, *possible = row
+        result = _note(key, value, *possible, label=label, level=level)
         number, interval = _rounded(result.value, *(result.interval or ()))
         mark = "OUTSIDE its band" if result.verdict == OUTSIDE else ""
         lines.append(f"  {label} = {number}{interval and ' ' + interval}{mark and '  ' + mark}")
@@ -122,10 +122,10 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
 
 def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
     """Print a number by its key, with its own interval, and note it in the ledger."""
-    print(_note(key, value, possible=possible))
+    print(_note(key, value, possible))
 
 
-def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=None) -> Result:
+def _note(key: str, value, possible=None, *, label: str = "", level: float = 0.95) -> Result:
     notebook, _, name = str(key).partition(".")
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
         raise ReclabError(f"a result's key looks like '02.auc_finetuned', got {key!r}")
@@ -305,9 +305,8 @@ class StoredTable:
         machine = device["gpu"] or f"{device['processor']}, {threads}"
         found = self.receipt["versions"]
         versions = ", ".join(f"{name} {found[name]}" for name in _VERSIONS_SHOWN if name in found)
-        made = (
-            f"Made by `{self.receipt['command']}` with {said} in {self.receipt['seconds']:,.0f} s"
-        )
+        seconds = f"{self.receipt['seconds']:,.0f} s"
+        made = f"Made by `{self.receipt['command']}` with {said} in {seconds}"
         return f"{made} on {machine}; {versions}"
 
     @property
@@ -354,10 +353,8 @@ def table(name: str) -> StoredTable:
     csv, receipt_path = table_files(name)
     for path in (receipt_path, csv):
         if not path.is_file():
-            remedy = f"`python tests/benchmarks/tables.py {name}` makes it"
-            raise ReclabError(
-                f"there is no stored table {name!r} ({path.name} is missing); {remedy}"
-            )
+            why = f"there is no stored table {name!r} ({path.name} is missing)"
+            raise ReclabError(f"{why}; `python tests/benchmarks/tables.py {name}` makes it")
     receipt = json.loads(receipt_path.read_text("utf-8"))
     if hashlib.sha256(csv.read_bytes()).hexdigest() != receipt["sha256"]:
         remedy = f"`{receipt['command']}` makes it anew"

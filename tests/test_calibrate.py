@@ -94,16 +94,14 @@ def profile():
 
 
 def calibrate(path, profile, tmp_path, *, n_seeds=3, n_proof=0):
-    said = []
-    seeds, kept = {"n_seeds": n_seeds, "n_proof": n_proof}, tmp_path / "runs" / "calibrate"
-    proof = cal.calibrate(path, profile, run_afresh, **seeds, runs=kept, say=said.append)
-    return proof, said
+    kept = tmp_path / "runs" / "calibrate"
+    return cal.calibrate(path, profile, run_afresh, n_seeds=n_seeds, n_proof=n_proof, runs=kept)
 
 
-def test_calibrate_writes_bands_from_seeds_with_an_empty_cache_and_does_not_repeat_them(tmp_path, profile):
+def test_calibrate_writes_bands_from_seeds_with_an_empty_cache_and_does_not_repeat_them(tmp_path, profile, capsys):
     path = write(tmp_path, "02_a", SEED + COUNT + "check('02.x', seed / 10)\ncheck('02.n', 5)")
-    proof, said = calibrate(path, profile, tmp_path)
-    assert proof is None
+    assert calibrate(path, profile, tmp_path) is None
+    said = capsys.readouterr().out.splitlines()
     assert (tmp_path / "runs.txt").read_text().split("\n")[:-1] == ["1 False", "2 False", "3 False"]
     target = tmp_path / "expected" / "laptop" / "02.toml"
     text = target.read_text("utf-8")
@@ -121,8 +119,8 @@ def test_calibrate_writes_bands_from_seeds_with_an_empty_cache_and_does_not_repe
     assert "proof_inside" not in meta
     assert "02_a, seed 1 ... " in said[0] and said[0].endswith(" s, 2 results")
 
-    _, said = calibrate(path, profile, tmp_path)
-    assert said[0] == "02_a, seed 1 ... kept from before"
+    calibrate(path, profile, tmp_path)
+    assert capsys.readouterr().out.splitlines()[0] == "02_a, seed 1 ... kept from before"
     assert len((tmp_path / "runs.txt").read_text().splitlines()) == 3
     assert target.read_text("utf-8") == text
     left = {p.name for p in (tmp_path / "runs" / "calibrate" / "laptop").glob("02-*/*")}
@@ -140,7 +138,7 @@ def test_new_code_is_measured_anew(tmp_path, profile):
 def test_the_proof_runs_fresh_seeds_and_is_written_down(tmp_path, profile):
     # From seed 3 on the count is another: the band of seeds 1 and 2 must miss it.
     source = SEED + "check('02.n', 5 if seed < 3 else 6)\ncheck('02.m', 4)"
-    proof, _ = calibrate(write(tmp_path, "02_a", source), profile, tmp_path, n_seeds=2, n_proof=2)
+    proof = calibrate(write(tmp_path, "02_a", source), profile, tmp_path, n_seeds=2, n_proof=2)
     assert proof == (0.5, [f"seed {s}: 02.n = 6 lies outside [5, 5]" for s in (3, 4)])
     meta = tomllib.loads((tmp_path / "expected" / "laptop" / "02.toml").read_text("utf-8"))["meta"]
     assert meta["proof_inside"] == 0.5 and meta["proof_seeds"] == [3, 4] and meta["seeds"] == [1, 2]

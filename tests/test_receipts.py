@@ -63,13 +63,11 @@ def row_of(receipt, key) -> dict:
 
 
 def test_a_receipt_is_what_its_schema_says():
-    runs = []
-    for path in find_notebooks(["09"], notebooks_folder()):
-        made = Run(path.stem, read_notebook(path))
-        for key, band in results.bands("09", "laptop").items():
-            made.results[key] = results.Result(key, band["mean"], band["low"], band["high"], results.WITHIN)
-        runs.append(made)
-    mine = receipts.receipt(runs, get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
+    (path,) = find_notebooks(["09"], notebooks_folder())
+    made = Run(path.stem, read_notebook(path))
+    for key, band in results.bands("09", "laptop").items():
+        made.results[key] = results.Result(key, band["mean"], band["low"], band["high"], results.WITHIN)
+    mine = receipts.receipt([made], get_profile("laptop"), started="2026-01-01T00:00:00", complete=True)
     Draft202012Validator.check_schema(receipts.schema())
     assert not list(Draft202012Validator(receipts.schema()).iter_errors(mine))
     properties = receipts.schema()["properties"]
@@ -95,6 +93,7 @@ BAD = {
     "no version": ('{"results": []}', "is a receipt of schema None, this reclab reads 2"),
     "cut": ('{"schema": 2, "profile": "x"}', r"was changed or cut short, at \$: 'started' is a required property"),
     "deep lists": ("[" * 100_000 + "]" * 100_000, "is not whole JSON"),
+    "deep parts": ('{"schema": 2, "planned": ' + "[" * 900 + "]" * 900 + "}", "not whole JSON|changed or cut short"),
     "a lone surrogate": ('{"schema": "\\ud800"}', "is a receipt of schema"),
 }
 
@@ -107,9 +106,8 @@ def test_what_is_no_receipt_is_refused(content, message, tmp_path):
     assert status == 1 and re.search(message, shown)
 
 
-@pytest.mark.parametrize("value", ["high", None, True, [1.0]])
-def test_a_word_for_a_number_is_named_by_place_and_key(value, tmp_path):
-    status, shown = said(edited(lambda receipt: receipt["results"][3].update(value=value)), tmp_path / "receipt.json")
+def test_a_word_for_a_number_is_named_by_place_and_key(tmp_path):
+    status, shown = said(edited(lambda receipt: receipt["results"][3].update(value="high")), tmp_path / "receipt.json")
     assert status == 1 and rf"at $.results[3].value, which is {composed('01')['results'][3]['key']}" in shown
 
 
@@ -118,7 +116,7 @@ def test_a_file_that_is_not_there_says_what_to_give(tmp_path):
         receipts.read_receipt(tmp_path / "nowhere.json")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_receipt_saved_in_another_encoding_is_read(encoding, tmp_path):
     path = tmp_path / "receipt.json"
     path.write_bytes(json.dumps(composed("01")).encode(encoding))
@@ -204,40 +202,29 @@ def test_every_published_value_lies_within_its_band_and_its_own_interval(tmp_pat
     assert f": all {len(BANDS)} results of {len(STORED)} notebooks are reproduced" in shown.splitlines()[0]
 
 
-def renamed(receipt):
-    receipt["notebooks"][0]["name"] = receipt["planned"][0] = "01_of_my_own"
-
-
-def ran_unplanned(receipt):
-    receipt["planned"].pop()
-
-
-def emptied(receipt):
-    receipt |= {"notebooks": [], "results": [], "planned": []}
-
-
-def without_results(receipt):
-    receipt["results"] = []
-
-
-def lost_interval(receipt):
-    row_of(receipt, "09.click_rate_all_bts")["interval"] = None
-
-
 FAULTS = {
-    renamed: ["01_of_my_own is no published notebook of profile laptop", "the receipt names no published notebook 01"],
-    ran_unplanned: ["09_off_policy_evaluation ran and was not planned"],
-    emptied: ["the receipt is empty: no notebook is in it"],
-    without_results: ["the receipt is empty: no result is in it", "09.click_rate_all_bts is missing"],
-    lost_interval: ["09.click_rate_all_bts has no interval of its own"],
+    "renamed": (
+        lambda receipt: receipt["notebooks"][0].update(name="01_of_my_own"),
+        ["01_of_my_own is no published notebook of profile laptop", "the receipt names no published notebook 01"],
+    ),
+    "unplanned": (lambda receipt: receipt["planned"].pop(), ["09_off_policy_evaluation ran and was not planned"]),
+    "empty": (lambda receipt: receipt.update(notebooks=[], results=[]), ["the receipt is empty: no notebook is in it"]),
+    "without results": (
+        lambda receipt: receipt.update(results=[]),
+        ["the receipt is empty: no result is in it", "09.click_rate_all_bts is missing"],
+    ),
+    "without an interval": (
+        lambda receipt: row_of(receipt, "09.click_rate_all_bts").update(interval=None),
+        ["09.click_rate_all_bts has no interval of its own"],
+    ),
 }
 
 
-@pytest.mark.parametrize("change", FAULTS, ids=lambda change: change.__name__)
-def test_a_fault_is_named(change, tmp_path):
+@pytest.mark.parametrize(("change", "lines"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_named(change, lines, tmp_path):
     status, shown = said(edited(change), tmp_path / "receipt.json")
     assert status == 1 and "are reproduced" not in shown
-    for line in FAULTS[change]:
+    for line in lines:
         assert line in shown
 
 
@@ -248,7 +235,7 @@ def test_last_digits_that_two_computations_of_a_number_trade_are_no_exchange():
 
 def test_only_a_run_of_the_published_seed_is_searched_for_exchanges():
     two = composed("09")
-    a, b = two["results"][0], two["results"][1]
+    a, b = two["results"][:2]
     a["value"], b["value"] = b["value"], a["value"]
     line = f"{a['key']} and {b['key']} look exchanged"
     assert line in receipts.verify(two)[0] and line not in receipts.verify(two | {"seed": 5})[0]
