@@ -1,6 +1,4 @@
-"""Measure the band of each number: run a notebook under many seeds, write what came out, try it on
-fresh seeds.
-"""
+"""Measure the band of each number: run a notebook under many seeds, then try it on fresh seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 
@@ -44,7 +42,7 @@ def band(
     Returns: mean, sd, low, high : the bounds are rounded outwards to four significant digits, save
         for a count.
 
-    Raises ReclabError: fewer than two values, or one that is not finite.
+    Raises ReclabError: a value is not finite.
 
     Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
 
@@ -54,12 +52,8 @@ def band(
     from scipy.stats import t
 
     n = len(values)
-    if n < 2:
-        raise ReclabError(f"a band needs the values of at least 2 seeds, got {n}")
     if not all(map(math.isfinite, values)):
-        raise ReclabError(
-            "a band needs finite values, and one of them is not a number or is infinite"
-        )
+        raise ReclabError("a band needs finite values, one is not a number or is infinite")
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     if len(set(values)) == 1:
         mean = values[0]  # a mean of equal numbers can miss them by a rounding
@@ -75,29 +69,11 @@ def band(
     return mean, sd, max(low, possible[0]), min(high, possible[1])
 
 
-@dataclass(frozen=True)
-class Proof:
-    """Bands tried on fresh seeds: the share inside, those seeds, and a line for each result
-    outside.
-    """
-
-    inside: float
-    seeds: list[int]
-    missed: list[str]
-
-
 def calibrate(
-    path: Path,
-    profile: Profile,
-    run_afresh: Callable,
-    *,
-    n_seeds: int,
-    n_proof: int,
-    runs: Path,
-    say=print,
-) -> Proof | None:
-    """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then
-    prove it.
+    path: Path, profile: Profile, run_afresh: Callable, *, n_seeds: int, n_proof: int, runs: Path
+) -> tuple[float, list[str]] | None:
+    """Write ``expected/<profile>/NN.toml`` beside a notebook from seeds 1 to ``n_seeds``, then try
+    it on ``n_proof`` fresh ones.
 
     Each run starts with an empty derived cache. Finished seeds are kept in ``runs`` and not run
     again while the notebook's code, the package and the libraries stay as they are.
@@ -106,17 +82,18 @@ def calibrate(
     ----------
     run_afresh : `reclab.run.run_afresh`.
     n_seeds : runs behind each band, at least 2.
-    n_proof : fresh seeds that the bands are tried on; 0 leaves the proof out and returns None.
     runs : folder of what is kept between calls.
-    say : called with each line of progress.
+
+    Returns: what `prove` does; None where ``n_proof`` is 0.
 
     Raises ReclabError: the notebook failed under a seed, or a result was missing under one.
     """
     if n_seeds < 2:
         raise ReclabError(f"--seeds must be at least 2, got {n_seeds}")
-    number, code, source = path.stem[:2], code_hash(read_notebook(path)), source_hash()
-    made_by = json.dumps([code, source, versions()]).encode()
-    kept = runs / profile.name / f"{number}-{hashlib.sha256(made_by).hexdigest()[:12]}"
+    number, found = path.stem[:2], versions()
+    code, source = code_hash(read_notebook(path)), source_hash()
+    made_by = hashlib.sha256(json.dumps([code, source, found]).encode()).hexdigest()
+    kept = runs / profile.name / f"{number}-{made_by[:12]}"
     target = path.parent / "expected" / profile.name / f"{number}.toml"
     meta = {
         "profile": profile.name,
@@ -124,68 +101,45 @@ def calibrate(
         "notebook": code,
         "source": source,
     }
-    meta |= {
-        f"version_{name}": version for name, version in versions().items() if name in _VERSIONS
-    }
+    meta |= {f"version_{name}": version for name, version in found.items() if name in _VERSIONS}
 
-    def measure(seeds) -> dict[int, dict[str, Result]]:
-        return {
-            seed: _measured(path, replace(profile, seed=seed), run_afresh, kept, say)
-            for seed in seeds
-        }
+    def measure(seed: int) -> dict[str, Result]:
+        head, ledger = f"{path.stem}, seed {seed}", kept / str(seed)
+        if (ledger / f"{number}.json").is_file():
+            print(f"{head} ... kept from before")
+            return read_ledger(number, ledger)
+        run = run_afresh(path, replace(profile, seed=seed))
+        if run.error:
+            raise ReclabError(f"{head}: {run.error}")
+        rows = [asdict(result) for result in run.results.values()]
+        write_atomically(ledger / f"{number}.json", json.dumps(rows))
+        print(f"{head} ... {run.seconds:.0f} s, {len(rows)} results")
+        return run.results
 
-    measured = measure(meta["seeds"])
-    bands = make_bands(path.stem, measured)
+    bands = make_bands(path.stem, {seed: measure(seed) for seed in meta["seeds"]})
     write_atomically(target, toml(meta, bands))
-    say(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
+    print(f"{path.stem}: {len(bands)} bands from {n_seeds} seeds, in {target}")
     if not n_proof:
         return None
-    seeds = range(n_seeds + 1, n_seeds + n_proof + 1)
-    proof = prove(bands, measure(seeds))
-    meta |= {"proof_inside": round(proof.inside, 4), "proof_seeds": proof.seeds}
+    fresh = {seed: measure(seed) for seed in range(n_seeds + 1, n_seeds + n_proof + 1)}
+    inside, missed = prove(bands, fresh)
+    meta |= {"proof_inside": round(inside, 4), "proof_seeds": list(fresh)}
     write_atomically(target, toml(meta, bands))
-    return proof
-
-
-def _measured(
-    path: Path, profile: Profile, run_afresh: Callable, kept: Path, say
-) -> dict[str, Result]:
-    """The results of a notebook under one seed, by key; kept from an earlier run."""
-    head, number, ledger = (
-        f"{path.stem}, seed {profile.seed}",
-        path.stem[:2],
-        kept / str(profile.seed),
-    )
-    if (ledger / f"{number}.json").is_file():
-        say(f"{head} ... kept from before")
-        return read_ledger(number, ledger)
-    run = run_afresh(path, profile)
-    if run.error:
-        raise ReclabError(f"{head}: {run.error}")
-    write_atomically(
-        ledger / f"{number}.json", json.dumps([asdict(result) for result in run.results.values()])
-    )
-    say(f"{head} ... {run.seconds:.0f} s, {len(run.results)} results")
-    return run.results
+    return inside, missed
 
 
 def make_bands(name: str, measured: dict[int, dict[str, Result]]) -> dict[str, tuple]:
     """The band of each key: ``mean, sd, low, high, n``.
 
-    Parameters
-    ----------
-    name : the notebook's, for messages.
-    measured : seed -> key -> result.
+    name : the notebook's, for messages. measured : seed -> key -> result.
 
     Raises ReclabError: a key is missing under some seed, or a value is not finite.
     """
     bands = {}
     for key in sorted(set().union(*measured.values())):
-        absent = [str(seed) for seed, found in measured.items() if key not in found]
-        if absent:
-            raise ReclabError(
-                f"{name}: {key} was not checked under seed {', '.join(absent)}; check it always"
-            )
+        if absent := [str(seed) for seed, found in measured.items() if key not in found]:
+            where = f"under seed {', '.join(absent)}"
+            raise ReclabError(f"{name}: {key} was not checked {where}; check it always")
         results = [found[key] for found in measured.values()]
         halves = [(r.interval[1] - r.interval[0]) / 2 if r.interval else 0.0 for r in results]
         own = statistics.fmean(half if math.isfinite(half) else 0.0 for half in halves)
@@ -197,18 +151,19 @@ def make_bands(name: str, measured: dict[int, dict[str, Result]]) -> dict[str, t
     return bands
 
 
-def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, Result]]) -> Proof:
-    """Try bands on seeds that they were not made from; a missing result counts as outside."""
+def prove(bands: dict[str, tuple], fresh: dict[int, dict[str, Result]]) -> tuple[float, list[str]]:
+    """Try bands on seeds that they were not made from: the share inside, and a line for each result
+    outside, as a missing one is.
+    """
     missed = []
     for seed, found in fresh.items():
         for key, (_, _, low, high, _) in bands.items():
             value = found[key].value if key in found else math.nan
             if not low <= value <= high:
-                missed.append(
-                    f"seed {seed}: {key} = {value:.6g} lies outside [{low:.6g}, {high:.6g}]"
-                )
+                place = f"lies outside [{low:.6g}, {high:.6g}]"
+                missed.append(f"seed {seed}: {key} = {value:.6g} {place}")
     total = len(bands) * len(fresh)
-    return Proof(1 - len(missed) / total if total else 1.0, list(fresh), missed)
+    return 1 - len(missed) / total if total else 1.0, missed
 
 
 def toml(meta: dict, bands: dict[str, tuple]) -> str:

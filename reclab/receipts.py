@@ -18,9 +18,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,13 @@ _OF_A_REPORT = re.compile(
 )
 PROBE = """
 import json, numpy, torch
-cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
 blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
-blas = f"{blas.get('name')} {blas.get('version')}"
-print(json.dumps([torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), cuda, blas]))
+print(json.dumps({
+    "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    "blas": f"{blas.get('name')} {blas.get('version')}",
+    "threads": torch.get_num_threads(),
+    "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+}))
 """
 
 
@@ -72,9 +76,8 @@ def code_hash(node) -> str:
     Outputs, prose and the set-up cell do not count, and of the exercises only those whose answer
     the lesson uses.
     """
-    code = [
-        c for c in node.cells if c.cell_type == "code" and "setup" not in c.metadata.get("tags", [])
-    ]
+    code = [c for c in node.cells if c.cell_type == "code"]
+    code = [c for c in code if "setup" not in c.metadata.get("tags", [])]
     lesson = "\n".join(c.source for c in code if "nbgrader" not in c.metadata)
     called = set(re.findall(r"(?<![.\w])(\w+)\(", lesson)) - _functions(lesson)
     cells = [c for c in code if "nbgrader" not in c.metadata or _functions(c.source) & called]
@@ -94,15 +97,9 @@ def source_hashes() -> dict[str, str]:
     }
 
 
-def source_hash(sources: dict[str, str] | None = None) -> str:
-    """One sha256 over the files that a notebook's numbers can come from.
-
-    Parameters
-    ----------
-    sources : what `source_hashes` gave, here or in a receipt; None: those of this package.
-    """
-    sources = source_hashes() if sources is None else sources
-    hashes = {name: value for name, value in sources.items() if name not in TOOLING}
+def source_hash() -> str:
+    """One sha256 over the files of this package that a notebook's numbers can come from."""
+    hashes = {name: value for name, value in source_hashes().items() if name not in TOOLING}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
@@ -111,48 +108,26 @@ def versions() -> dict[str, str]:
     is missing.
     """
     found = {"reclab": __version__, "python": platform.python_version()}
-    return found | {name: _version(name) for name in LIBRARIES}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except (
-        metadata.PackageNotFoundError
-    ):  # a run is not lost for a library that none of its notebooks needed
-        return "not installed"
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # none of the notebooks that ran needed it
+            found[name] = "not installed"
+    return found
 
 
 @cache
 def machine() -> dict:
-    """What of the machine can change a last digit: system, processor, vector instructions, BLAS,
-    threads, GPU.
-    """
+    """What of the machine can change a last digit."""
     # A process of its own, so that torch does not stay in memory beside the notebooks.
-    probe = subprocess.run(
-        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False
-    )
-    capability, threads, cuda, blas = (
-        json.loads(probe.stdout) if probe.returncode == 0 else [None] * 4
-    )
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "processors": os.cpu_count(),
-        "cpu_capability": capability,
-        "blas": blas,
-        "threads": threads,
-        "gpu": cuda,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    probe = [sys.executable, "-c", PROBE]
+    found = json.loads(subprocess.run(probe, capture_output=True, text=True, check=True).stdout)
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):  # only Linux has it, where `platform` does not know the name
+        names = re.findall(r"(?m)^model name\s*: *(.*)", Path("/proc/cpuinfo").read_text("utf-8"))
+        processor = names[0] if names else platform.machine()
+    about = {"platform": platform.platform(), "processor": processor, "processors": os.cpu_count()}
+    return about | found
 
 
 class NoReceiptError(ReclabError):
@@ -185,19 +160,18 @@ def receipt(
             name: {short: m.sha256 for short, m in asset.members.items()}
             for name, asset in ASSETS.items()
         },
-        "notebooks": [_notebook(run) for run in runs],
+        "notebooks": [
+            {
+                "name": run.name,
+                "code": code_hash(run.node),
+                "ok": run.ok,
+                "error": run.error,
+                "seconds": round(run.seconds, 2),
+                "peak_mib": round(run.peak, 1),
+            }
+            for run in runs
+        ],
         "results": [_jsonable(asdict(result)) for run in runs for result in run.results.values()],
-    }
-
-
-def _notebook(run) -> dict:
-    return {
-        "name": run.name,
-        "code": code_hash(run.node),
-        "ok": run.ok,
-        "error": run.error,
-        "seconds": round(run.seconds, 2),
-        "peak_mib": round(run.peak, 1),
     }
 
 
@@ -205,23 +179,19 @@ def _jsonable(value):
     """JSON has no NaN and no infinity: they are written as words."""
     if isinstance(value, dict):
         return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
         return [_jsonable(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def schema() -> dict:
-    """The JSON schema of a receipt, which says what each part means."""
-    return json.loads(
-        resources.files(__package__).joinpath("receipt.schema.json").read_text("utf-8")
-    )
+    """The JSON schema of a receipt."""
+    return json.loads(Path(__file__).with_name("receipt.schema.json").read_text("utf-8"))
 
 
 def read_receipt(path: Path) -> dict:
     """A receipt as `reclab run` wrote it, in whatever Unicode encoding it was saved since.
 
-    Parameters
-    ----------
     path : the file, or the folder of a run, which holds ``receipt.json``.
 
     Raises NoReceiptError: the file is whole JSON and holds something else.
@@ -234,32 +204,24 @@ def read_receipt(path: Path) -> dict:
         found = json.loads(
             path.read_bytes(), parse_int=lambda text: int(text) if len(text) < 300 else float(text)
         )
-        if not isinstance(found, dict) or not found.keys() & {"schema", "results"}:
-            raise NoReceiptError(
-                f"{path} is no receipt; give the receipt.json that `reclab run` wrote"
-            )
-        if found.get("schema") != SCHEMA:
-            raise ReclabError(
-                f"{path} is a receipt of schema {str(found.get('schema'))[:40]}, this reclab reads "
-                f"{SCHEMA}; "
-                "use the reclab that wrote it, or run the series again"
-            )
         fault = best_match(Draft202012Validator(schema()).iter_errors(found))
     except OSError as error:
-        raise ReclabError(
-            f"cannot read {path} ({error.strerror}); give the receipt.json in the folder of a run"
-        ) from None
-    except ValueError as error:
-        raise ReclabError(
-            f"{path} is not whole JSON ({error}); copy it again, or run the series again"
-        ) from None
-    except RecursionError:
-        raise ReclabError(f"{path} is nested too deeply to be a receipt; copy it again") from None
+        remedy = "give the receipt.json in the folder of a run"
+        raise ReclabError(f"cannot read {path} ({error.strerror}); {remedy}") from None
+    except (ValueError, RecursionError) as error:  # cut short, or nested a thousand deep
+        remedy = "copy it again, or run the series again"
+        raise ReclabError(f"{path} is not whole JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict) or not found.keys() & {"schema", "results"}:
+        raise NoReceiptError(f"{path} is no receipt; give the receipt.json that `reclab run` wrote")
+    if found.get("schema") != SCHEMA:
+        other = f"{path} is a receipt of schema {str(found.get('schema'))[:40]}"
+        remedy = "use the reclab that wrote it, or run the series again"
+        raise ReclabError(f"{other}, this reclab reads {SCHEMA}; {remedy}")
     if fault:
-        part, row, *_ = [*fault.absolute_path, None, None]
-        entry = found[part][row] if isinstance(row, int) else None
-        name = (entry.get("key") or entry.get("name")) if isinstance(entry, dict) else None
-        place = f"{fault.json_path}, which is {str(name)[:80]}" if name else fault.json_path
+        place = fault.json_path
+        with suppress(LookupError, TypeError, ValueError):  # where it lies in a result
+            part, row, *_ = fault.absolute_path
+            place += f", which is {str(found[part][row]['key'])[:80]}"
         raise ReclabError(f"{path} was changed or cut short, at {place}: {fault.message[:120]}")
     return found
 
@@ -268,9 +230,7 @@ def differences(mine: dict, *theirs: dict) -> pd.DataFrame:
     """What differs between a receipt and others: ``what, mine, theirs, likely why``, causes first,
     then results.
 
-    Parameters
-    ----------
-    mine, theirs : as `read_receipt` gives them, or parts of them; only what both hold is compared.
+    mine, theirs : as `read_receipt` gives them; only what both hold is compared.
     """
     others = [_causes(each) for each in theirs]
     rows = [
@@ -279,58 +239,37 @@ def differences(mine: dict, *theirs: dict) -> pd.DataFrame:
         for other in others
         if text != other.get((kind, what), text)
     ]
-    likely = (
-        rows[0][3]
-        if rows
-        else "nothing else differs: it may rest on chance within one library call"
-    )
+    unexplained = "nothing else differs: it may rest on chance within one library call"
+    likely = rows[0][3] if rows else unexplained
     ours = {row["key"]: float(row["value"]) for row in mine["results"]}
     for row in (row for each in theirs for row in each["results"] if row["key"] in ours):
         value, other = ours[row["key"]], float(row["value"])
         if not np.isclose(value, other, rtol=TOLERANCE, atol=0, equal_nan=True):
             rows.append((row["key"], f"{value:.6g}", f"{other:.6g}", likely))
     # Objects, since a damaged receipt may hold half a character, which a column of strings refuses.
-    return pd.DataFrame(
-        list(dict.fromkeys(rows)), columns=["what", "mine", "theirs", "likely why"], dtype=object
-    )
+    columns = ["what", "mine", "theirs", "likely why"]
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=columns, dtype=object)
 
 
 def _causes(receipt: dict) -> dict[tuple[str, str], str]:
     """All of a receipt that can move a number, by kind and name; the likeliest cause first."""
-    assets, code, machine = (
-        receipt.get("assets", {}),
-        receipt.get("sources", {}),
-        receipt.get("machine", {}),
-    )
-    found = {
-        ("assets", f"{name}/{file}"): sha[:12]
-        for name, files in assets.items()
-        for file, sha in files.items()
-    }
-    found |= {
-        ("notebooks", f"code of notebook {row['name'][:2]}"): row["code"][:12]
-        for row in receipt["notebooks"]
-    }
-    found |= {
-        ("sources", f"code of {name}"): sha[:12]
-        for name, sha in code.items()
-        if name not in TOOLING
-    }
-    found |= {(kind, kind): str(receipt[kind]) for kind in ("profile", "seed") if kind in receipt}
-    found |= {
-        ("versions", f"version of {name}"): version for name, version in receipt["versions"].items()
-    }
-    return found | {
-        ("machine", name): str(machine[name]) for name in OF_THE_MACHINE if name in machine
-    }
+    found = {}
+    for name, files in receipt["assets"].items():
+        found |= {("assets", f"{name}/{file}"): sha[:12] for file, sha in files.items()}
+    for row in receipt["notebooks"]:
+        found["notebooks", f"code of notebook {row['name'][:2]}"] = row["code"][:12]
+    for name, sha in receipt["sources"].items():
+        if name not in TOOLING:
+            found["sources", f"code of {name}"] = sha[:12]
+    found |= {(kind, kind): str(receipt[kind]) for kind in ("profile", "seed")}
+    for name, version in receipt["versions"].items():
+        found["versions", f"version of {name}"] = version
+    return found | {("machine", name): str(receipt["machine"][name]) for name in OF_THE_MACHINE}
 
 
 def published(notebook: str, profile: str | None = None) -> dict:
-    """What is published of the run of one notebook: its stored receipt, and its measured ``bands``
-    by key.
+    """What is published of the run of a notebook: its stored receipt, and its ``bands`` by key.
 
-    Parameters
-    ----------
     notebook : its number. profile : its name; None: the profile of this process.
 
     Raises ReclabError: no run of it is stored for this profile, or the stored receipt is damaged.
@@ -345,11 +284,8 @@ def published(notebook: str, profile: str | None = None) -> dict:
 def verify(
     mine: dict, published: Callable[[str, str], dict] = published
 ) -> tuple[list[str], dict[str, dict]]:
-    """Hold a receipt to what is published of the notebooks that it names.
+    """Hold a receipt, as `read_receipt` gives it, to what is published of the notebooks it names.
 
-    Parameters
-    ----------
-    mine : as `read_receipt` gives it.
     published : gives what is published of a notebook, by its number and profile.
 
     Returns: A line for each fault, none where all published results of those notebooks are there,
@@ -359,72 +295,64 @@ def verify(
     Raises ReclabError: nothing is published for the receipt's profile, or what is published is
         damaged.
     """
-    profiles = sorted(
-        {path.parts[-3] for path in results.expected_folder().glob("*/receipts/[0-9][0-9].json")}
-    )
-    if mine["profile"] not in profiles:
-        raise ReclabError(
-            f"no results are published for profile {mine['profile'][:40]!r}, only for "
-            f"{', '.join(profiles) or 'none'}; "
-            "run the series on a published profile"
-        )
+    stored: dict[str, set[str]] = {}
+    for path in sorted(results.expected_folder().glob("*/receipts/[0-9][0-9].json")):
+        stored.setdefault(path.parts[-3], set()).add(path.stem)
+    profile = mine["profile"]
+    if profile not in stored:
+        only = f"only for {', '.join(stored) or 'none'}; run the series on a published profile"
+        raise ReclabError(f"no results are published for profile {profile[:40]!r}, {only}")
     names, found, theirs = [row["name"] for row in mine["notebooks"]], [], {}
     if not names or not mine["results"]:
         lacking = "no notebook" if not names else "no result"
         found.append(f"the receipt is empty: {lacking} is in it; run the series with `reclab run`")
     if not mine["complete"]:
         found.append("the run did not end: the receipt is not complete")
-    found += [
-        f"{name} was planned and did not run" for name in mine["planned"] if name not in names
-    ]
-    found += [f"{name} ran and was not planned" for name in names if name not in mine["planned"]]
-    found += [
-        f"{name} is there {count} times" for name, count in Counter(names).items() if count > 1
-    ]
+    planned = mine["planned"]
+    found += [f"{name} was planned and did not run" for name in planned if name not in names]
+    found += [f"{name} ran and was not planned" for name in names if name not in planned]
+    found += _repeated(names)
     for row in mine["notebooks"]:
         if row["error"]:
             found.append(f"{row['name']} stopped: {row['error']}")
         elif not row["ok"]:
             found.append(f"{row['name']} is not ok, the receipt says itself")
-    stored = results.expected_folder() / mine["profile"] / "receipts"
-    numbers = {path.stem for path in stored.glob("[0-9][0-9].json")}
     for name in dict.fromkeys(names):
-        known = published(name[:2], mine["profile"]) if name[:2] in numbers else None
+        known = published(name[:2], profile) if name[:2] in stored[profile] else None
         if known and known["notebooks"][0]["name"] == name:
             theirs[name[:2]] = known
         else:
-            found.append(f"{name} is no published notebook of profile {mine['profile']}")
+            found.append(f"{name} is no published notebook of profile {profile}")
 
     bands = {key: band for known in theirs.values() for key, band in known["bands"].items()}
     twins = {row["key"]: row for known in theirs.values() for row in known["results"]}
-    counts = Counter(row["key"] for row in mine["results"])
-    found += [f"{key} is missing" for key in bands if key not in counts]
-    found += [f"{key} is there {count} times" for key, count in counts.items() if count > 1]
+    keys = [row["key"] for row in mine["results"]]
+    found += [f"{key} is missing" for key in bands if key not in keys]
+    found += _repeated(keys)
+    pairs = {}
     for row in mine["results"]:
-        if row["key"] in bands:
-            found += _result_faults(row, bands[row["key"]], twins.get(row["key"]))
-        elif row["key"][:2] in theirs:
-            found.append(f"{row['key']} is extra: no such result is published")
+        key, number = row["key"], row["key"][:2]
+        if key in bands:
+            found += _result_faults(row, bands[key], twins.get(key))
+        elif number in theirs:
+            found.append(f"{key} is extra: no such result is published")
         else:
-            found.append(
-                f"{row['key']} is extra: the receipt names no published notebook {row['key'][:2]}"
-            )
-    # Among shares with few possible values an honest run of another seed may look like an exchange
-    # by chance.
-    same_seed = {number for number, known in theirs.items() if known["seed"] == mine["seed"]}
-    pairs = {
-        row["key"]: float(row["value"]) for row in mine["results"] if row["key"][:2] in same_seed
-    }
-    found += _exchanged(
-        {key: (value, float(twins[key]["value"])) for key, value in pairs.items() if key in twins}
-    )
+            found.append(f"{key} is extra: the receipt names no published notebook {number}")
+        # Among shares with few possible values an honest run of another seed may look like an
+        # exchange by chance.
+        if key in twins and theirs[number]["seed"] == mine["seed"]:
+            pairs[key] = float(row["value"]), float(twins[key]["value"])
+    found += _exchanged(pairs)
     return [one_line(fault, 300) for fault in found], theirs
 
 
+def _repeated(names: list[str]) -> list[str]:
+    counts = Counter(names)
+    return [f"{name} is there {count} times" for name, count in counts.items() if count > 1]
+
+
 def _result_faults(row: dict, band: dict, twin: dict | None) -> list[str]:
-    """What is wrong with one result, by its published band, its own interval, and the published
-    result.
-    """
+    """What is wrong with a result by its published band, its interval, and the published result."""
     key, value, found = row["key"], float(row["value"]), []
     if not math.isfinite(value):
         return [f"{key} = {value} is no finite number"]
@@ -437,13 +365,10 @@ def _result_faults(row: dict, band: dict, twin: dict | None) -> list[str]:
         found.append(f"{key} = {value:.6g} lies {place}")
     if row["interval"] is not None:
         low, high = (float(end) for end in row["interval"])
-        rounding = TOLERANCE * abs(
-            value
-        )  # an interval of no width is a last digit away on another machine
+        rounding = TOLERANCE * abs(value)  # without width, another machine's last digit is outside
         if not low - rounding <= value <= high + rounding:
-            found.append(
-                f"{key} = {value:.6g} lies outside its own interval [{low:.6g}, {high:.6g}]"
-            )
+            own = f"its own interval [{low:.6g}, {high:.6g}]"
+            found.append(f"{key} = {value:.6g} lies outside {own}")
     elif twin and twin["interval"] is not None:
         found.append(f"{key} has no interval of its own, and the published result has one")
     return found
@@ -453,8 +378,6 @@ def _exchanged(values: dict[str, tuple[float, float]]) -> list[str]:
     """Pairs of results that seem to have changed places: exchanged back, they deviate a thousand
     times less.
 
-    Parameters
-    ----------
     values : by key, the value here and the published one.
     """
     keys = [key for key, pair in values.items() if np.isfinite(pair).all()]
@@ -476,42 +399,26 @@ def command(args: argparse.Namespace) -> int:
 
     Raises ReclabError: as `read_receipt` and `verify`, or the folder holds no receipt.
     """
-    if args.receipt.is_dir() and _handed_in(args.receipt)[0] != [args.receipt / "receipt.json"]:
-        if args.other:
-            raise ReclabError(
-                f"{args.receipt} is a folder of receipts; to compare two, give one of them and the "
-                "other"
-            )
-        return _class(args.receipt)
-    mine, other = read_receipt(args.receipt), read_receipt(args.other) if args.other else None
+    path = args.receipt
+    if path.is_dir():
+        files = _handed_in(path)
+        if [file for file in files if _is_json(file)] != [path / "receipt.json"]:
+            if args.other:
+                remedy = "to compare two, give one of them and the other"
+                raise ReclabError(f"{path} is a folder of receipts; {remedy}")
+            return _class(path, files)
+    mine, other = read_receipt(path), read_receipt(args.other) if args.other else None
     found, theirs = verify(mine)
     head = f"Receipt of {one_line(mine['started'])}, profile {mine['profile']}, seed {mine['seed']}"
     _say("\n  ".join([f"{head}: {_in_words(mine, found)}", *found]))
-    bands = {key: band for known in theirs.values() for key, band in known["bands"].items()}
-    rows = [row for row in mine["results"] if row["key"] in bands]
-    stale = [
-        r["key"]
-        for r in rows
-        if (r["low"], r["high"]) != (bands[r["key"]]["low"], bands[r["key"]]["high"])
-    ]
-    if stale:
-        _say(
-            one_line(
-                "Judged by the published bands, not by the others in the receipt: "
-                f"{', '.join(stale)}"
-            )
-        )
-    compared = (
-        {"the published run": differences(mine | {"results": []}, *theirs.values())}
-        if theirs
-        else {}
-    )
-    compared |= {args.other: differences(mine, other)} if other else {}
+    compared = {}
+    if theirs:
+        compared["the published run"] = differences(mine | {"results": []}, *theirs.values())
+    if other:
+        compared[args.other] = differences(mine, other)
     for what, differ in compared.items():
-        _say(
-            "What differs from "
-            f"{what}:\n{differ.to_string(index=False) if len(differ) else 'nothing'}"
-        )
+        lines = differ.to_string(index=False) if len(differ) else "nothing"
+        _say(f"What differs from {what}:\n{lines}")
     if other:
         ours, others = ({row["key"] for row in each["results"]} for each in (mine, other))
         if alone := sorted(ours ^ others):
@@ -528,43 +435,40 @@ def _in_words(mine: dict, found: list[str]) -> str:
 
 
 def _say(text: str) -> None:
-    """Print lines that other people's files have a part in: what a terminal obeys or cannot show is
-    escaped.
-    """
+    """Print other people's words: what a terminal obeys or cannot show is escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in text.split("\n"):
-        shown = "".join(
-            sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line
-        )
-        print(shown.encode(encoding, "backslashreplace").decode(encoding))
+        signs = [c if c.isprintable() else c.encode("unicode_escape").decode() for c in line]
+        print("".join(signs).encode(encoding, "backslashreplace").decode(encoding))
 
 
-def _handed_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The .json files at any depth, and all others; without the other parts of a run's report."""
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def _handed_in(folder: Path) -> list[Path]:
+    """The files at any depth, without the other parts of a run's report."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     reports = {path.parent for path in files if path.name.lower() == "receipt.json"}
-    kept = [
+    parts = {
         path
         for path in files
-        if not any(
-            _OF_A_REPORT.fullmatch(path.relative_to(r).as_posix())
-            for r in reports.intersection(path.parents)
-        )
-    ]
-    return [p for p in kept if p.suffix.lower() == ".json"], [
-        p for p in kept if p.suffix.lower() != ".json"
-    ]
+        for report in reports.intersection(path.parents)
+        if _OF_A_REPORT.fullmatch(path.relative_to(report).as_posix())
+    }
+    return [path for path in files if path not in parts]
 
 
-def _class(folder: Path) -> int:
-    """Print a line for each receipt in a folder, and what is passed over; a bad receipt hides no
-    other.
+def _class(folder: Path, files: list[Path]) -> int:
+    """Print a line for each receipt among the files, and what is passed over; a bad receipt hides
+    no other.
     """
-    paths, others = _handed_in(folder)
-    passed = {path: "no .json file" for path in others}
+    passed, status, students = {}, 0, set()
     look_up = cache(published)  # what is published is the same for every student
-    status, students = 0, set()
-    for path in paths:
+    for path in files:
+        if not _is_json(path):
+            passed[path] = "no .json file"
+            continue
         name = path.relative_to(folder)
         try:
             mine = read_receipt(path)
@@ -579,15 +483,12 @@ def _class(folder: Path) -> int:
         status |= bool(found)
         more = [f"{len(found) - 3} more, see `reclab verify {path}`"] if len(found) > 3 else []
         _say(one_line(f"{name.as_posix()}: {'; '.join([line, *found[:3], *more])}", 2000))
-    for path in sorted(
-        path for path in folder.iterdir() if path.is_dir() and path.name not in students
-    ):
-        passed[path] = "a folder without a receipt"
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in students:
+            passed[path] = "a folder without a receipt"
     for path, why in sorted(passed.items()):
         _say(one_line(f"passed over: {path.relative_to(folder).as_posix()}: {why}", 2000))
     if not students:
-        raise ReclabError(
-            f"no receipts in {folder}; it should hold NAME.json or NAME/receipt.json for each "
-            "student"
-        )
+        lacking = "it should hold NAME.json or NAME/receipt.json for each student"
+        raise ReclabError(f"no receipts in {folder}; {lacking}")
     return int(status)

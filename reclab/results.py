@@ -3,8 +3,7 @@ stored tables.
 
 Bands are written by ``reclab calibrate`` over many seeds, never by hand. A table that takes too
 long for a notebook is two files in ``notebooks/expected/published``: ``NAME.csv``, and
-``NAME.json``, which says how it was made.
-The notebooks themselves are found and read here, too.
+``NAME.json``, which says how it was made. The notebooks themselves are found and read here, too.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import html
 import json
 import math
 import os
-import re
 import tomllib
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,11 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WITHIN, OUTSIDE, RECORDED = "within", "OUTSIDE", "recorded"
-SHARE, CORRELATION = (
-    (0.0, 1.0),
-    (-1.0, 1.0),
-)  # what is possible for a share or a rate, and for a correlation
-_STORED_FIELDS = ("command", "seeds", "seconds", "device", "versions", "source", "sha256")
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # what is possible for a share or rate, for the other
 _VERSIONS_SHOWN = ("reclab", "python", "torch", "transformers", "scikit-learn")
 _NO_VALUE = "–"
 _NUMBER = '<td class="number">{}</td>'  # what the notebooks' test masks
@@ -50,12 +45,10 @@ class Result:
 
     Attributes
     ----------
-    key : ``NN.name``, where NN is the notebook's number. label : the same in a reader's words; may
-        be empty.
+    key : ``NN.name``, where NN is the notebook's number. label : the same in a reader's words.
     low, high : its band; None where none was measured for the profile.
     interval : its own, at ``level``; None where it has none.
-    possible : the least and the greatest number that it can be, `SHARE` or `CORRELATION`; None:
-        any.
+    possible : the least and the greatest number that it can be; None: any.
     """
 
     key: str
@@ -74,12 +67,11 @@ class Result:
         return f"{self.key} = {_short(self.value)}{own}{mark}"
 
 
-@dataclass(frozen=True, repr=False)
 class _Shown:
     """What a cell shows, as text and as HTML."""
 
-    text: str
-    html: str
+    def __init__(self, text: str, html: str):
+        self.text, self.html = text, html
 
     def __repr__(self) -> str:
         return self.text
@@ -97,70 +89,47 @@ def show(question: str, rows: Iterable[tuple], *, level: float = 0.95) -> None:
     A value outside its band is marked, and nothing is raised: the notebooks' tests and ``reclab
     run`` catch the mark.
 
-    Parameters
-    ----------
-    question : the table's caption.
     rows : ``(key, label, value)`` each, or ``(key, label, value, possible)`` with `SHARE` or
         `CORRELATION`. ``value`` is a number, or an estimate with its interval ``(value, low,
         high)``; only the value is held to its band.
-    level : of the intervals.
 
-    Raises ReclabError: no row, a row of another form, or a key that does not start with a
-        notebook's number.
+    Raises ReclabError: a key or a value of another form.
     """
     from IPython.display import display
 
     percent = f"{100 * level:g}%"
-    lines, body, intervals = (
-        [question if level == 0.95 else f"{question} ({percent} intervals)"],
-        [],
-        False,
-    )
+    lines = [question if level == 0.95 else f"{question} ({percent} intervals)"]
+    cells = []
     for row in rows:
-        if not isinstance(row, (tuple, list)) or len(row) not in (3, 4):
-            raise ReclabError(
-                "a row of results is (key, label, value) or (key, label, value, possible), got "
-                f"{row!r}"
-            )
         key, label, value, *possible = row
-        result = _note(
-            key, value, label=label, level=level, possible=possible[0] if possible else None
-        )
+        result = _note(key, value, *possible, label=label, level=level)
         number, interval = _rounded(result.value, *(result.interval or ()))
-        outside = result.verdict == OUTSIDE
-        lines.append(
-            f"  {label} = {number}{interval and ' ' + interval}" + "  OUTSIDE its band" * outside
-        )
-        mark = "<td><strong>OUTSIDE its band</strong></td>" if outside else ""
-        body.append((html.escape(label), _NUMBER.format(number), _NUMBER.format(interval), mark))
-        intervals = intervals or bool(interval)
-    if not body:
-        raise ReclabError(f"no result to show for {question!r}")
-    rows = [
-        f"<tr>{_LEFT}{label}</th>{number}{own if intervals else ''}{mark}</tr>"
-        for label, number, own, mark in body
-    ]
-    heads = ["<th>value</th>", f"<th>{percent} interval</th>"] if intervals else ["<th>value</th>"]
+        mark = "OUTSIDE its band" if result.verdict == OUTSIDE else ""
+        lines.append(f"  {label} = {number}{interval and ' ' + interval}{mark and '  ' + mark}")
+        cells.append((html.escape(label), number, interval, mark))
+    heads = [f"{_LEFT}result</th>", "<th>value</th>"]
+    with_intervals = any(interval for _, _, interval, _ in cells)
+    if with_intervals:
+        heads.append(f"<th>{percent} interval</th>")
+    body = []
+    for label, number, interval, mark in cells:
+        numbers = [number, interval] if with_intervals else [number]
+        marked = f"<td><strong>{mark}</strong></td>" if mark else ""
+        body.append(f"{_LEFT}{label}</th>{''.join(map(_NUMBER.format, numbers))}{marked}")
     caption = f'<caption style="text-align: left">{html.escape(question)}</caption>'
-    display(_Shown("\n".join(lines), _html(caption, [f"{_LEFT}result</th>", *heads], rows)))
+    display(_Shown("\n".join(lines), _html(caption, heads, body)))
 
 
 def check(key: str, value: float | tuple, possible: tuple[float, float] | None = None) -> None:
-    """Print a number by its key, with its own interval where it has one, and note it in the ledger,
-    as `show` does.
-
-    Raises ReclabError: as `show`.
-    """
-    print(_note(key, value, possible=possible))
+    """Print a number by its key, with its own interval, and note it in the ledger."""
+    print(_note(key, value, possible))
 
 
-def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=None) -> Result:
+def _note(key: str, value, possible=None, *, label: str = "", level: float = 0.95) -> Result:
     notebook, _, name = str(key).partition(".")
     if not (len(notebook) == 2 and notebook.isdecimal() and name):
         raise ReclabError(f"a result's key looks like '02.auc_finetuned', got {key!r}")
-    numbers = [
-        float(number) for number in (value if isinstance(value, (tuple, list)) else (value,))
-    ]
+    numbers = list(map(float, value if isinstance(value, (tuple, list)) else (value,)))
     if len(numbers) not in (1, 3):
         raise ReclabError(f"{key}: a result is a number or (value, low, high), got {value!r}")
     number, *own = numbers
@@ -168,15 +137,13 @@ def _note(key: str, value, *, label: str = "", level: float = 0.95, possible=Non
         least, most = possible
         own = [min(max(end, least), most) for end in own]
         nearest = min(max(number, least), most)
-        number = (
-            nearest if abs(number - nearest) < 1e-9 else number
-        )  # a correlation of 1 may come out a bit above
+        if abs(number - nearest) < 1e-9:  # a correlation of 1 may come out a bit above
+            number = nearest
     band = bands(notebook).get(key)
     low, high = (float(band["low"]), float(band["high"])) if band else (None, None)
     verdict = RECORDED if band is None else WITHIN if low <= number <= high else OUTSIDE
-    _ledger[key] = Result(
-        key, number, low, high, verdict, tuple(own) or None, label, level, possible
-    )
+    own = tuple(own) or None
+    _ledger[key] = Result(key, number, low, high, verdict, own, label, level, possible)
     rows = [asdict(r) for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
     try:
         write_atomically(ledger_folder() / f"{notebook}.json", json.dumps(rows, indent=1))
@@ -194,28 +161,22 @@ def ledger(notebook: str) -> None:
     from IPython.display import display
 
     mine = [r for r in _ledger.values() if r.key.startswith(f"{notebook}.")]
-    count = {
-        verdict: sum(r.verdict == verdict for r in mine) for verdict in (WITHIN, OUTSIDE, RECORDED)
-    }
+    count = Counter(r.verdict for r in mine)
     line = (
         f"{notebook}: {len(mine)} results, {count[WITHIN]} within their bands, "
         f"{count[OUTSIDE]} outside, {count[RECORDED]} without a band"
     )
     body = []
     for r in mine:
-        own = r.interval and _ends(*r.interval) + (
-            "" if r.level == 0.95 else f" at {100 * r.level:g}%"
-        )
-        numbers = _NUMBER.format(_short(r.value)) + _NUMBER.format(own or "")
+        own = _ends(*r.interval) if r.interval else ""
+        if own and r.level != 0.95:
+            own += f" at {100 * r.level:g}%"
+        numbers = _NUMBER.format(_short(r.value)) + _NUMBER.format(own)
         band = "none" if r.low is None else _ends(r.low, r.high)
         words = f'<td style="text-align: left">{html.escape(r.label)}</td>'
-        body.append(
-            f"<tr>{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td></tr>"
-        )
-    heads = [
-        f"{_LEFT}key</th>",
-        *(f"<th>{name}</th>" for name in ("result", "value", "interval", "band", "verdict")),
-    ]
+        body.append(f"{_LEFT}{r.key}</th>{words}{numbers}<td>{band}</td><td>{r.verdict}</td>")
+    names = ("result", "value", "interval", "band", "verdict")
+    heads = [f"{_LEFT}key</th>", *(f"<th>{name}</th>" for name in names)]
     text = "\n".join([line, *(f"  OUTSIDE: {r.key}" for r in mine if r.verdict == OUTSIDE)])
     display(_Shown(text, f"<details><summary>{line}</summary>{_html('', heads, body)}</details>"))
 
@@ -225,27 +186,17 @@ def read_ledger(notebook: str, folder: Path) -> dict[str, Result]:
     path = folder / f"{notebook}.json"
     if not path.is_file():
         return {}
-    rows = json.loads(path.read_text("utf-8"))
-    pairs = ("interval", "possible")
-    return {
-        row["key"]: Result(**row | {pair: row[pair] and tuple(row[pair]) for pair in pairs})
-        for row in rows
-    }
+    found = {}
+    for row in json.loads(path.read_text("utf-8")):
+        pairs = {name: row[name] and tuple(row[name]) for name in ("interval", "possible")}
+        found[row["key"]] = Result(**row | pairs)
+    return found
 
 
 def bands(notebook: str, profile: str | None = None) -> dict[str, dict]:
-    """The measured bands of a notebook, by key; empty where none were calibrated for this profile.
-
-    Raises ReclabError: the file of bands cannot be read as TOML.
-    """
+    """The measured bands of a notebook, by key; empty where this profile has none."""
     path = expected_folder() / (profile or get_profile().name) / f"{notebook}.toml"
-    if not path.is_file():
-        return {}
-    try:
-        return tomllib.loads(path.read_text("utf-8")).get("bands", {})
-    except ValueError as error:  # not TOML, or not UTF-8
-        remedy = f"run `reclab calibrate {notebook}` to write it anew"
-        raise ReclabError(f"{path} is not valid TOML ({error}); {remedy}") from None
+    return tomllib.loads(path.read_text("utf-8")).get("bands", {}) if path.is_file() else {}
 
 
 def expected_folder() -> Path:
@@ -256,18 +207,16 @@ def expected_folder() -> Path:
 
 
 def ledger_folder() -> Path:
-    """Where ledgers are written: ``RECLAB_LEDGER``, else a folder of the user's cache, one a
-    version and profile.
+    """Where ledgers are written: ``RECLAB_LEDGER``, else the user's cache, one folder a version
+    (another may have other keys) and profile.
     """
-    chosen = os.environ.get("RECLAB_LEDGER")
-    # Another version may have other keys under a notebook's number.
-    kept = platformdirs.user_cache_path("reclab") / "ledger" / __version__ / get_profile().name
-    return Path(chosen) if chosen else kept
+    if chosen := os.environ.get("RECLAB_LEDGER"):
+        return Path(chosen)
+    return platformdirs.user_cache_path("reclab") / "ledger" / __version__ / get_profile().name
 
 
 def notebooks_folder() -> Path:
-    """The series: ``notebooks`` of the current folder, else of the checkout that this package lies
-    in.
+    """The series: ``notebooks`` of the current folder, else of the checkout that this lies in.
 
     Raises ReclabError: neither holds a notebook.
     """
@@ -280,12 +229,9 @@ def notebooks_folder() -> Path:
 
 
 def find_notebooks(names: list[str], folder: Path) -> list[Path]:
-    """The notebooks of those names in the series' order; all of them where no name is given.
+    """The ``NN_name.ipynb`` of a folder in the series' order; only those named, where some are.
 
-    Parameters
-    ----------
     names : ``2``, ``02``, ``02_bert_finetuning`` or ``02_bert_finetuning.ipynb``.
-    folder : holds ``NN_name.ipynb``.
 
     Raises UnknownNameError: no such notebook.
     """
@@ -310,18 +256,9 @@ def read_notebook(path: Path):
 
     try:
         node = nbformat.read(path, as_version=4)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        nbformat.ValidationError,
-    ) as error:
-        # Other people's JSON trips nbformat over in all these ways.
-        raise ReclabError(
-            f"{path} is not a notebook that can be read ({one_line(error)})"
-        ) from None
+    except Exception as error:  # other people's JSON trips nbformat over in many ways
+        why = f"{path} is not a notebook that can be read ({one_line(error)})"
+        raise ReclabError(why) from None
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -340,9 +277,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        raise ReclabError(
-            f"cannot write {path} ({error.strerror}); free some space or choose another folder"
-        ) from None
+        remedy = "free some space or choose another folder"
+        raise ReclabError(f"cannot write {path} ({error.strerror}); {remedy}") from None
     finally:
         with suppress(OSError):  # long gone, or the folder itself is read-only or no folder
             temporary.unlink()
@@ -350,14 +286,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @dataclass(frozen=True, repr=False)
 class StoredTable:
-    """A stored table: as the last line of a cell it shows itself with a caption that says how it
+    """A stored table, its numbers unrounded: as the last line of a cell it shows itself with how it
     was made.
-
-    Attributes
-    ----------
-    name : as given to `table`. frame : the numbers as they were stored, unrounded.
-    receipt : ``command, seeds, seconds, device, versions``, ``source``: the hash of the package's
-        code, ``sha256``.
     """
 
     name: str
@@ -367,48 +297,35 @@ class StoredTable:
     @property
     def caption(self) -> str:
         """One line: the command, its seeds and seconds, the device and the versions."""
-        device, found, seeds = (
-            self.receipt["device"],
-            self.receipt["versions"],
-            self.receipt["seeds"],
-        )
+        device, seeds = self.receipt["device"], self.receipt["seeds"]
         said = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
         if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
             said = f"seeds {seeds[0]} to {seeds[-1]}"
         threads = f"{device['threads']} thread{'s' * (device['threads'] != 1)}"
         machine = device["gpu"] or f"{device['processor']}, {threads}"
+        found = self.receipt["versions"]
         versions = ", ".join(f"{name} {found[name]}" for name in _VERSIONS_SHOWN if name in found)
         seconds = f"{self.receipt['seconds']:,.0f} s"
-        return (
-            f"Made by `{self.receipt['command']}` with {said} in {seconds} on {machine}; {versions}"
-        )
+        made = f"Made by `{self.receipt['command']}` with {said} in {seconds}"
+        return f"{made} on {machine}; {versions}"
 
     @property
     def words(self) -> pd.DataFrame:
         """The table as text, rounded; ``x``, ``x_low`` and ``x_high`` become one column ``0.93
         [0.91, 0.95]``.
         """
-        import numpy as np
         import pandas as pd
 
         ends = {name: [f"{name}_low", f"{name}_high"] for name in self.frame}
         ends = {name: pair for name, pair in ends.items() if set(pair) <= set(self.frame)}
         within = {end for pair in ends.values() for end in pair}
         columns = {}
-        for name, values in self.frame.items():
+        for name in self.frame.columns.drop(list(within)):
             if name in ends:
                 rows = self.frame[[name, *ends[name]]].to_numpy(float)
-                # three decimals, where `_decimals` would give a small number more: a column reads
-                # as one
-                texts = [
-                    " ".join(_rounded(*row, digits=_decimals(max(0.05, *abs(row))))) for row in rows
-                ]
-                columns[name] = [
-                    t if np.isfinite(r).all() else _NO_VALUE
-                    for t, r in zip(texts, rows, strict=True)
-                ]
-            elif name not in within:
-                columns[name] = _cells(values)
+                columns[name] = list(map(_with_interval, rows))
+            else:
+                columns[name] = _cells(self.frame[name])
         return pd.DataFrame(columns, dtype=object)
 
     def __repr__(self) -> str:
@@ -417,24 +334,16 @@ class StoredTable:
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        first, words = self.frame.columns[0], self.words
-        rows = words.set_index(first).rename_axis(
-            index=None, columns=first
-        )  # the first column heads its rows
+        first = self.frame.columns[0]  # heads the rows
+        rows = self.words.set_index(first).rename_axis(index=None, columns=first)
         with pd.option_context("display.max_colwidth", None):
-            table = rows.to_html(border=0).replace(
-                "_", "_<wbr>"
-            )  # long names of columns may be broken there
+            table = rows.to_html(border=0).replace("_", "_<wbr>")  # a long name may be broken there
         head, mark, rest = table.partition(">")
         return f"{head}{mark}\n  <caption>{html.escape(self.caption)}</caption>{rest}"
 
 
 def table(name: str) -> StoredTable:
-    """A stored table, checked against its receipt.
-
-    Parameters
-    ----------
-    name : such as ``02_methods``.
+    """A stored table, such as ``02_methods``, checked against its receipt.
 
     Raises ReclabError: there is no such table, or its file is not the one that its receipt
         describes; says which command makes it.
@@ -442,40 +351,25 @@ def table(name: str) -> StoredTable:
     import pandas as pd
 
     csv, receipt_path = table_files(name)
-    makes_it = f"python tests/benchmarks/tables.py {name}"
-    if not csv.is_file() or not receipt_path.is_file():
-        missing = csv if receipt_path.is_file() else receipt_path
-        raise ReclabError(
-            f"there is no stored table {name!r} ({missing.name} is missing); `{makes_it}` makes it"
-        )
-    try:
-        receipt = json.loads(receipt_path.read_text("utf-8"))
-        fields = {key: receipt[key] for key in _STORED_FIELDS}
-    except (ValueError, KeyError, TypeError):
-        raise ReclabError(
-            f"{receipt_path} is damaged; `{makes_it}` makes the table and its receipt anew"
-        ) from None
-    if hashlib.sha256(csv.read_bytes()).hexdigest() != fields["sha256"]:
-        remedy = f"`{fields['command']}` makes it anew"
+    for path in (receipt_path, csv):
+        if not path.is_file():
+            why = f"there is no stored table {name!r} ({path.name} is missing)"
+            raise ReclabError(f"{why}; `python tests/benchmarks/tables.py {name}` makes it")
+    receipt = json.loads(receipt_path.read_text("utf-8"))
+    if hashlib.sha256(csv.read_bytes()).hexdigest() != receipt["sha256"]:
+        remedy = f"`{receipt['command']}` makes it anew"
         raise ReclabError(f"{csv} is not the table that its receipt describes; {remedy}")
-    return StoredTable(name, pd.read_csv(csv, keep_default_na=False, na_values=[""]), fields)
+    return StoredTable(name, pd.read_csv(csv, keep_default_na=False, na_values=[""]), receipt)
 
 
 def table_files(name: str) -> tuple[Path, Path]:
-    """The csv of a stored table, and its receipt.
-
-    Raises ReclabError: the name has another form than ``02_methods``.
-    """
-    if not re.fullmatch(r"\d\d_\w+", name):
-        raise ReclabError(f"a stored table's name looks like '02_methods', got {name!r}")
+    """The csv of a stored table, and its receipt."""
     folder = expected_folder() / "published"
     return folder / f"{name}.csv", folder / f"{name}.json"
 
 
 def _rounded(value: float, *interval: float, digits: int | None = None) -> tuple[str, str]:
-    """A number and its interval (empty where it has none) as text, with as many decimals as the
-    largest asks for.
-    """
+    """A number and its interval, if any, with as many decimals as the largest asks for."""
     numbers = [value, *interval]
     if not all(map(math.isfinite, numbers)):
         return _short(value), _ends(*interval) if interval else ""
@@ -494,6 +388,13 @@ def _decimals(number: float) -> int:
     return max(3, 1 - math.floor(math.log10(abs(number))))
 
 
+def _with_interval(row) -> str:
+    if not all(map(math.isfinite, row)):
+        return _NO_VALUE
+    # Three decimals, where `_decimals` would give a small number more: a column reads as one.
+    return " ".join(_rounded(*row, digits=_decimals(max(0.05, *map(abs, row)))))
+
+
 def _cells(values: pd.Series) -> list[str]:
     """A column as text: counts whole, other numbers rounded, all else as it is."""
     if values.dtype.kind not in "iuf":
@@ -505,8 +406,8 @@ def _cells(values: pd.Series) -> list[str]:
     ]
 
 
-def _html(caption: str, heads: Iterable[str], rows: list[str]) -> str:
-    head, body = "".join(heads), "".join(rows)
+def _html(caption: str, heads: list[str], rows: list[str]) -> str:
+    head, body = "".join(heads), "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -440,9 +440,10 @@ def _calibrate(args: argparse.Namespace) -> int:
         proof = calibrate(path, profile, run_afresh, **seeds, runs=kept)
         if proof is None:
             continue
-        count = f"{proof.inside:.1%} of the results of {len(proof.seeds)} fresh seeds"
-        print("\n  ".join([f"{path.stem}: {count} inside", *proof.missed]))
-        if proof.inside < PROOF:
+        inside, missed = proof
+        count = f"{inside:.1%} of the results of {args.prove} fresh seeds"
+        print("\n  ".join([f"{path.stem}: {count} inside", *missed]))
+        if inside < PROOF:
             few = f"{path.stem}: fewer than {PROOF:.0%} inside; measure more seeds"
             status = _complain(few, _FAILED)
     return status

@@ -4,7 +4,6 @@ import configparser
 import errno
 import os
 import re
-import stat
 from pathlib import Path
 
 import pytest
@@ -68,22 +67,14 @@ def displayed(monkeypatch):
 
 LINES = [
     ("02.auc", 0.93, WITHIN, "02.auc = 0.93"),
-    ("02.auc", 0.9, WITHIN, "02.auc = 0.9"),
-    ("02.auc", 0.95, WITHIN, "02.auc = 0.95"),
     ("02.auc", 0.950001, OUTSIDE, "02.auc = 0.95  OUTSIDE its band [0.9, 0.95]"),
-    ("02.auc", 0.8, OUTSIDE, "02.auc = 0.8  OUTSIDE its band [0.9, 0.95]"),
     ("02.auc", NAN, OUTSIDE, "02.auc = nan  OUTSIDE its band [0.9, 0.95]"),
     ("02.auc", INF, OUTSIDE, "02.auc = inf  OUTSIDE its band [0.9, 0.95]"),
     ("02.count", 3, WITHIN, "02.count = 3"),
-    ("02.count", 2.9999, OUTSIDE, "02.count = 3  OUTSIDE its band [3, 3]"),
-    ("02.gap", -0.31234, WITHIN, "02.gap = -0.3123"),
     ("02.auc", (0.931239, 0.92, 0.94), WITHIN, "02.auc = 0.9312 [0.92, 0.94]"),
     ("02.auc", Interval(0.8, 0.7, 0.92), OUTSIDE, "02.auc = 0.8 [0.7, 0.92]  OUTSIDE its band [0.9, 0.95]"),
     ("02.new", 0.5, RECORDED, "02.new = 0.5"),
     ("02.new", (12345.678, -1, 1e20), RECORDED, "02.new = 1.235e+04 [-1, 1e+20]"),
-    ("02.new", 1682, RECORDED, "02.new = 1682"),
-    ("02.new", -0.00001234, RECORDED, "02.new = -1.234e-05"),
-    ("02.new", NAN, RECORDED, "02.new = nan"),
     ("03.auc", 0.93, RECORDED, "03.auc = 0.93"),  # another notebook's
 ]
 
@@ -93,12 +84,6 @@ def test_check_prints_the_value_and_its_own_interval_and_never_raises(key, value
     check(key, value)
     assert capsys.readouterr().out == line + "\n"
     assert read_ledger(key[:2], folder / "ledger")[key].verdict == verdict
-
-
-def test_another_profile_has_its_own_bands(monkeypatch, folder):
-    monkeypatch.setenv("RECLAB_PROFILE", "gpu")
-    check("02.auc", 0.5)
-    assert read_ledger("02", folder / "ledger")["02.auc"].verdict == RECORDED
 
 
 @pytest.mark.parametrize("value", [(1.0, 2.0), (1.0,) * 4, []])
@@ -162,11 +147,8 @@ def test_the_same_table_as_html(displayed):
         ["click rate", "0.0038", "[0.0027, 0.0052]"],
         ["regret", "-57.0", "[-58.8, -55.2]", "OUTSIDE its band"],
     ]
-
-
-def test_without_any_interval_there_is_no_column_of_intervals(displayed):
     show("How many?", [ROWS[1]])
-    assert table_of(displayed[0]._repr_html_())[0][0] == ["result", "value"]
+    assert table_of(displayed[1]._repr_html_())[0][0] == ["result", "value"], "no interval, no column of them"
 
 
 def test_an_interval_of_another_level_says_so(displayed, folder):
@@ -178,24 +160,10 @@ def test_an_interval_of_another_level_says_so(displayed, folder):
     assert "[0.92, 0.94] at 99%" in displayed[1]._repr_html_()
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], r"no result to show for 'How <well>\?'"),
-        ([("02.auc", 0.9)], r"a row of results is \(key, label, value\) or .*, got \('02\.auc', 0\.9\)"),
-        (["02.auc"], "a row of results is"),
-        ([("auc", "AUC", 0.9)], "a result's key looks like '02.auc_finetuned', got 'auc'"),
-    ],
-)
-def test_rows_of_another_form_are_refused(rows, message):
-    with pytest.raises(ReclabError, match=message):
-        show("How <well>?", rows)
-
-
-@pytest.mark.parametrize("key", ["auc", "2.auc", "02.", "02", "x2.auc", "002.auc", ".auc", ""])
+@pytest.mark.parametrize("key", ["auc", "2.auc", "02.", "02", "x2.auc", "002.auc"])
 def test_a_key_without_a_notebook_number_is_refused(key, folder):
     with pytest.raises(ReclabError) as refused:
-        check(key, 1.0)
+        show("How well?", [(key, "AUC", 1.0)])
     assert str(refused.value) == f"a result's key looks like '02.auc_finetuned', got {key!r}"
     assert not (folder / "ledger").exists()
 
@@ -230,9 +198,12 @@ def test_a_result_checked_again_replaces_the_first(folder, capsys):
 def test_the_ledger_folds_every_key_with_its_band(displayed):
     show("How well?", ROWS)
     check("02.gap", NAN)
+    check("03.other", 1)
     ledger("02")
+    line = "02: 4 results, 1 within their bands, 2 outside, 1 without a band"
+    assert repr(displayed[1]).splitlines() == [line, "  OUTSIDE: 02.count", "  OUTSIDE: 02.gap"]
     rows, soup = table_of(displayed[1]._repr_html_())
-    assert soup.details.summary.text == "02: 4 results, 1 within their bands, 2 outside, 1 without a band"
+    assert soup.details.summary.text == line
     assert rows == [
         ["key", "result", "value", "interval", "band", "verdict"],
         ["02.auc", "AUC of <b> & co", "0.9312", "[0.92, 0.94]", "[0.9, 0.95]", "within"],
@@ -240,20 +211,6 @@ def test_the_ledger_folds_every_key_with_its_band(displayed):
         ["02.new", "click rate", "0.0038", "[0.00269, 0.005212]", "none", "recorded"],
         ["02.gap", "", "nan", "", "[-0.5, -0.25]", "OUTSIDE"],
     ]
-
-
-def test_ledger_counts_its_notebook_and_names_what_is_outside(capsys):
-    for key, value in (("02.auc", 0.93), ("02.count", 4), ("02.gap", NAN), ("02.new", 1), ("03.other", 1)):
-        check(key, value)
-    capsys.readouterr()
-    ledger("02")
-    assert capsys.readouterr().out.splitlines() == [
-        "02: 4 results, 1 within their bands, 2 outside, 1 without a band",
-        "  OUTSIDE: 02.count",
-        "  OUTSIDE: 02.gap",
-    ]
-    ledger("09")
-    assert capsys.readouterr().out == "09: 0 results, 0 within their bands, 0 outside, 0 without a band\n"
 
 
 def test_ledgers_of_profiles_lie_apart_in_the_cache_unless_a_folder_is_given(folder, monkeypatch):
@@ -272,18 +229,6 @@ def test_bands_are_read_for_a_profile():
     assert results.bands("02", "laptop").keys() == {"02.auc", "02.count", "02.gap"}
     assert results.bands("02", "gpu") == {}
     assert results.bands("05") == {}
-
-
-@pytest.mark.parametrize("content", [b"[bands\n", b'"02.auc" = \n', b'x = "\xff"\n'])
-def test_broken_bands_name_the_file_and_the_remedy(folder, content):
-    path = folder / "expected" / "laptop" / "02.toml"
-    path.write_bytes(content)
-    with pytest.raises(ReclabError) as refused:
-        check("02.auc", 0.93)
-    message = str(refused.value)
-    assert message.startswith(f"{path} is not valid TOML (")
-    assert message.endswith("); run `reclab calibrate 02` to write it anew")
-    assert "\n" not in message
 
 
 def test_bands_lie_beside_the_notebooks_of_a_checkout_or_in_the_package(tmp_path, monkeypatch):
@@ -355,10 +300,6 @@ def test_mask_leaves_other_numbers_alone(mask, text):
     assert mask(text) == text
 
 
-def test_mask_hides_memory_addresses(mask):
-    assert mask("<Thing object at 0x7f3a0c>") == "<Thing object at ADDRESS>"
-
-
 # Writing whole files only
 
 
@@ -371,91 +312,34 @@ def test_write_makes_folders_and_replaces_the_file(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows knows no umask")
-@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_mode_honours_the_umask(tmp_path, mask):
-    before = os.umask(mask)
-    try:
-        write_atomically(tmp_path / "a.json", "{}")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~mask
-
-
 FAULTS = [errno.ENOSPC, errno.EROFS, errno.EACCES]
 
 
-def broken(method, code, monkeypatch, *, half=False):
-    """Let one of `Path`'s methods fail; with ``half`` it first writes half of what it was given."""
-    real = getattr(Path, method)
+@pytest.mark.parametrize("error", [*(OSError(code, os.strerror(code)) for code in FAULTS), KeyboardInterrupt()])
+@pytest.mark.parametrize("method", ["mkdir", "write_bytes", "replace"])
+def test_a_full_disk_or_an_interrupt_leaves_the_old_file(tmp_path, monkeypatch, method, error):
+    path, write_bytes = tmp_path / "out" / "a.json", Path.write_bytes
+    write_atomically(path, "old")
 
     def fail(self, *arguments, **options):
-        if half:
-            real(self, arguments[0][: len(arguments[0]) // 2])
-        raise OSError(code, os.strerror(code))
+        if method == "write_bytes":
+            write_bytes(self, b"half")
+        raise error
 
     monkeypatch.setattr(Path, method, fail)
-
-
-def old_file(folder):
-    path = folder / "out" / "a.json"
-    path.parent.mkdir()
-    path.write_text("old")
-    return path
-
-
-@pytest.mark.parametrize("code", FAULTS)
-@pytest.mark.parametrize("method", ["mkdir", "write_bytes", "replace"])
-def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, method, code):
-    path = old_file(tmp_path)
-    broken(method, code, monkeypatch, half=method == "write_bytes")
-    with pytest.raises(ReclabError) as refused:
+    with pytest.raises((ReclabError, KeyboardInterrupt)) as refused:
         write_atomically(path, "new and longer")
-    assert str(refused.value) == (
-        f"cannot write {path} ({os.strerror(code)}); free some space or choose another folder"
-    )
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
+    if isinstance(error, OSError):
+        assert str(refused.value) == f"cannot write {path} ({error.strerror}); free some space or choose another folder"
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_where_even_removing_fails_is_one_line(tmp_path, monkeypatch):
-    """On a read-only disk, removing a file that is not there fails for the disk, not for the file."""
-    broken("write_bytes", errno.EROFS, monkeypatch)
-    broken("unlink", errno.EROFS, monkeypatch)
-    with pytest.raises(ReclabError, match=r"^cannot write .*a\.json \(Read-only file system\); free some space"):
-        write_atomically(tmp_path / "a.json", "{}")
-
-
-def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path):
-    (tmp_path / "cache").write_text("the user's own")
-    with pytest.raises(ReclabError, match=r"^cannot write .*a\.json \(File exists\); free some space"):
-        write_atomically(tmp_path / "cache" / "a.json", "{}")
-    assert (tmp_path / "cache").read_text() == "the user's own"
-
-
-def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = old_file(tmp_path)
-
-    def interrupt(self, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_ledger_that_cannot_be_written_is_one_line(folder, monkeypatch):
+def test_the_users_own_ledger_is_done_without_and_that_of_a_run_is_not(folder, monkeypatch, capsys):
     (folder / "file").write_text("")
     monkeypatch.setenv("RECLAB_LEDGER", str(folder / "file"))
     with pytest.raises(ReclabError, match=r"^cannot write .*02\.json \("):
         check("02.auc", 0.93)
-
-
-def test_the_users_own_ledger_is_done_without(folder, monkeypatch, capsys):
-    (folder / "file").write_text("")
-    monkeypatch.delenv("RECLAB_LEDGER", raising=False)
+    monkeypatch.delenv("RECLAB_LEDGER")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: folder / "file")
     with pytest.warns(UserWarning, match="file/ledger/.* cannot be written.* set RECLAB_LEDGER to"):
         check("02.auc", 0.93)

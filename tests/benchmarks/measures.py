@@ -95,24 +95,14 @@ def operators(work: Callable[[], object], most: int = 12) -> str:
 
 
 def store(name: str, frame: pd.DataFrame, *, command: str, seeds: Iterable[int], seconds: float) -> None:
-    """Store a table for `reclab.results.table`, with its receipt; the device is the machine that this runs on.
+    """Store a table of at least one row, the first column of which names the rows, with its receipt.
 
-    Parameters
-    ----------
-    name : such as ``02_methods``: the notebook's number first.
-    frame : at least one row; the first column names the rows. A named index becomes the first column.
-    command : what made it, as typed in the folder of the project.
-    seeds : every seed that it used.
-    seconds : wall time of making it.
-
-    Raises
-    ------
-    ReclabError : the name has another form, the table has no row, or a file cannot be written.
+    name : such as ``02_methods``: the notebook's number first. seconds : wall time of making it.
     """
     csv, receipt_path = results.table_files(name)
     if frame.empty:
         raise ReclabError(f"the table {name!r} has no row to store; see why `{command}` made none")
-    content = frame.to_csv(index=frame.index.name is not None, lineterminator="\n").encode("utf-8")
+    content = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
     machine = receipts.machine()
     # What of the machine matters to seconds and last digits; not the machine's own name or kernel.
     device = {key: machine[key] for key in ("processor", "processors", "threads", "gpu")}

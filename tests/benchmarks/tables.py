@@ -2,8 +2,7 @@
 
     python tests/benchmarks/tables.py NAME... [--seeds N]
 
-Each is written to notebooks/expected/published with a receipt, and shown by `reclab.results.table`. Set
-OMP_NUM_THREADS=1 where a table gives seconds: the receipt says how many threads there were.
+Each is written to notebooks/expected/published with a receipt. Set OMP_NUM_THREADS=1 where a table gives seconds.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -67,20 +66,6 @@ def alone(function: Callable, *args):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result(), pool.submit(peak_mib).result()
-
-
-@contextmanager
-def empty_derived_cache() -> Iterator[None]:
-    """Nothing that an earlier run kept is read in here, or in processes started in here."""
-    before = os.environ.get("RECLAB_DERIVED")
-    with tempfile.TemporaryDirectory(prefix="tables-", ignore_cleanup_errors=True) as folder:
-        os.environ["RECLAB_DERIVED"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("RECLAB_DERIVED")
-            if before is not None:
-                os.environ["RECLAB_DERIVED"] = before
 
 
 # --- 02_encoders
@@ -135,7 +120,8 @@ def encoders(seeds: range) -> pd.DataFrame:
     """
     del seeds  # nothing is drawn
     part = reviews()
-    with empty_derived_cache():
+    # Nothing that an earlier run kept is read, here or in the processes started here.
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, RECLAB_DERIVED=folder):
         found = {
             "TF-IDF": alone(counted_words, part),
             "MiniLM-L6, a BERT": alone(frozen_mean, part, "minilm-l6"),
@@ -148,13 +134,13 @@ def encoders(seeds: range) -> pd.DataFrame:
 
 def _encoder_row(name: str, measured: Measured, peak: float, reference: np.ndarray, test: pd.DataFrame) -> dict:
     labels, items = test["positive"], test["item_id"]
-    auc = metrics.auc_interval(labels, measured.p, items)
-    row = {"encoder": name} | _interval("auc", auc)
-    if measured.p is reference:
-        row |= _interval("auc_minus_minilm", NONE)
-    else:
-        row |= _interval("auc_minus_minilm", metrics.paired_auc_difference(labels, measured.p, reference, items))
-    return row | {
+    difference = NONE
+    if measured.p is not reference:
+        difference = metrics.paired_auc_difference(labels, measured.p, reference, items)
+    return {
+        "encoder": name,
+        **_interval("auc", metrics.auc_interval(labels, measured.p, items)),
+        **_interval("auc_minus_minilm", difference),
         "parameters": measured.parameters,
         "disk_mb": measured.disk_mb,
         "cpu_seconds_per_1000": measured.cpu_seconds / len(test) * 1000,
@@ -221,13 +207,13 @@ def methods(seeds: range) -> pd.DataFrame:
     for method in METHODS:
         runs = seeded(f"02_methods-{method}", seeds, fine_tuned, part, 1, method)
         found[method] = [p for (p, _, _), _ in runs]
-        difference = None if method == "full" else found["full"]
-        (_, _, trained), _ = runs[0]
+        difference = NONE if method == "full" else auc_over_seeds(part.test, found[method], found["full"])
         rows.append(
-            {"method": method, "trained_parameters": trained}
-            | _interval("auc", auc_over_seeds(part.test, found[method]))
-            | _interval("auc_minus_full", auc_over_seeds(part.test, found[method], difference) if difference else NONE)
-            | {
+            {
+                "method": method,
+                "trained_parameters": runs[0][0][2],
+                **_interval("auc", auc_over_seeds(part.test, found[method])),
+                **_interval("auc_minus_full", difference),
                 "cpu_seconds": np.median([seconds for (_, seconds, _), _ in runs]),
                 "peak_mib": np.median([peak for _, peak in runs]),
             }
@@ -403,14 +389,13 @@ def pretraining(seeds: range) -> pd.DataFrame:
     small = [found for found, _ in seeded("02_pretraining-small", seeds, small_berts, train, test)]
     further = [found for found, _ in seeded("02_pretraining-minilm", seeds[:SEEDS_OF_MINILM], minilms, train, test)]
     kinds = ((small, RANDOM, PRETRAINED, PASSES), (further, DOWNLOADED, ADAPTED, (MANY,)))
-    return pd.DataFrame(
-        [
-            _pretraining_row(found, start, plain, size, test)
-            for found, plain, prepared, sizes in kinds
-            for size in sizes
-            for start in (plain, prepared)
-        ]
-    )
+    rows = [
+        _pretraining_row(found, start, plain, size, test)
+        for found, plain, prepared, sizes in kinds
+        for size in sizes
+        for start in (plain, prepared)
+    ]
+    return pd.DataFrame(rows)
 
 
 def perplexities(seeds: range) -> pd.DataFrame:
@@ -428,28 +413,25 @@ def perplexities(seeds: range) -> pd.DataFrame:
     counts[tokenizer.all_special_ids] = 0
     ordinary = unseen[~np.isin(unseen, tokenizer.all_special_ids)]
     frequencies = np.exp(-np.log(counts[ordinary] / counts.sum()).mean())
-    return pd.DataFrame(
-        [
-            {"passes": passes, "seeds": len(curves), "perplexity": np.mean([curve[passes] for curve in curves])}
-            | {"least": min(curve[passes] for curve in curves), "most": max(curve[passes] for curve in curves)}
-            | {"of_frequencies_alone": frequencies}
-            for passes in curves[0]
-        ]
-    )
+    rows = []
+    for passes in curves[0]:
+        reached = [curve[passes] for curve in curves]
+        row = {"passes": passes, "seeds": len(curves), "perplexity": np.mean(reached)}
+        rows.append(row | {"least": min(reached), "most": max(reached), "of_frequencies_alone": frequencies})
+    return pd.DataFrame(rows)
 
 
 def _pretraining_row(found: list[dict[str, Prepared]], start: str, plain: str, size: int, test: pd.DataFrame) -> dict:
     predictions, without = ([run[name].p[size] for run in found] for name in (start, plain))
-    difference = NONE if start == plain else auc_over_seeds(test, predictions, without)
-    return (
-        {"start": start, "labels": size, "seeds": len(found)}
-        | _interval("auc", auc_over_seeds(test, predictions))
-        | _interval("auc_minus_without", difference)
-        | {
-            "perplexity": np.mean([run[start].perplexity for run in found]),
-            "cpu_seconds": np.median([run[start].cpu_seconds for run in found]),
-        }
-    )
+    return {
+        "start": start,
+        "labels": size,
+        "seeds": len(found),
+        **_interval("auc", auc_over_seeds(test, predictions)),
+        **_interval("auc_minus_without", NONE if start == plain else auc_over_seeds(test, predictions, without)),
+        "perplexity": np.mean([run[start].perplexity for run in found]),
+        "cpu_seconds": np.median([run[start].cpu_seconds for run in found]),
+    }
 
 
 # --- 14_smaller
@@ -472,15 +454,14 @@ def smaller_models(seeds: range) -> pd.DataFrame:
 def _smaller_row(name: str, found: list[smaller.Learned], test: pd.DataFrame) -> dict:
     answers, teachers = ([run.p[which] for run in found] for which in (name, smaller.TEACHER))
     lost = NONE if name == smaller.TEACHER else auc_over_seeds(test, answers, teachers)
-    return (
-        {"system": name, "seeds": len(found)}
-        | _interval("auc", auc_over_seeds(test, answers))
-        | _interval("auc_minus_teacher", lost)
-        | {
-            "share_read": np.mean([run.read.get(name, 1.0) for run in found]),
-            "cpu_seconds_to_make": np.median([run.cpu_seconds.get(name, np.nan) for run in found]),
-        }
-    )
+    return {
+        "system": name,
+        "seeds": len(found),
+        **_interval("auc", auc_over_seeds(test, answers)),
+        **_interval("auc_minus_teacher", lost),
+        "share_read": np.mean([run.read.get(name, 1.0) for run in found]),
+        "cpu_seconds_to_make": np.median([run.cpu_seconds.get(name, np.nan) for run in found]),
+    }
 
 
 def costs(seeds: range) -> pd.DataFrame:
@@ -518,27 +499,24 @@ TABLES: dict[str, tuple[Callable[[range], pd.DataFrame], int]] = {
 }
 
 
-def make(name: str, n_seeds: int | None) -> None:
-    """Make a table, store it and print it."""
-    function, default = TABLES[name]
-    seeds = range(default if n_seeds is None else n_seeds)
-    command = f"python tests/benchmarks/tables.py {name}" + (f" --seeds {len(seeds)}" if len(seeds) != default else "")
-    start = time.perf_counter()
-    earlier_seconds.clear()
-    frame = function(seeds)
-    seconds = time.perf_counter() - start + sum(earlier_seconds)
-    store(name, frame, command=command, seeds=seeds, seconds=seconds)
-    print(f"{results.table(name)!r}\n", flush=True)
-
-
 def main(argv: list[str] | None = None) -> None:
-    """Make the named tables."""
+    """Make, store and print the named tables."""
     parser = argparse.ArgumentParser(description="Make the stored tables of the notebooks.")
     parser.add_argument("names", nargs="+", choices=sorted(TABLES), metavar="NAME", help=", ".join(sorted(TABLES)))
     parser.add_argument("--seeds", type=int, help="how many seeds, for tables that draw (default: each table's own)")
     args = parser.parse_args(argv)
     for name in args.names:
-        make(name, args.seeds)
+        function, default = TABLES[name]
+        seeds = range(default if args.seeds is None else args.seeds)
+        command = f"python tests/benchmarks/tables.py {name}"
+        if len(seeds) != default:
+            command += f" --seeds {len(seeds)}"
+        start = time.perf_counter()
+        earlier_seconds.clear()
+        frame = function(seeds)
+        seconds = time.perf_counter() - start + sum(earlier_seconds)
+        store(name, frame, command=command, seeds=seeds, seconds=seconds)
+        print(f"{results.table(name)!r}\n", flush=True)
 
 
 if __name__ == "__main__":
