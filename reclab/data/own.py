@@ -113,11 +113,11 @@ def load_csv(
     """
     sources = {"interactions": interactions, "items": items, "users": users}
     given = {"rename": rename, "sep": sep, "encoding": encoding, "quote": quote, "na": na}
-    tables = {
-        kind: _read(source, kind, **{name: _for(kind, option) for name, option in given.items()})
-        for kind, source in sources.items()
-        if source is not None or kind == "interactions"
-    }
+    tables = {}
+    for kind, source in sources.items():
+        if source is not None or kind == "interactions":
+            options = {name: _for(kind, option) for name, option in given.items()}
+            tables[kind] = _read(source, kind, options)
     _refuse_unused(rename, [name for table in tables.values() for name in table.found])
     for key in ("user_id", "item_id"):
         _tidy_ids([table for table in tables.values() if key in _KEYS[table.kind]], key)
@@ -186,22 +186,21 @@ class _Table:
         raise SchemaError(f"{self.name}: {column} in {where} is {shown}{why}")
 
 
-def _read(source, kind: str, *, rename, sep, encoding, quote, na) -> _Table:
-    if rename is None or (isinstance(rename, list) and kind != "interactions"):
-        rename = {}
+def _read(source, kind: str, options: dict) -> _Table:
+    if isinstance(options["rename"], list) and kind != "interactions":
+        options["rename"] = None
     if isinstance(source, str | Path):
         path = Path(source)
         with named(path):
-            parts = [
-                _read_part(path, part, kind, rename, sep, encoding, quote) for part in _parts(path)
-            ]
+            parts = [_read_part(path, part, kind, options) for part in _parts(path)]
         table = parts[0] if len(parts) == 1 else _together(path.name, parts)
     else:
-        table = _from_memory(source, kind, rename)
+        table = _from_memory(source, kind, options["rename"])
     if table.frame.empty:
         raise SchemaError(
             f"{table.name}: there are no rows below the header; give a file with data"
         )
+    na = options["na"]
     nothing = [na] if isinstance(na, str) else list(map(str, na or []))
     if na is not None:
         table.na_is_known = True
@@ -233,11 +232,11 @@ def _together(name: str, parts: list[_Table]) -> _Table:
 # Names of columns
 
 
-def _our_names(header: list[str], rename: dict[str, str]) -> list[str]:
+def _our_names(header: list[str], rename: dict[str, str] | list[str] | None) -> list[str]:
     """Our names for those of a file; a column without a name gets one."""
     if isinstance(rename, list):
         raise SchemaError("rename=[...] names the columns of text without a header; give a dict")
-    ours = []
+    ours, rename = [], rename or {}
     for number, name in enumerate(map(_tidy, header), 1):
         plain = _RECBOLE.sub("", name)
         ours.append(rename.get(name, rename.get(plain, plain)) or f"column {number}")
@@ -311,23 +310,23 @@ def _parts(path: Path) -> list[str]:
     return inside if inside != [path.name] else [""]
 
 
-def _read_part(path: Path, part: str, kind: str, rename, sep, encoding, quote) -> _Table:
+def _read_part(path: Path, part: str, kind: str, options: dict) -> _Table:
     name = part or path.name
     with opened(path, part) as stream:
         head = stream.peek(512)[:512]
         if head.startswith(b"PAR1"):
             frame = pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
-            return _typed(frame, name, kind, rename)
-        encoding = _encoding(head, encoding, name)
+            return _typed(frame, name, kind, options["rename"])
+        encoding = _encoding(head, options["encoding"], name)
         text = io.TextIOWrapper(stream, encoding, newline="")
         try:
             first = [*islice((line for line in text if line.strip(_BLANK)), 2), "", ""]
             text.seek(0)
             if re.match(r"\s*(\{|\[\s*(\{|$))", first[0]):
-                table = _typed(_frame(_objects(text, name)), name, kind, rename, "line")
+                frame = _frame(_objects(text, name))
+                table = _typed(frame, name, kind, options["rename"], "line")
             else:
-                form = _form(name, first, kind, rename, sep, quote)
-                table = _from_text(text, name, kind, form)
+                table = _from_text(text, first, name, kind, options)
         except UnicodeDecodeError:
             stream.seek(0)
             text = io.TextIOWrapper(stream, encoding, "replace", newline="")
@@ -343,9 +342,7 @@ def _read_part(path: Path, part: str, kind: str, rename, sep, encoding, quote) -
 
 def _encoding(head: bytes, said: str | None, name: str) -> str:
     """The encoding that was said, or that a mark tells; else UTF-8."""
-    mark = ""
-    if head.startswith(codecs.BOM_UTF8):
-        mark = "utf-8-sig"
+    mark = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else ""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         mark = "utf-16"
     if not said and not mark and b"\0" in head:
@@ -370,80 +367,72 @@ def _frame(rows: Iterator[tuple], names: list[str] | None = None, dtype=None) ->
 # Text with separators
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How text is cut: ``skip`` records come before the rows, of which the last is the header."""
-
-    sep: str
-    quote: str | None
-    skip: int
-    header: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def records(self, lines):
-        """A reader of the csv module: it gives fields, and knows how many lines it has read."""
-        quote, sep = self.quote or '"', self.sep
-        if quote == '\\"':
-            quote, lines = '"', (line.replace('\\"', '""') for line in lines)
-        if len(sep) > 1:
-            sep, lines = _FIELD, (line.replace(self.sep, _FIELD) for line in lines)
-        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
-        how = csv.QUOTE_NONE if self.quote == "" else csv.QUOTE_MINIMAL
-        return csv.reader(lines, delimiter=sep, quotechar=quote, quoting=how, strict=True)
-
-
-def _form(name: str, first: list[str], kind: str, rename, sep, quote) -> _Form:
-    """The separator under which the first line holds the keys, or as many fields as names."""
-    skip = 0 if isinstance(rename, list) else 1
-    if told := re.fullmatch(r'"?sep=(.)"?\s*', first[0]):  # a line for spreadsheets
-        sep, skip, first = sep or told[1], skip + 1, first[1:]
-    forms = []
-    for candidate in [sep] if sep else (",", ";", "\t", "::", "|", " "):
-        form = _Form(candidate, quote, skip)
-        with suppress(csv.Error):
-            header = next(form.records(first[:1]), [])
-            names = rename if isinstance(rename, list) else _our_names(header, rename)
-            if len(names) == len(header):
-                forms.append(replace(form, header=header, names=names))
-    fitting = [form for form in forms if set(_KEYS[kind]) <= set(form.names)]
-    if len(fitting) > 1:  # a blank separates only where nothing else does
-        several = [form for form in fitting if form.sep != " " and len(form.header) > 1]
-        fitting = several or fitting[:1]
-    if len(fitting) > 1 or not forms:
-        raise SchemaError(
-            f"{name}: the first line is {first[0].strip()[:80]!r}, which tells no separator; say "
-            "sep=, quote=, or rename= with as many names as it has fields"
-        )
-    form = max(fitting or forms, key=lambda form: len(form.header))
-    _check_names(form.names, kind, name)
-    return form
-
-
-def _from_text(text: io.TextIOWrapper, name: str, kind: str, form: _Form) -> _Table:
+def _from_text(text, first: list[str], name: str, kind: str, options: dict) -> _Table:
     """All rows as text; what needs another ``quote``, ``sep`` or ``encoding`` is refused."""
-    table, inside = _Table(name, kind, pd.DataFrame(), form.header), []
-    if form.sep != "," and len(form.names) > 1:
-        table.notes.append(f"separator {form.sep!r}")
-    if form.quote is not None:
-        table.notes.append(f"quote={form.quote!r}")
-    table.frame = _frame(_rows(text, table, form, inside), form.names, "str")
-    if inside:
-        _refuse_swallowed_rows(table, inside)
+    sep, quote, skip = options["sep"], options["quote"], 0
+    if told := re.fullmatch(r'"?sep=(.)"?\s*', first[0]):  # a line for spreadsheets
+        sep, skip, first = sep or told[1], 1, first[1:]
+    sep, header, names = _header(first[0], name, kind, options["rename"], sep, quote)
+    table = _Table(name, kind, pd.DataFrame(), header)
+    table.notes += [f"separator {sep!r}"] if sep != "," and len(names) > 1 else []
+    table.notes += [f"quote={quote!r}"] if quote is not None else []
+    has_header = not isinstance(options["rename"], list)
+    rows = _rows(_records(text, sep, quote), table, names, sep, skip + has_header, has_header)
+    table.frame = _frame(rows, names, "str")
     for column, values in table.frame.items():
         foreign = values.str.contains("[\0\u0a00]")  # the latter is a line's end, bytes swapped
         table.refuse(column, foreign, ", with a character of no text; say encoding=")
-        if form.quote is None:
+        if quote is None:
             apart = values.str.fullmatch(' +".*" *')
-            table.refuse(column, apart, f", a blank before the quote; say sep={form.sep + ' '!r}")
+            table.refuse(column, apart, f", a blank before the quote; say sep={sep + ' '!r}")
             single = values.str.fullmatch("'.*'")
             table.refuse(column, single & single.all(), ', in single quotes; say quote="\'"')
+    if quote is None:
+        _refuse_swallowed_rows(table, sep)
     return table
 
 
-def _rows(text: io.TextIOWrapper, table: _Table, form: _Form, inside: list) -> Iterator[tuple]:
-    """Line and fields of each row; lines within quotes that have a row's fields go ``inside``."""
-    size, width, skip, start = len(form.names), 0, form.skip, 1
-    records = form.records(text)
+def _records(lines, sep: str, quote: str | None):
+    """A reader of the csv module: it gives fields, and knows how many lines it has read."""
+    mark = quote or '"'
+    if quote == '\\"':
+        mark, lines = '"', (line.replace('\\"', '""') for line in lines)
+    if len(sep) > 1:
+        lines = (line.replace(sep, _FIELD) for line in lines)
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
+    how = csv.QUOTE_NONE if quote == "" else csv.QUOTE_MINIMAL
+    delimiter = sep if len(sep) == 1 else _FIELD
+    return csv.reader(lines, delimiter=delimiter, quotechar=mark, quoting=how, strict=True)
+
+
+def _header(first: str, name: str, kind: str, rename, sep, quote) -> tuple[str, list, list]:
+    """The separator under which the first line holds the keys, or as many fields as names; the
+    fields of that line, and our names for them.
+    """
+    found = []
+    for candidate in [sep] if sep else (",", ";", "\t", "::", "|", " "):
+        with suppress(csv.Error):
+            header = next(_records([first], candidate, quote), [])
+            names = rename if isinstance(rename, list) else _our_names(header, rename)
+            if len(names) == len(header):
+                found.append((candidate, header, names))
+    fitting = [form for form in found if set(_KEYS[kind]) <= set(form[2])]
+    if len(fitting) > 1:  # a blank separates only where nothing else does
+        several = [form for form in fitting if form[0] != " " and len(form[1]) > 1]
+        fitting = several or fitting[:1]
+    if len(fitting) > 1 or not found:
+        raise SchemaError(
+            f"{name}: the first line is {first.strip()[:80]!r}, which tells no separator; say "
+            "sep=, quote=, or rename= with as many names as it has fields"
+        )
+    form = max(fitting or found, key=lambda form: len(form[1]))
+    _check_names(form[2], kind, name)
+    return form
+
+
+def _rows(records, table: _Table, names: list[str], sep: str, skip: int, has_header: bool):
+    """Line and fields of each row: all of one length, none of them the header again."""
+    size, width, start = len(names), 0, 1
     try:
         for row in records:
             line, start = start, records.line_num + 1
@@ -458,15 +447,10 @@ def _rows(text: io.TextIOWrapper, table: _Table, form: _Form, inside: list) -> I
             if len(row) != width or (width > size and row[-1]):
                 raise SchemaError(
                     f"{table.name}: line {line} has {len(row)} fields for {size} names; put quotes "
-                    f"around one that holds {form.sep!r}, or say sep="
+                    f"around one that holds {sep!r}, or say sep="
                 )
-            if form.skip and row == form.header:
+            if has_header and row == table.found:
                 raise SchemaError(f"{table.name}: line {line} repeats the header; delete that line")
-            if start - line > 1 and form.quote is None:
-                for number, content in enumerate(re.split("\r\n|\r|\n", form.sep.join(row)), line):
-                    fields = [text.strip(_BLANK + '"') for text in content.split(form.sep)]
-                    if number > line and len(fields) == size:
-                        inside.append((number, dict(zip(form.names, fields, strict=True))))
             yield line, row[:size]
     except csv.Error as error:
         raise SchemaError(
@@ -476,21 +460,31 @@ def _rows(text: io.TextIOWrapper, table: _Table, form: _Form, inside: list) -> I
         ) from None
 
 
-def _refuse_swallowed_rows(table: _Table, inside: list[tuple[int, dict[str, str]]]) -> None:
+def _refuse_swallowed_rows(table: _Table, sep: str) -> None:
     """Stop at a line within quotes that looks as rows do: numbers and ids where these stand."""
+    several = table.frame.apply(lambda values: values.str.contains("[\r\n]")).any(axis=1)
+    if not several.any():
+        return
     ids = {key: list(map(_tidy, table.frame[key].unique())) for key in _KEYS[table.kind]}
     kinds = {key: set(map(_kinds, ids[key])) for key in ids}
     sizes = {key: set(map(len, ids[key])) for key in ids}
-    for line, row in inside:
-        values = [row[name] for name in ("rating", "positive", "timestamp") if name in row]
-        if all(map(_LIKE_A_VALUE.fullmatch, values)) and all(
-            _kinds(row[key]) in kinds[key] and min(sizes[key]) <= len(row[key]) <= max(sizes[key])
-            for key in ids
-        ):
-            raise SchemaError(
-                f"{table.name}: line {line} stands within quotes and looks like a row: fix the "
-                "quotes, or say quote='\"' if they are right, quote='' if they are plain characters"
-            )
+    for first, *fields in table.frame[several].itertuples():
+        for line, content in enumerate(re.split("\r\n|\r|\n", sep.join(fields)), first):
+            cut = [text.strip(_BLANK + '"') for text in content.split(sep)]
+            if line == first or len(cut) != len(fields):
+                continue
+            row = dict(zip(table.frame, cut, strict=True))
+            values = [row[name] for name in ("rating", "positive", "timestamp") if name in row]
+            if all(map(_LIKE_A_VALUE.fullmatch, values)) and all(
+                _kinds(row[key]) in kinds[key]
+                and min(sizes[key]) <= len(row[key]) <= max(sizes[key])
+                for key in ids
+            ):
+                raise SchemaError(
+                    f"{table.name}: line {line} stands within quotes and looks like a row: fix the "
+                    "quotes, or say quote='\"' if they are right, quote='' if they are plain "
+                    "characters"
+                )
 
 
 def _kinds(text: str) -> frozenset[str]:
@@ -802,8 +796,9 @@ def _with_all(tables: dict[str, _Table], log: _Table, kind: str) -> pd.DataFrame
         shares = f"{len(unknown):,} of {len(seen):,} {key}s (there: {listed(known, 3)})"
         why = f", not in {table.name}, as {shares}; add them or drop them"
         log.refuse(key, log.frame[key].isin(unknown), why)
-    if len(unknown):
-        table.notes.append(f"{len(unknown):,} {key}s of {log.name} missing")
+    if unknown.empty:
+        return table.frame.reset_index(drop=True)
+    table.notes.append(f"{len(unknown):,} {key}s of {log.name} missing")
     return pd.concat([table.frame, unknown.to_frame()], ignore_index=True)
 
 
@@ -820,14 +815,14 @@ def to_recbole(split: Split, folder: str | Path, name: str = "own") -> list[Path
     for side, rows in (("train", split.train), ("test", split.test)):
         table = pd.DataFrame(index=rows.index)
         for key in ("user_id", "item_id"):
-            table[f"{key}:token"] = ids = rows[key].astype("str")
+            ids = table[f"{key}:token"] = rows[key].astype("str")
             odd = ids[ids.str.contains('[\t\r\n"]')]
             if len(odd):
                 raise SchemaError(f"{side}: {key} {odd.iloc[0]!r} does not fit in a line")
         for column in rows.columns.intersection(["rating", "positive"]):
             table[f"{column}:float"] = rows[column].astype("float64")
         if "timestamp" in rows and rows["timestamp"].notna().all():
-            since = rows["timestamp"].dt.tz_convert(None).to_numpy("M8[ns]").astype(np.int64)
+            since = rows["timestamp"].astype("datetime64[ns, UTC]").astype("int64")
             table["timestamp:float"] = since // 10**9 + since % 10**9 / 10**9
         paths.append(folder / f"{name}.{side}.inter")
         table.to_csv(paths[-1], sep="\t", index=False)
