@@ -67,20 +67,18 @@ def _is_zip(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _find(path: Path, member: str) -> str:
-    """The full name of a member of a folder or a zip file; without a name, of its only one."""
+def _only(path: Path) -> str:
+    """The name of the only file that a folder or a zip file holds."""
     names = members(path)
-    if not member and len(names) != 1:
+    if len(names) != 1:
         raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; give one of them")
-    for name in names:
-        if f"/{name}".endswith(f"/{member}") or not member:
-            return name
-    raise AssetError(f"{path} holds no {member}; it holds {listed(names, 5)}")
+    return names[0]
 
 
 @contextmanager
 def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
-    """A readable stream of a plain, gzip, bzip2 or zip file, or a member of a zip file or folder.
+    """A readable stream of a plain, gzip, bzip2 or zip file, or a member of a zip file or folder,
+    by its name of `members`; without one, of the only one.
 
     Raises AssetError: the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a
         server's error message.
@@ -88,13 +86,12 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     """
     path = Path(source)
     if path.is_dir():
-        path = path / _find(path, member)
-        member = ""
+        path, member = path / (member or _only(path)), ""
     with named(path), ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
         if _is_zip(path):
             archive = stack.enter_context(zipfile.ZipFile(stream))
-            stream = stack.enter_context(archive.open(_find(path, member)))
+            stream = stack.enter_context(archive.open(member or _only(path)))
         elif stream.peek(2)[:2] == b"\x1f\x8b":
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
         elif stream.peek(3)[:3] == b"BZh":

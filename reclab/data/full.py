@@ -410,7 +410,8 @@ def _tables(
     query = f"""
         WITH lines AS (FROM block WHERE regexp_full_match(line, '\\s*') IS NOT TRUE),
         rows AS (SELECT *, {made} FROM ({record}))
-        SELECT number, {", ".join(names)}, CASE {cases} END AS wrong, line FROM rows
+        SELECT number, {", ".join(names)}, CASE {cases} END AS wrong,
+               CASE WHEN wrong IS NOT NULL THEN left(line, 80) END AS said FROM rows
     """
     with duckdb.connect(config=_SETTINGS) as db:
         db.execute("SET TimeZone = 'UTC'")
@@ -420,14 +421,14 @@ def _tables(
             is_wrong = pc.is_valid(found["wrong"])
             for row in found.filter(is_wrong).to_pylist():
                 if bad is None:
-                    said = "" if row["line"] is None else f" in {row['line'][:80]!r}"
+                    said = "" if row["said"] is None else f" in {row['said']!r}"
                     raise SchemaError(
                         f"{file}: line {row['number']}: {row['wrong']}{said}; "
                         "fix it, or count and drop such rows with `bad=Counter()`"
                     )
                 bad[row["wrong"]] += 1
                 left[row["wrong"]] += 1
-            table = found.filter(pc.invert(is_wrong)).drop(["wrong", "line"]).to_pandas()
+            table = found.filter(pc.invert(is_wrong)).drop(["wrong", "said"]).to_pandas()
             if "timestamp" in table:
                 table["timestamp"] = table["timestamp"].dt.tz_localize("UTC")
             rows += len(table)

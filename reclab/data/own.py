@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 
@@ -62,6 +63,7 @@ _ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[-+]\d\d(:?\d\d)?)?)?
 _DAYS = "%Y/%m/%d %d/%m/%Y %m/%d/%Y %d/%m/%y %m/%d/%y %y/%m/%d %d/%b/%Y %b/%d/%Y %d/%B/%Y %B/%d/%Y"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _FORMS = ["%Y%m%d", "%Y%m%d%H%M%S", *map("".join, product(_DAYS.split(), _CLOCKS, ("", "%z")))]
+_parsed = partial(pd.to_datetime, utc=True, errors="coerce")  # NaT where a text has another form
 _WHEN = (
     "; say unit='s', 'ms', 'us', 'ns', 'D' (days since 1970), 'excel' (days of a spreadsheet) or a "
     "format such as unit='%d.%m.%y %H:%M'"
@@ -323,7 +325,11 @@ def _read_part(path: Path, part: str, kind: str, options: dict) -> _Table:
             first = [*islice((line for line in text if line.strip(_BLANK)), 2), "", ""]
             text.seek(0)
             if re.match(r"\s*(\{|\[\s*(\{|$))", first[0]):
-                frame = _frame(_objects(text, name))
+                lines = _objects(text, name)
+                blocks = iter(lambda: dict(islice(lines, _BLOCK)), {})
+                frame = pd.concat(
+                    [pd.DataFrame(list(block.values()), list(block)) for block in blocks]
+                )
                 table = _typed(frame, name, kind, options["rename"], "line")
             else:
                 table = _from_text(text, first, name, kind, options)
@@ -355,15 +361,6 @@ def _encoding(head: bytes, said: str | None, name: str) -> str:
     return said or "utf-8"
 
 
-def _frame(rows: Iterator[tuple], names: list[str] | None = None, dtype=None) -> pd.DataFrame:
-    """A table of pairs of a line and what stands there, made block by block."""
-    blocks = []
-    while block := list(islice(rows, _BLOCK)):
-        lines, fields = zip(*block, strict=True)
-        blocks.append(pd.DataFrame(fields, lines, names, dtype))
-    return pd.concat(blocks or [pd.DataFrame(columns=names, dtype=dtype)])
-
-
 # Text with separators
 
 
@@ -378,7 +375,14 @@ def _from_text(text, first: list[str], name: str, kind: str, options: dict) -> _
     table.notes += [f"quote={quote!r}"] if quote is not None else []
     has_header = not isinstance(options["rename"], list)
     rows = _rows(_records(text, sep, quote), table, names, sep, skip + has_header, has_header)
-    table.frame = _frame(rows, names, "str")
+    schema = pa.schema([*((name, pa.string()) for name in names), ("", pa.int64())])
+    blocks = [schema.empty_table()]
+    for lines, fields in rows:
+        columns = [*list(zip(*fields, strict=True))[: len(names)], lines]
+        blocks.append(pa.table(list(map(pa.array, columns)), schema=schema))
+    whole = pa.concat_tables(blocks)
+    blocks.clear()
+    table.frame = whole.to_pandas(split_blocks=True, self_destruct=True).set_index("")
     for column, values in table.frame.items():
         foreign = values.str.contains("[\0\u0a00]")  # the latter is a line's end, bytes swapped
         table.refuse(column, foreign, ", with a character of no text; say encoding=")
@@ -431,8 +435,8 @@ def _header(first: str, name: str, kind: str, rename, sep, quote) -> tuple[str, 
 
 
 def _rows(records, table: _Table, names: list[str], sep: str, skip: int, has_header: bool):
-    """Line and fields of each row: all of one length, none of them the header again."""
-    size, width, start = len(names), 0, 1
+    """Lines and fields of some rows at a time: all of one length, none of them the header again."""
+    size, width, start, lines, rows = len(names), 0, 1, [], []
     try:
         for row in records:
             line, start = start, records.line_num + 1
@@ -451,13 +455,19 @@ def _rows(records, table: _Table, names: list[str], sep: str, skip: int, has_hea
                 )
             if has_header and row == table.found:
                 raise SchemaError(f"{table.name}: line {line} repeats the header; delete that line")
-            yield line, row[:size]
+            lines.append(line)
+            rows.append(row)
+            if len(rows) == _BLOCK:  # of Python objects, which need much memory
+                yield lines, rows
+                lines, rows = [], []
     except csv.Error as error:
         raise SchemaError(
             f"{table.name}: a quote in the row that begins in line {start} is closed wrongly or "
             f"never ({error}); fix it, or say quote='' if quotes are plain characters, or "
             "quote='\\\\\"' if a backslash stands before those within"
         ) from None
+    if rows:
+        yield lines, rows
 
 
 def _refuse_swallowed_rows(table: _Table, sep: str) -> None:
@@ -700,9 +710,10 @@ def _as_times(log: _Table, column, unit, dayfirst, within) -> tuple[pd.Series, l
     texts = _texts(column).str.strip(_BLANK)
     if (unit and "%" in unit) or not texts.str.fullmatch(_NUMBER).all():
         return _from_dates(log, texts, unit, dayfirst)
-    rounded = texts.str.extract(r"\.?(\d*)[eE]\+?(\d+)$")
-    rounded = rounded[0].str.len() < rounded[1].astype(float)
-    log.refuse("timestamp", rounded, f", rounded by a spreadsheet{_WHEN}")
+    if texts.str.contains("[eE]").any():
+        digits = texts.str.extract(r"\.?(\d*)[eE]\+?(\d+)$")
+        rounded = digits[0].str.len() < digits[1].astype(float)
+        log.refuse("timestamp", rounded, f", rounded by a spreadsheet{_WHEN}")
     whole = texts.str.fullmatch(r"-?[0-8]?\d{1,18}").all()
     numbers = _numbers(texts, "int64" if whole else "float64")
     how = []
@@ -716,9 +727,9 @@ def _as_times(log: _Table, column, unit, dayfirst, within) -> tuple[pd.Series, l
     code, step = ("D", 86_400 * 10**9) if unit in _DAYS_OF else (unit, 10**9 // _UNITS[unit])
     start = pd.Timestamp(_DAYS_OF.get(unit, "1970-01-01"))
     if whole:
-        return pd.to_datetime(numbers, unit=code, origin=start, utc=True, errors="coerce"), how
+        return _parsed(numbers, unit=code, origin=start), how
     floor = np.floor(numbers).clip(-(2**62), 2**62).astype("int64")
-    times = pd.to_datetime(floor, unit=code, origin=start, utc=True, errors="coerce")
+    times = _parsed(floor, unit=code, origin=start)
     times = times.where(times.between(*_KEPT))  # of what nanoseconds can hold
     return times + pd.to_timedelta(np.rint(numbers % 1 * step), unit="ns"), how
 
@@ -735,11 +746,11 @@ def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str
     if unit is None and not plain.str.fullmatch(_ISO).all():
         parts = r"^(\w+)(?:[-/.]|,? )(\w+)(?:[-/.]|,? )(\d+)(?:T| *)"
         plain = plain.str.replace(parts, r"\1/\2/\3 ", regex=True).str.strip()
-        forms = [form for form in _FORMS if _parsed(plain[:1], form).notna().all()]
+        forms = [form for form in _FORMS if _parsed(plain[:1], format=form).notna().all()]
         if dayfirst is not None:
             other = "%m/%d" if dayfirst else "%d/%m"
             forms = [form for form in forms if not form.startswith(other)]
-    found = {form: _parsed(plain, form) for form in forms}
+    found = {form: _parsed(plain, format=form) for form in forms}
     fitting = {form: times for form, times in found.items() if times.notna().all()}
     if not fitting:
         nearest = max(found.values(), key=pd.Series.count, default=pd.Series(pd.NaT, texts.index))
@@ -750,11 +761,6 @@ def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str
         log.refuse("timestamp", differ, f": {form} or {other}? say dayfirst=True or =False{_WHEN}")
     how = [f"dates {form}"] if unit is None and form != "ISO8601" else []
     return times, how if zoned.any() or "%z" in form else [*how, _NO_ZONE]
-
-
-def _parsed(texts: pd.Series, form: str) -> pd.Series:
-    """Times of one form, NaT where a text has another."""
-    return pd.to_datetime(texts, format=form, utc=True, errors="coerce")
 
 
 # The tables of the data set
