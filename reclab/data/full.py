@@ -271,7 +271,7 @@ def mind_impressions(path: str | Path, bad: Counter | None = None) -> Iterator[p
         places = [range(1, len(items) + 1) for items in shown]
         table = table.assign(history=table["history"].str.split(), shown=shown, place=places)
         rows = table.explode(["shown", "place"]).astype({"place": "int64", "shown": "str"})
-        parts = rows["shown"].str.extract(r"^([^-]+.*?)(?:-([01]))?$")
+        parts = rows["shown"].str.extract(r"^(.+?)(?:-([01]))?$")
         positive = parts[1].map({"1": True, "0": False}).astype("boolean")
         rows = rows.assign(item_id=parts[0], positive=positive)
         names = ["impression_id", "user_id", "item_id", "timestamp", "place", "positive", "history"]
