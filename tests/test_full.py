@@ -307,6 +307,9 @@ def test_rows_are_counted_over_blocks_of_bounded_length(monkeypatch):
 # MIND
 
 
+NO_LABEL = "something shown has no label -0 or -1 (the test file has none: labels=False)"
+
+
 @pytest.mark.parametrize("folder", ["", "MINDsmall_train"])
 def test_mind(folder):
     source = write(raw_files.zipped(raw_files.MIND, folder), "train.zip")
@@ -322,7 +325,10 @@ def test_mind(folder):
 
 
 def test_mind_of_the_test_has_no_labels():
-    rows = whole(full.mind_impressions(write(raw_files.zipped(raw_files.MIND_TEST), "test.zip")))
+    source = write(raw_files.zipped(raw_files.MIND_TEST), "test.zip")
+    with pytest.raises(SchemaError, match=r"behaviors\.tsv: line 1: something shown has no label -0 or -1"):
+        whole(full.mind_impressions(source))
+    rows = whole(full.mind_impressions(source, labels=False))
     assert rows["item_id"].tolist() == ["N1", "N2", "N2"]
     assert rows["positive"].isna().all()
     assert rows["timestamp"].iloc[2] == pd.Timestamp("2019-11-19 00:00:01", tz="UTC")
@@ -334,7 +340,7 @@ def test_mind_of_the_test_has_no_labels():
         (b"11/12/2019 6:11:30 PM", b"2019-11-12", "timestamp is not like 11/9/2019 9:05:58 AM"),
         (b"\tU7\t", b"\t\t", "user_id is not an id"),
         (b"\tN2-0\n", b"\t \n", "nothing was shown"),
-        (b"\tN2-0\n", b"\tN2 N3-0\n", "something shown has no label -0 or -1"),
+        (b"\tN2-0\n", b"\tN2 N3-0\n", NO_LABEL),
         (b"\t\tN2-0\n", b"\tN2-0\n", "not 5 fields"),
     ],
 )

@@ -243,13 +243,18 @@ def mind_news(path: str | Path, bad: Counter | None = None) -> Iterator[pd.DataF
     return _delimited(path, ("news.tsv",), fields, columns, _ITEM, bad)
 
 
-def mind_impressions(path: str | Path, bad: Counter | None = None) -> Iterator[pd.DataFrame]:
+def mind_impressions(
+    path: str | Path, bad: Counter | None = None, *, labels: bool = True
+) -> Iterator[pd.DataFrame]:
     """What was shown, a row each, some 100,000 at a time.
 
     Columns: ``impression_id``, ``user_id``, ``item_id`` str; ``timestamp`` (no zone is given; read
-    as UTC); ``place`` int (from 1); ``positive`` boolean (clicked; missing in the test file, which
-    has no labels); ``history`` list of item ids (one list for all rows of an impression; may be
-    empty).
+    as UTC); ``place`` int (from 1); ``positive`` bool (clicked); ``history`` list of item ids (one
+    list for all rows of an impression; may be empty).
+
+    Parameters
+    ----------
+    labels : False for the test file, which has none, and leaves ``positive`` missing.
     """
     columns = {
         "impression_id": "r.impression",
@@ -258,22 +263,24 @@ def mind_impressions(path: str | Path, bad: Counter | None = None) -> Iterator[p
         "history": "r.history",
         "shown": "trim(r.shown)",
     }
-    shown = r"(\S+-[01](\s+|$))+|([^-\s]+(\s+|$))+"
     rules = {
         "user_id is not an id": "user_id <> ''",
         "timestamp is not like 11/9/2019 9:05:58 AM": "timestamp IS NOT NULL",
         "nothing was shown": "shown <> ''",
-        "something shown has no label -0 or -1": f"regexp_full_match(shown, '{shown}')",
     }
+    if labels:
+        why = "something shown has no label -0 or -1 (the test file has none: labels=False)"
+        rules[why] = r"regexp_full_match(shown, '(\S+-[01](\s+|$))+')"
     fields = "impression user time history shown"
     for table in _delimited(path, ("behaviors.tsv",), fields, columns, rules, bad):
-        shown = table["shown"].str.split()
+        history, shown = table["history"].str.split(), table["shown"].str.split()
         places = [range(1, len(items) + 1) for items in shown]
-        table = table.assign(history=table["history"].str.split(), shown=shown, place=places)
-        rows = table.explode(["shown", "place"]).astype({"place": "int64", "shown": "str"})
-        parts = rows["shown"].str.extract(r"^(.+?)(?:-([01]))?$")
-        positive = parts[1].map({"1": True, "0": False}).astype("boolean")
-        rows = rows.assign(item_id=parts[0], positive=positive)
+        table = table.assign(history=history, shown=shown, place=places)
+        rows = table.explode(["shown", "place"]).astype({"place": "int64"})
+        items = rows["shown"].astype(rows["user_id"].dtype)
+        rows = rows.assign(item_id=items, positive=pd.array([pd.NA] * len(rows), "boolean"))
+        if labels:
+            rows = rows.assign(item_id=items.str[:-2], positive=items.str[-1] == "1")
         names = ["impression_id", "user_id", "item_id", "timestamp", "place", "positive", "history"]
         yield rows[names]
 
