@@ -1,6 +1,7 @@
 """Files as others write them: read where they lie, or refused by the name of what is wrong."""
 
 import bz2
+import codecs
 import gzip
 import sys
 import zipfile
@@ -56,7 +57,7 @@ def test_a_file_is_read_where_it_lies(name, tmp_path):
         }
         write(content[name], name)
     before = sorted(tmp_path.rglob("*"))
-    assert read(name) == read(name, "a.csv") == b"1,2\n"
+    assert read(name) == b"1,2\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -70,11 +71,9 @@ def test_of_several_files_one_is_found_by_its_name(kind):
         for name, content in list(held.items())[:3]:
             write(content, f"all/{name}")
     assert files.members(source) == ["two.csv", "a/one.csv", "a/b/one.csv"]
-    assert [read(source, name) for name in ("one.csv", "b/one.csv", "two.csv")] == [b"1", b"2", b"3"]
+    assert [read(source, name) for name in files.members(source)] == [b"3", b"1", b"2"]
     with pytest.raises(AssetError, match=r"holds 3 files: two\.csv, a/one\.csv, a/b/one\.csv; give one of them"):
         read(source)
-    with pytest.raises(AssetError, match=r"holds no o\.csv; it holds two\.csv"):
-        read(source, "o.csv")
 
 
 PAGE, POINTER = b"<!DOCTYPE html><html>Sign in</html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
@@ -89,8 +88,7 @@ NAMES = dict.fromkeys(LOADERS, "ratings.csv") | {LOADERS[-1]: "movies.csv"}
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (PAGE, "an HTML page"),
-        (b"\n " + PAGE.lower(), "an HTML page"),
+        (codecs.BOM_UTF8 + b"\n " + PAGE.lower(), "an HTML page"),
         (POINTER, "a Git-LFS pointer"),
         (b"404: Not Found", "a server's error message"),
         (b'<?xml version="1.0"?><Error><Code>PublicAccessNotPermitted</Code></Error>', "a server's error message"),
@@ -141,11 +139,8 @@ def test_a_damaged_or_locked_zip_file_says_so():
 def test_blocks_are_whole_lines_of_bounded_length(monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 5)
     monkeypatch.setattr(files, "LONGEST", 1 << 10)
-    content = b"\xef\xbb\xbfa\nbb\n\ncccccccccccc\nd"
-    with files.opened(write(content, "a.txt")) as stream:
-        found = list(files.blocks(stream, "a.txt"))
-    assert all(block.endswith(b"\n") for block in found)
-    assert b"".join(found) == content[3:] + b"\n"
+    with files.opened(write(b"a\nbb\n\ncccccccccccc\nd", "a.txt")) as stream:
+        assert list(files.blocks(stream, "a.txt")) == [[b"a\n", b"bb\n"], [b"\n", b"cccccccccccc\n"], [b"d"]]
     with pytest.raises(SchemaError, match="a line is longer than 0 MiB; is this a file of lines"):
         list(full.amazon_reviews(write(gzip.compress(b"a" * (1 << 20)), "bomb.gz")))
 
@@ -172,8 +167,7 @@ def test_photographs_are_cut_to_a_square_and_scaled(tmp_path):
 @pytest.mark.parametrize(("mode", "colour", "want"), [("L", 90, 90), ("RGBA", (9, 9, 9, 255), 9), ("1", 1, 255)])
 def test_every_mode_becomes_three_colours(tmp_path, mode, colour, want):
     save(tmp_path / "a.png", colour, mode=mode)
-    pictures, _ = data.load_pictures(tmp_path, ["a"])
-    assert (pictures == want).all()
+    assert (data.load_pictures(tmp_path, ["a"])[0] == want).all()
 
 
 def test_a_turned_photograph_is_set_upright(tmp_path):
@@ -187,25 +181,20 @@ def test_a_turned_photograph_is_set_upright(tmp_path):
     assert (pictures[0, :16] == 0).all() and (pictures[0, 16:] == 255).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"\x89PNG\r\n\x1a\n half", b"GIF89a"])
-def test_a_file_that_is_no_picture_is_refused_or_absent(tmp_path, content):
-    save(tmp_path / "a.png")
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"\x89PNG\r\n\x1a\n half", b"GIF89a", "a.png", "a.jpg"])
+def test_a_file_that_is_no_picture_or_cut_off_is_refused_or_absent(tmp_path, content):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(noise).save(tmp_path / name)
+    if isinstance(content, str):
+        content = (tmp_path / content).read_bytes()
+        content = content[: len(content) // 2]
+    (tmp_path / "a.jpg").unlink()
     (tmp_path / "b.png").write_bytes(content)
     with pytest.raises(AssetError, match=r"b\.png is no picture; replace or remove it"):
         data.load_pictures(tmp_path, ["a", "b"])
     pictures, present = data.load_pictures(tmp_path, ["a", "b"], broken="absent")
     assert present.tolist() == [True, False] and not pictures[1].any()
-
-
-def test_a_picture_cut_off_is_refused(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    for ending in ("png", "jpg"):
-        Image.fromarray(noise).save(tmp_path / f"a.{ending}")
-        whole = (tmp_path / f"a.{ending}").read_bytes()
-        (tmp_path / f"a.{ending}").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(AssetError, match="is no picture"):
-            data.load_pictures(tmp_path, ["a"])
-        (tmp_path / f"a.{ending}").unlink()
 
 
 def test_bad_calls(tmp_path):

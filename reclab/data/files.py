@@ -6,10 +6,8 @@ Nothing is unpacked to the disk, and what stands in a file's place is refused by
 from __future__ import annotations
 
 import bz2
-import csv
 import gzip
 import io
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,18 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
 
 from ..assets import stand_in
 from ..errors import AssetError, ReclabError, SchemaError
 from .schema import listed
 
-BLOCK = 4 << 20  # bytes of text that are parsed at once
+BLOCK = 4 << 20  # bytes of lines that are handed on at once
 LONGEST = 16 << 20  # bytes of the longest line that is read
-_BOM = b"\xef\xbb\xbf"
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
-_FOREIGN = (OSError, ValueError, TypeError, LookupError, RuntimeError)
-_FOREIGN += (struct.error, csv.Error, pa.ArrowException)
 
 
 @contextmanager
@@ -43,7 +37,7 @@ def named(path: Path) -> Iterator[None]:
         raise AssetError(
             f"there is no file {path}; give its path, or fetch it with `reclab data fetch`"
         ) from None
-    except (*_DAMAGED, *_FOREIGN) as error:
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         if isinstance(error, _DAMAGED):
             raise AssetError(f"{path} is cut off or damaged: {reason}; fetch it anew") from None
@@ -73,20 +67,18 @@ def _is_zip(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _find(path: Path, member: str) -> str:
-    """The full name of a member of a folder or a zip file; without a name, of its only one."""
+def _only(path: Path) -> str:
+    """The name of the only file that a folder or a zip file holds."""
     names = members(path)
-    if not member and len(names) != 1:
+    if len(names) != 1:
         raise AssetError(f"{path} holds {len(names)} files: {listed(names, 5)}; give one of them")
-    for name in names:
-        if f"/{name}".endswith(f"/{member}") or not member:
-            return name
-    raise AssetError(f"{path} holds no {member}; it holds {listed(names, 5)}")
+    return names[0]
 
 
 @contextmanager
 def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
-    """A readable stream of a plain, gzip, bzip2 or zip file, or a member of a zip file or folder.
+    """A readable stream of a plain, gzip, bzip2 or zip file, or a member of a zip file or folder,
+    by its name of `members`; without one, of the only one.
 
     Raises AssetError: the file is missing, empty, cut off, or an HTML page, a Git-LFS pointer or a
         server's error message.
@@ -94,13 +86,12 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
     """
     path = Path(source)
     if path.is_dir():
-        path = path / _find(path, member)
-        member = ""
+        path, member = path / (member or _only(path)), ""
     with named(path), ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
         if _is_zip(path):
             archive = stack.enter_context(zipfile.ZipFile(stream))
-            stream = stack.enter_context(archive.open(_find(path, member)))
+            stream = stack.enter_context(archive.open(member or _only(path)))
         elif stream.peek(2)[:2] == b"\x1f\x8b":
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
         elif stream.peek(3)[:3] == b"BZh":
@@ -113,24 +104,24 @@ def opened(source: str | Path, member: str = "") -> Iterator[BinaryIO]:
         yield stream
 
 
-def blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Blocks of whole lines, each ending in a newline; without a byte order mark.
+def blocks(stream: BinaryIO, name: str) -> Iterator[list[bytes]]:
+    """The lines, some MiB at a time.
 
     Raises SchemaError: a line is longer than `LONGEST`.
     """
-    rest = stream.read(len(_BOM)).removeprefix(_BOM)
-    while more := stream.read(BLOCK):
-        whole, newline, more = more.rpartition(b"\n")
-        if newline:
-            yield rest + whole + newline
-            rest = b""
-        rest += more
-        if len(rest) > LONGEST:
+    lines, size = [], 0
+    while line := stream.readline(LONGEST):
+        if len(line) == LONGEST:
             raise SchemaError(
                 f"{name}: a line is longer than {LONGEST >> 20} MiB; is this a file of lines?"
             )
-    if rest:
-        yield rest + b"\n"
+        lines.append(line)
+        size += len(line)
+        if size >= BLOCK:
+            yield lines
+            lines, size = [], 0
+    if lines:
+        yield lines
 
 
 def load_pictures(
@@ -141,7 +132,6 @@ def load_pictures(
     Parameters
     ----------
     folder : holds ``<item_id>.png``, ``.jpg`` and so on; other files are left alone.
-    item_ids : wanted items, in the order of the result.
     size : pixels a side; a photograph is cut to its central square and scaled.
     broken : ``"refuse"`` raises at a file that is no picture; ``"absent"`` counts its item as one
         without a picture.
@@ -152,12 +142,14 @@ def load_pictures(
     Raises AssetError: no such folder; none of the items has a file; or a file is no picture.
     Raises SchemaError: an item has two files. ValueError : ``size`` or ``broken`` is out of range.
     """
+    from PIL import Image, ImageOps
+
     if size < 1 or broken not in ("refuse", "absent"):
         raise ValueError(
             f"size must be 1 or more and broken 'refuse' or 'absent', got {size} and {broken!r}"
         )
-    files = _pictures_by_item(Path(folder))
-    if not any(item in files for item in item_ids):
+    files = _pictures_by_item(Path(folder), set(Image.registered_extensions()))
+    if files.keys().isdisjoint(item_ids):
         raise AssetError(
             f"{folder} has no picture of any of the {len(item_ids)} items; "
             "name the files <item_id>.png"
@@ -165,39 +157,30 @@ def load_pictures(
     pictures = np.zeros((len(item_ids), size, size, 3), np.uint8)
     present = np.zeros(len(item_ids), bool)
     for row, item in enumerate(item_ids):
-        pixels = _pixels(files[item], size) if item in files else None
-        if pixels is not None:
-            pictures[row], present[row] = pixels, True
-        elif item in files and broken == "refuse":
-            raise AssetError(
-                f"{files[item]} is no picture; replace or remove it, "
-                "or call with broken='absent' to go on without"
-            )
+        if item not in files:
+            continue
+        try:
+            with Image.open(files[item]) as picture:
+                upright = ImageOps.exif_transpose(picture).convert("RGB")
+                pictures[row] = ImageOps.fit(upright, (size, size))
+            present[row] = True
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            if broken == "refuse":
+                raise AssetError(
+                    f"{files[item]} is no picture; replace or remove it, "
+                    "or call with broken='absent' to go on without"
+                ) from None
     return pictures, present
 
 
-def _pictures_by_item(folder: Path) -> dict[str, Path]:
-    from PIL import Image
-
+def _pictures_by_item(folder: Path, endings: set[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise AssetError(f"there is no folder {folder}; give the one that holds the pictures")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in Image.registered_extensions():
+        if path.suffix.lower() in endings:
             if path.stem in found:
                 both = f"{found[path.stem].name} and {path.name}"
                 raise SchemaError(f"{folder}: item {path.stem!r} has two pictures, {both}")
             found[path.stem] = path
     return found
-
-
-def _pixels(path: Path, size: int) -> np.ndarray | None:
-    """``(size, size, 3)`` uint8; None where the file is no picture."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (size, size)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None

@@ -6,12 +6,11 @@ is stated: never pass on the files or rows made from them),
 https://grouplens.org/datasets/movielens, https://msnews.github.io and
 https://research.zozo.com/data.html.
 
-Every ``path`` is a plain, gzip or zip file or a folder. Nothing is unpacked to the disk, and memory
-is needed for some MiB of lines, however long the file. Python hands whole lines to DuckDB, which
-takes them apart: so each row knows its line (the index, from 1), and a bad line can neither move
-nor swallow another. The first one stops the reading with the file, the line and what is wrong;
-``bad=Counter()`` counts such rows by what is wrong and leaves them out, unless they are the most.
-``positive_from`` is the lowest rating that counts as positive.
+Every ``path`` is a plain, gzip, bzip2 or zip file or a folder, read where it lies with memory for
+some MiB of lines. DuckDB gets whole lines: so each row knows its line (the index, from 1), and a
+bad line can neither move nor swallow another. The first one stops the reading with the file, the
+line and what is wrong; ``bad=Counter()`` counts such rows by what is wrong and leaves them out,
+unless they are the most. ``positive_from`` is the lowest rating that counts as positive.
 
 AssetError: a file is missing, cut off or empty, or an HTML page, a Git-LFS pointer or a server's
 error message. SchemaError: it holds something else than its format says.
@@ -24,17 +23,17 @@ et al. (2020), arXiv 2008.07146 (Open Bandit).
 
 from __future__ import annotations
 
+import codecs
 import csv
 import html
 import json
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -51,6 +50,7 @@ from .sources import USER_FEATURES, item_texts, require_campaign
 # One thread, as a block at a time is little work; no extension is fetched, nothing put on the disk.
 _SETTINGS = {"threads": 1, "memory_limit": "1GB", "temp_directory": ""}
 _SETTINGS |= {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+_SEPARATORS = {".csv": ",", ".dat": "::", ".data": "\t", ".tsv": "\t"}
 
 _REVIEW_KEYS = (
     "user_id reviewerID parent_asin asin rating overall timestamp unixReviewTime reviewTime title "
@@ -62,27 +62,14 @@ _PRICE = re.compile(rf"\s*(?:from\s+)?{_AMOUNT}(?:\s*-\s*{_AMOUNT})?\s*", re.IGN
 _VALUE = r"""(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
 _TAG = re.compile(rf"<(?:/?[a-zA-Z][a-zA-Z0-9]*(?:\s+[\w-]+\s*=\s*{_VALUE})*\s*/?|![^<>]*)>")
 
-# file -> separator, the fields that it has (of a .csv file, which has a header, those needed), and
-# the encoding of lines that are not UTF-8
-_STARS, _FILM = "userId movieId rating timestamp", "movieId title genres"
-_RATINGS = {
-    "ratings.csv": (",", _STARS, ""),
-    "ratings.dat": ("::", _STARS, ""),
-    "u.data": ("\t", _STARS, ""),
-}
-_FILMS = {
-    "movies.csv": (",", _FILM, ""),
-    "movies.dat": ("::", _FILM, "latin-1"),  # so in 1M; in 10M they are UTF-8
-}
-_NEWS = {"news.tsv": ("\t", "id category subcategory title abstract url e1 e2", "")}
-_BEHAVIORS = {"behaviors.tsv": ("\t", "impression user time history shown", "")}
 _OBJECT = {
     "a Python literal, as in the metadata of 2014, not JSON: take the files of 2018 or 2023": (
         r"NOT regexp_matches(line, '^\s*\{u?''')"
     ),
     "not a JSON object": "r IS NOT NULL",
 }
-_IDS = {"user_id is not an id": "user_id <> ''", "item_id is not an id": "item_id <> ''"}
+_ITEM = {"item_id is not an id": "item_id <> ''"}
+_IDS = {"user_id is not an id": "user_id <> ''"} | _ITEM
 
 
 def amazon_reviews(
@@ -127,7 +114,9 @@ def amazon_reviews(
     }
     keys = dict.fromkeys(_REVIEW_KEYS.split(), "VARCHAR") | {"images": "JSON[]", "image": "JSON[]"}
     for table in _tables(path, "", _json_record(keys), columns, _OBJECT | rules, bad):
-        table["title"], table["text"] = _plain(table["title"]), _plain(table["text"])
+        for name in ("title", "text"):
+            plain = table[name].map(_unmarked, na_action="ignore").astype("str")
+            table[name] = plain.mask(plain == "")
         yield table.astype({"verified": "boolean", "helpful_vote": "Int64"})
 
 
@@ -151,9 +140,8 @@ def amazon_items(path: str | Path, bad: Counter | None = None) -> Iterator[pd.Da
     record = _json_record(dict.fromkeys(keys, "VARCHAR"))
     for table in _tables(path, "", record, columns, rules, bad):
         rows = [_item(json.loads(row, parse_int=float)) for row in table.pop("json")]
-        items = pd.DataFrame(rows, table.index).join(table.astype({"rating_number": "Int64"}))
-        items.insert(0, "item_id", items.pop("item_id"))
-        yield items
+        table = table.astype({"rating_number": "Int64"})
+        yield table[["item_id"]].join([pd.DataFrame(rows, table.index), table.iloc[:, 1:]])
 
 
 def _item(row: dict) -> dict:
@@ -183,13 +171,6 @@ def _lines_of(value) -> list[str]:
     """A str, a list of str or nothing, as a list of plain texts."""
     values = value if isinstance(value, list) else [value]
     return [line for line in map(_line, values) if line]
-
-
-def _plain(texts: pd.Series) -> pd.Series:
-    """Texts without markup; missing where there is none."""
-    marked = texts.str.contains("[<&]", na=False)
-    texts = texts.mask(marked, texts[marked].map(_unmarked))
-    return texts.mask(texts == "")
 
 
 def _unmarked(text: str) -> str:
@@ -223,7 +204,8 @@ def movielens_ratings(
         "rating is not 0.5 to 5": "rating BETWEEN 0.5 AND 5",
         "timestamp is not in seconds since 1970": "timestamp IS NOT NULL",
     }
-    return _delimited(path, _RATINGS, columns, rules, bad)
+    files = ("ratings.csv", "ratings.dat", "u.data")
+    return _delimited(path, files, "userId movieId rating timestamp", columns, rules, bad)
 
 
 def movielens_items(path: str | Path) -> pd.DataFrame:
@@ -233,8 +215,10 @@ def movielens_items(path: str | Path) -> pd.DataFrame:
     ``genres`` list of str; ``text`` str ("Title (year). Genre, genre").
     """
     columns = {"item_id": "r.movieId", "title": "trim(r.title)", "genres": "r.genres"}
-    rules = {"item_id is not an id": "item_id <> ''"}
-    films = pd.concat(_delimited(path, _FILMS, columns, rules, None), ignore_index=True)
+    tables = _delimited(
+        path, ("movies.csv", "movies.dat"), "movieId title genres", columns, _ITEM, None
+    )
+    films = pd.concat(tables, ignore_index=True)
     for twice in films["item_id"][films["item_id"].duplicated()]:
         raise SchemaError(f"{path}: the film {twice} stands there twice; remove one")
     genres = films["genres"].str.replace("(no genres listed)", "").str.split("|")
@@ -255,8 +239,8 @@ def mind_news(path: str | Path, bad: Counter | None = None) -> Iterator[pd.DataF
     names = ("category", "subcategory", "title", "abstract", "url")
     columns = {"item_id": "r.id"} | {name: f"r.{name}" for name in names}
     columns["text"] = r"NULLIF(trim(r.title || chr(10) || r.abstract, E' \n'), '')"
-    rules = {"item_id is not an id": "item_id <> ''"}
-    return _delimited(path, _NEWS, columns, rules, bad)
+    fields = "id category subcategory title abstract url e1 e2"
+    return _delimited(path, ("news.tsv",), fields, columns, _ITEM, bad)
 
 
 def mind_impressions(
@@ -287,7 +271,8 @@ def mind_impressions(
     if labels:
         why = "something shown has no label -0 or -1 (the test file has none: labels=False)"
         rules[why] = r"regexp_full_match(shown, '(\S+-[01](\s+|$))+')"
-    for table in _delimited(path, _BEHAVIORS, columns, rules, bad):
+    fields = "impression user time history shown"
+    for table in _delimited(path, ("behaviors.tsv",), fields, columns, rules, bad):
         history, shown = table["history"].str.split(), table["shown"].str.split()
         places = [range(1, len(items) + 1) for items in shown]
         table = table.assign(history=history, shown=shown, place=places)
@@ -306,13 +291,11 @@ def open_bandit_log(
     """The log of the full data set, some 10,000 impressions at a time.
 
     Columns: ``user_id`` (the four hashed features, joined by "-"), ``item_id`` str; ``positive``
-    bool (a click); ``timestamp`` UTC; ``position`` int (1 to 3); ``propensity`` float (in (0, 1]);
-    ``affinity`` float (that of the item shown with this user; missing where the file has none).
+    bool (a click); ``timestamp`` UTC; ``position`` int (1 to 3); ``propensity`` float (in (0, 1]).
 
     Raises UnknownNameError: no such campaign or policy.
     """
     require_campaign(campaign, policy)
-    needed = ["timestamp", "item_id", "position", "click", "propensity_score", *USER_FEATURES]
     columns = {
         "user_id": f"concat_ws('-', {', '.join(f'r.{name}' for name in USER_FEATURES)})",
         "item_id": "r.item_id",
@@ -322,55 +305,50 @@ def open_bandit_log(
         "_position": "TRY_CAST(r.position AS DOUBLE)",
         "position": "TRY_CAST(_position AS BIGINT)",
         "propensity": "TRY_CAST(r.propensity_score AS DOUBLE)",
-        "_place": "list_position(names, 'user-item_affinity_' || item_id)",
-        "affinity": "TRY_CAST(f[_place] AS DOUBLE)",
     }
-    rules = {
-        "item_id is not an id": "item_id <> ''",
+    rules = _ITEM | {
         "click is not 0 or 1": "_click IN (0, 1)",
         "timestamp is not a time such as 2019-11-24 00:00:00+00:00": "timestamp IS NOT NULL",
         "position is not 1, 2 or 3": "_position IN (1, 2, 3)",
         "propensity_score is not in (0, 1]": "propensity > 0 AND propensity <= 1",
     }
-    files = {f"{policy}/{campaign}/{campaign}.csv": (",", " ".join(needed), "")}
-    return _delimited(path, files, columns, rules, bad)
+    fields = f"timestamp item_id position click propensity_score {' '.join(USER_FEATURES)}"
+    file = f"{policy}/{campaign}/{campaign}.csv"
+    return _delimited(path, (file,), fields, columns, rules, bad)
 
 
 def _delimited(
-    path: str | Path, files: dict[str, tuple], columns: dict, rules: dict, bad: Counter | None
+    path: str | Path,
+    files: tuple[str, ...],
+    fields: str,
+    columns: dict[str, str],
+    rules: dict[str, str],
+    bad: Counter | None,
 ) -> Iterator[pd.DataFrame]:
     """The first of the files that a folder or a zip file holds, as `_tables`.
 
-    In SQL, ``f`` are a line's fields and ``names`` theirs, and ``r`` is the record of both.
+    ``fields`` are those of a line; of a .csv file, which has a header, those that are needed.
     """
-    here = members(path)
-    held = ((file, name) for file in files for name in here if _ends_with(name, file))
-    file, member = next(held, (None, None))
-    if here == [Path(path).name] and len(files) == 1:  # the file itself, by whatever name
-        file, member = *files, *here
+    here = {f"/{name}".removesuffix(".gz"): name for name in members(path)}
+    held = [(file, here[name]) for file in files for name in here if name.endswith(f"/{file}")]
+    file, member = held[0] if held else (None, None)
+    if list(here.values()) == [Path(path).name] and len(files) == 1:  # by whatever name
+        file, member = files[0], Path(path).name
     if file is None:
         wanted = ", ".join(files)
         raise AssetError(f"{path} holds none of {wanted}; give the publisher's zip file or folder")
-    separator, needed, encoding = files[file]
-    names, header = needed.split(), file.endswith(".csv")
-    if header:
-        names = _header(path, member, names)
-    split = _split(separator, quotes=header)
-    record = ", ".join(f'"{name}": f[{names.index(name) + 1}]' for name in needed.split())
-    listed_names = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
-    fields = f"SELECT *, [{listed_names}] AS names, {split} AS f FROM lines"
-    if header:
-        fields += " WHERE number > 1"
+    header, separator = file.endswith(".csv"), _SEPARATORS[Path(file).suffix]
+    names = _header(path, member, fields.split()) if header else fields.split()
     whole = {
         "double quotes do not enclose a whole field": "f IS NOT NULL",
         f"not {len(names)} fields": f"len(f) = {len(names)}",
     }
-    record = f"SELECT *, {{{record}}} AS r FROM ({fields})"
+    record = ", ".join(f'"{name}": f[{names.index(name) + 1}]' for name in fields.split())
+    split = _split(separator, quotes=header)
+    split = f"SELECT *, {split} AS f FROM lines WHERE number > {int(header)}"
+    record = f"SELECT *, {{{record}}} AS r FROM ({split})"
+    encoding = "latin-1" if file == "movies.dat" else ""  # so in 1M; in 10M it is UTF-8
     return _tables(path, member, record, columns, whole | rules, bad, encoding)
-
-
-def _ends_with(member: str, file: str) -> bool:
-    return f"/{member}".removesuffix(".gz").endswith(f"/{file}")
 
 
 def _header(path: str | Path, member: str, needed: list[str]) -> list[str]:
@@ -404,11 +382,11 @@ def _json_record(keys: dict[str, str]) -> str:
     Half a character, with which a text that was cut off may end, is left out.
     """
     pair, half = r"(\\u[dD][89abAB]..\\u[dD][c-fC-F]..)", r"\\u[dD][89a-fA-F].."
-    mended = rf"regexp_replace(line, '{pair}|{half}', '\1', 'g')"
-    mended = f"CASE WHEN json_valid(line) THEN line ELSE {mended} END"
+    whole = rf"regexp_replace(line, '{pair}|{half}', '\1', 'g')"
+    whole = f"CASE WHEN json_valid(line) THEN line ELSE {whole} END"
     record = f"CASE WHEN json_type(line) = 'OBJECT' THEN from_json(line, '{json.dumps(keys)}') END"
     record = f"CASE WHEN json_valid(line) THEN {record} END"
-    return f"SELECT *, NULL AS f, {record} AS r FROM (SELECT number, {mended} AS line FROM lines)"
+    return f"SELECT *, {record} AS r FROM (SELECT number, {whole} AS line FROM lines)"
 
 
 def _tables(
@@ -424,21 +402,21 @@ def _tables(
 
     Parameters
     ----------
-    record : SQL that makes ``number, line, f, r`` of ``lines``, which has ``number`` and ``line``.
-    columns : column -> SQL of ``f``, ``r`` or columns before it; those with "_" are left out.
+    record : SQL of the record ``r`` of each of ``lines``, which have ``number`` and ``line``.
+    columns : column -> SQL of ``r`` or columns before it; those with "_" are left out.
     rules : what may be wrong with a row -> SQL that holds where it is not.
     encoding : of lines that are not UTF-8.
     """
     import duckdb  # here, as it takes 14 MiB
 
-    file, rows, left = (member or Path(path).name).rsplit("/", 1)[-1], 0, Counter()
+    file, rows, left = Path(member or path).name, 0, Counter()
     rules = {"not UTF-8": "line IS NOT NULL"} | rules
     names = [column for column in columns if not column.startswith("_")]
     made = ", ".join(f"{sql} AS {column}" for column, sql in columns.items())
     cases = " ".join(f"WHEN ({sql}) IS NOT TRUE THEN '{why}'" for why, sql in rules.items())
     query = f"""
         WITH lines AS (FROM block WHERE regexp_full_match(line, '\\s*') IS NOT TRUE),
-        rows AS (SELECT number, line, f, r, {made} FROM ({record}))
+        rows AS (SELECT *, {made} FROM ({record}))
         SELECT number, {", ".join(names)}, CASE {cases} END AS wrong,
                CASE WHEN wrong IS NOT NULL THEN left(line, 80) END AS said FROM rows
     """
@@ -448,17 +426,16 @@ def _tables(
             db.register("block", block)
             found = db.sql(query).to_arrow_table()
             is_wrong = pc.is_valid(found["wrong"])
-            for row in found.filter(is_wrong).select(["number", "wrong", "said"]).to_pylist():
-                number, wrong, said = row.values()
+            for row in found.filter(is_wrong).to_pylist():
                 if bad is None:
-                    said = "" if said is None else f" in {said!r}"
+                    said = "" if row["said"] is None else f" in {row['said']!r}"
                     raise SchemaError(
-                        f"{file}: line {number}: {wrong}{said}; "
+                        f"{file}: line {row['number']}: {row['wrong']}{said}; "
                         "fix it, or count and drop such rows with `bad=Counter()`"
                     )
-                bad[wrong] += 1
-                left[wrong] += 1
-            table = found.filter(pc.invert(is_wrong)).select(["number", *names]).to_pandas()
+                bad[row["wrong"]] += 1
+                left[row["wrong"]] += 1
+            table = found.filter(pc.invert(is_wrong)).drop(["wrong", "said"]).to_pandas()
             if "timestamp" in table:
                 table["timestamp"] = table["timestamp"].dt.tz_localize("UTC")
             rows += len(table)
@@ -478,17 +455,13 @@ def _lines(path: str | Path, member: str, file: str, encoding: str) -> Iterator[
     first = 1
     with opened(path, member) as stream:
         for block in blocks(stream, file):
-            text = block.replace(b"\r\n", b"\n")[:-1]
-            try:
-                lines = pc.split_pattern(pa.array([text.decode()]), "\n").flatten()
-            except UnicodeDecodeError:
-                lines = [_decoded(line, encoding) for line in text.split(b"\n")]
-            numbers = np.arange(first, first + len(lines))
-            yield pa.table({"number": numbers, "line": pa.array(lines, pa.string())})
+            lines = pa.array([_decoded(line, encoding) for line in block], pa.string())
+            yield pa.table({"number": np.arange(first, first + len(lines)), "line": lines})
             first += len(lines)
 
 
 def _decoded(line: bytes, encoding: str) -> str | None:
+    line = line.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -497,12 +470,8 @@ def _decoded(line: bytes, encoding: str) -> str | None:
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of a stream.
-
-    Attributes
-    ----------
-    folder : holds ``part-000.parquet`` and so on.
-    rows, repeated : rows that came, and those left out as a later one is of the same user and item.
+    """What became of a stream: its ``folder``, how many rows came, and how many were ``repeated``,
+    which were left out as a later one is of the same user and item.
     """
 
     folder: Path
@@ -539,28 +508,26 @@ def to_parquet(tables: Iterable[pd.DataFrame], folder: str | Path, *, parts: int
         raise SchemaError(f"parts must be in 1..999, got {parts}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReclabError(f"{folder} is not empty; give a new folder, or delete that one")
-    scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    made, n_rows, n_kept = scratch / "parts", 0, 0
-    try:
-        with named(folder):
-            made.mkdir(parents=True)
-            n_rows = _scatter(tables, scratch, parts)
+    with named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as scratch:
+            made, n_kept = Path(scratch, "parts"), 0
+            made.mkdir()
+            n_rows = _scatter(tables, Path(scratch), parts)
             for part in range(parts):
-                with pa.ipc.open_stream(scratch / f"{part}.arrow") as stream:
+                with pa.ipc.open_stream(Path(scratch, f"{part}.arrow")) as stream:
                     table = _latest(stream.read_all())
                 pq.write_table(table, made / f"part-{part:03}.parquet")
                 n_kept += len(table)
             if folder.exists():
                 folder.rmdir()
             made.replace(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Kept(folder, n_rows, n_rows - n_kept)
 
 
 def _scatter(tables: Iterable[pd.DataFrame], folder: Path, parts: int) -> int:
     """Write each row to the file of its user's part, the same one in every run and process."""
-    n_rows, writers, schema = 0, [], None
+    n_rows, schema, writers = 0, None, []
     with ExitStack() as stack:
         for table in tables:
             require_columns(table, ("user_id", "item_id", "timestamp"), "the stream")
@@ -571,7 +538,7 @@ def _scatter(tables: Iterable[pd.DataFrame], folder: Path, parts: int) -> int:
                 writers = [stack.enter_context(pa.ipc.new_stream(file, schema)) for file in files]
             part_of = pd.util.hash_array(table["user_id"].to_numpy(object)) % parts
             for part, writer in enumerate(writers):
-                writer.write_table(arrow.take(np.flatnonzero(part_of == part)))
+                writer.write_table(arrow.filter(part_of == part))
             n_rows += len(table)
     if schema is None:
         raise SchemaError("the stream holds no table; is its file empty?")
@@ -591,10 +558,7 @@ def gather(
 ) -> Dataset:
     """A stream that fits into memory as a `Dataset`; items without metadata stay, without text.
 
-    Parameters
-    ----------
-    tables : interactions, as `to_parquet` gives or takes them.
-    items : tables with ``item_id`` and ``text``; of a repeated item the first stays.
+    ``items`` are tables with ``item_id`` and ``text``; of a repeated item the first stays.
 
     Raises SchemaError: there is no table, or what `Dataset` refuses.
     """

@@ -14,8 +14,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
 
 from ..errors import AssetError, SchemaError
 from ..profiles import memory
@@ -36,11 +38,6 @@ _HINTS = {  # how other files name these columns
     "rating": "rat|star|score|overall",
     "positive": "like|click|label",
     "timestamp": "time|date|when|^ts$",
-}
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
 }
 _RECBOLE = re.compile(r":(token|float)(_seq)?$")  # the types in its atomic files
 _BLOCK = 50_000  # rows that are Python objects at a time
@@ -66,6 +63,7 @@ _ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[-+]\d\d(:?\d\d)?)?)?
 _DAYS = "%Y/%m/%d %d/%m/%Y %m/%d/%Y %d/%m/%y %m/%d/%y %y/%m/%d %d/%b/%Y %b/%d/%Y %d/%B/%Y %B/%d/%Y"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _FORMS = ["%Y%m%d", "%Y%m%d%H%M%S", *map("".join, product(_DAYS.split(), _CLOCKS, ("", "%z")))]
+_parsed = partial(pd.to_datetime, utc=True, errors="coerce")  # NaT where a text has another form
 _WHEN = (
     "; say unit='s', 'ms', 'us', 'ns', 'D' (days since 1970), 'excel' (days of a spreadsheet) or a "
     "format such as unit='%d.%m.%y %H:%M'"
@@ -92,7 +90,9 @@ def load_csv(
 
     Each is a table in memory (pandas, Polars, Arrow) or the path of a CSV file with any separator,
     of JSON lines, Parquet or RecBole's atomic files, plain or as gzip, bzip2 or zip; or a folder or
-    zip file of such parts. What is not given below is found out from the whole file.
+    zip file of such parts. What is not given below is found out from the whole file. ``rename``,
+    ``sep``, ``encoding``, ``quote`` and ``na`` may differ from file to file:
+    ``{"interactions": ..., "items": ...}``.
 
     Parameters
     ----------
@@ -103,16 +103,11 @@ def load_csv(
     rename : from the file's column names to these; for a file without a header a list of its names.
     positive_from : lowest rating that counts as positive (4 on a scale that ends at 5), or "all":
         every row is positive, as in a log of purchases.
-    sep, encoding : of the text.
     quote : character around fields; '' if quotes are plain characters, '\\\\"' if a backslash
         stands before a quote within quotes.
-    decimal : "." or ",".
-    dayfirst : whether 05/06/2024 is 5 June.
+    decimal : "." or ",". dayfirst : whether 05/06/2024 is 5 June.
     unit : of times that are numbers ("s", "ms", "us", "ns", "D", "excel"), or the format of dates.
     na : words that stand for nothing. Left out: an empty field only.
-
-    ``rename``, ``sep``, ``encoding``, ``quote`` and ``na`` may differ from file to file:
-    ``{"interactions": ..., "items": ...}``.
 
     Raises AssetError: a file is missing, damaged, or is an HTML page or a Git-LFS pointer.
     Raises SchemaError: a column or value is missing, cannot be read, or can be read in two ways;
@@ -120,26 +115,23 @@ def load_csv(
     """
     sources = {"interactions": interactions, "items": items, "users": users}
     given = {"rename": rename, "sep": sep, "encoding": encoding, "quote": quote, "na": na}
-    tables = {
-        kind: _read(source, kind, **{name: _for(kind, option) for name, option in given.items()})
-        for kind, source in sources.items()
-        if source is not None or kind == "interactions"
-    }
-    _refuse_unused(rename, {name for table in tables.values() for name in table.found})
+    tables = {}
+    for kind, source in sources.items():
+        if source is not None or kind == "interactions":
+            options = {name: _for(kind, option) for name, option in given.items()}
+            tables[kind] = _read(source, kind, options)
+    _refuse_unused(rename, [name for table in tables.values() for name in table.found])
     for key in ("user_id", "item_id"):
         _tidy_ids([table for table in tables.values() if key in _KEYS[table.kind]], key)
-    for table in tables.values():
-        _refuse_swallowed_rows(table)
     log = tables["interactions"]
     if "rating" in log.frame:
         log.frame["rating"], decimal = _ratings(log, decimal)
     positive, liked = _positive(log, positive_from)
     times, span = _times(log, unit, dayfirst)
-    (user, user_ids), (item, item_ids) = log.codes["user_id"], log.codes["item_id"]
-    pairs = np.sort(user * len(item_ids) + item)
-    repeated = (pairs[1:] == pairs[:-1]).sum()
-    counts = f"{len(user):,} rows, {len(user_ids):,} users, {len(item_ids):,} items"
-    log.notes[:0] = [counts, span, liked, f"{repeated:,} repeated pairs"]
+    ids = log.frame[["user_id", "item_id"]]
+    n_users, n_items = ids.nunique()
+    counts = f"{len(ids):,} rows, {n_users:,} users, {n_items:,} items"
+    log.notes[:0] = [counts, span, liked, f"{ids.duplicated().sum():,} repeated pairs"]
     for table in tables.values():
         _type_the_rest(table, decimal)
     log.frame = log.frame.assign(positive=positive, timestamp=times)
@@ -163,15 +155,13 @@ def _for(kind: str, option):
 
 @dataclass
 class _Table:
-    """A table as it was found, under our names; its index says where each row stands.
+    """A table under our names; its index says where each row stands.
 
     Attributes
     ----------
-    found : the names of its columns.
+    found : the names of its columns as they were.
     word : what its rows are called; a file's lines are counted from 1, other rows from 0.
     typed : whether its columns have types; without, all are text.
-    inside : (line, fields by name) of lines within quotes that have as many fields as a row.
-    codes : of each key, a number for each row and the id of each number.
     """
 
     name: str
@@ -181,43 +171,38 @@ class _Table:
     word: str = "line"
     typed: bool = False
     notes: list[str] = field(default_factory=list)
-    inside: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    codes: dict[str, tuple[np.ndarray, list[str]]] = field(default_factory=dict)
     na_is_known: bool = False
-
-    def place(self, row: int) -> str:
-        """Where a row stands in its file."""
-        place = self.frame.index[row]
-        file, line = place if isinstance(place, tuple) else ("", place)
-        return f"{self.word} {line}" + (f" of {file}" if file else "")
 
     def refuse(self, column: str, bad, why: str) -> None:
         """Stop at the first bad row."""
         bad = np.asarray(bad, bool)
-        if bad.any():
-            row = int(bad.argmax())
-            value = self.frame[column].iloc[row]
-            value = value.item() if hasattr(value, "item") else value
-            shown = "missing" if pd.isna(value) else repr(value)[:80]
-            raise SchemaError(f"{self.name}: {column} in {self.place(row)} is {shown}{why}")
+        if not bad.any():
+            return
+        row = int(bad.argmax())
+        value = self.frame[column].iloc[row]
+        value = value.item() if hasattr(value, "item") else value
+        shown = "missing" if pd.isna(value) else repr(value)[:80]
+        place = self.frame.index[row]
+        file, line = place if isinstance(place, tuple) else ("", place)
+        where = f"{self.word} {line}" + (f" of {file}" if file else "")
+        raise SchemaError(f"{self.name}: {column} in {where} is {shown}{why}")
 
 
-def _read(source, kind: str, *, rename, sep, encoding, quote, na) -> _Table:
-    if rename is None or (isinstance(rename, list) and kind != "interactions"):
-        rename = {}
+def _read(source, kind: str, options: dict) -> _Table:
+    if isinstance(options["rename"], list) and kind != "interactions":
+        options["rename"] = None
     if isinstance(source, str | Path):
         path = Path(source)
         with named(path):
-            parts = [
-                _read_part(path, part, kind, rename, sep, encoding, quote) for part in _parts(path)
-            ]
+            parts = [_read_part(path, part, kind, options) for part in _parts(path)]
         table = parts[0] if len(parts) == 1 else _together(path.name, parts)
     else:
-        table = _from_memory(source, kind, rename)
+        table = _from_memory(source, kind, options["rename"])
     if table.frame.empty:
         raise SchemaError(
             f"{table.name}: there are no rows below the header; give a file with data"
         )
+    na = options["na"]
     nothing = [na] if isinstance(na, str) else list(map(str, na or []))
     if na is not None:
         table.na_is_known = True
@@ -240,20 +225,21 @@ def _together(name: str, parts: list[_Table]) -> _Table:
                 f"{part.name} with {listed(part.frame)}; give one of them"
             )
     notes = [f"{len(parts)} parts", *(note for part in parts for note in part.notes)]
-    inside = [line for part in parts for line in part.inside]
     frame = pd.concat([part.frame for part in parts], keys=[part.name for part in parts])
     if first.typed:
         frame = frame.apply(_plain_type)
-    return replace(first, name=name, frame=frame, notes=list(dict.fromkeys(notes)), inside=inside)
+    return replace(first, name=name, frame=frame, notes=list(dict.fromkeys(notes)))
 
 
-def _our_names(header: list[str], rename: dict[str, str]) -> list[str]:
+# Names of columns
+
+
+def _our_names(header: list[str], rename: dict[str, str] | list[str] | None) -> list[str]:
     """Our names for those of a file; a column without a name gets one."""
     if isinstance(rename, list):
         raise SchemaError("rename=[...] names the columns of text without a header; give a dict")
-    ours = []
-    for number, name in enumerate(header, 1):
-        name = _tidy(name)
+    ours, rename = [], rename or {}
+    for number, name in enumerate(map(_tidy, header), 1):
         plain = _RECBOLE.sub("", name)
         ours.append(rename.get(name, rename.get(plain, plain)) or f"column {number}")
     return ours
@@ -286,7 +272,7 @@ def _missing(missing: list[str], names: list[str]) -> str:
     )
 
 
-def _refuse_unused(rename, found: set[str]) -> None:
+def _refuse_unused(rename, found: list[str]) -> None:
     """A name that no file has is a typing error, for which a column would be missed."""
     found = set(map(_tidy, found))
     found |= {_RECBOLE.sub("", name) for name in found}
@@ -306,8 +292,10 @@ def _parts(path: Path) -> list[str]:
     inside = sorted(name for name in members(path) if not re.search(r"(^|/)[._]", name))
     if "xl/workbook.xml" in inside:
         raise SchemaError(f"{path.name} is a workbook; save it as CSV, or give the table of pandas")
+    files = [path]
     if path.is_dir():
         inside = [name for name in inside if (path / name).stat().st_size]
+        files = [path / name for name in inside]
         if by_value := [name for name in inside if "=" in name]:
             raise SchemaError(
                 f"{path.name} holds {by_value[0]}, whose name is a value; give the table that "
@@ -315,8 +303,7 @@ def _parts(path: Path) -> list[str]:
             )
     if not inside:
         raise AssetError(f"{path.name} holds no file; give the path of a file, or a table")
-    sizes = [file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path])]
-    need, free = _GROWTH * sum(sizes), memory()[1]
+    need, free = _GROWTH * sum(file.stat().st_size for file in files), memory()[1]
     if need > free:
         raise SchemaError(
             f"{path.name} needs {need / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} are "
@@ -325,111 +312,131 @@ def _parts(path: Path) -> list[str]:
     return inside if inside != [path.name] else [""]
 
 
-@contextmanager
-def _text(path: Path, part: str, encoding: str) -> Iterator[io.TextIOWrapper]:
-    """The text of a file, with its line ends as they are."""
-    with opened(path, part) as stream, io.TextIOWrapper(stream, encoding, newline="") as text:
-        try:
-            yield text
-        except UnicodeDecodeError:
-            raise _not_decoded(path, part, encoding) from None
-
-
-def _not_decoded(path: Path, part: str, encoding: str) -> SchemaError:
-    with opened(path, part) as stream:
-        text = io.TextIOWrapper(stream, encoding, "replace", newline="")
-        line, content = next((n, line) for n, line in enumerate(text, 1) if "\ufffd" in line)
-    return SchemaError(
-        f"{part or path.name}: line {line} is not {encoding} ({content.strip()[:60]!r}); say "
-        "encoding='cp1252' (Western Europe), 'cp1251' (Cyrillic), 'gb18030' (Chinese) or other"
-    )
-
-
-def _read_part(path: Path, part: str, kind: str, rename, sep, encoding, quote) -> _Table:
+def _read_part(path: Path, part: str, kind: str, options: dict) -> _Table:
     name = part or path.name
     with opened(path, part) as stream:
         head = stream.peek(512)[:512]
         if head.startswith(b"PAR1"):
             frame = pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
-            return _typed(frame, name, kind, rename)
-    mark = next((mark for mark in _MARKS if head.startswith(mark)), None)
-    if not encoding and not mark and b"\0" in head:
-        raise SchemaError(
-            f"{name} is no text: the file of some program, or UTF-16 without its mark; say "
-            "encoding='utf-16-le' or 'utf-16-be', or give a table"
-        )
-    if mark and codecs.lookup(encoding or "utf-8").name == "utf-8":
-        encoding = _MARKS[mark]
-    encoding = encoding or "utf-8"
-    with _text(path, part, encoding) as text:
-        first = [*islice((line for line in text if line.strip(_BLANK)), 2), "", ""]
-    with _text(path, part, encoding) as text:
-        if re.match(r"\s*(\{|\[\s*(\{|$))", first[0]):
-            table = _from_json(text, name, kind, rename)
-        else:
-            table = _from_text(text, name, kind, _form(name, first, kind, rename, sep, quote))
+            return _typed(frame, name, kind, options["rename"])
+        encoding = _encoding(head, options["encoding"], name)
+        text = io.TextIOWrapper(stream, encoding, newline="")
+        try:
+            first = [*islice((line for line in text if line.strip(_BLANK)), 2), "", ""]
+            text.seek(0)
+            if re.match(r"\s*(\{|\[\s*(\{|$))", first[0]):
+                lines = _objects(text, name)
+                blocks = iter(lambda: dict(islice(lines, _BLOCK)), {})
+                frame = pd.concat(
+                    [pd.DataFrame(list(block.values()), list(block)) for block in blocks]
+                )
+                table = _typed(frame, name, kind, options["rename"], "line")
+            else:
+                table = _from_text(text, first, name, kind, options)
+        except UnicodeDecodeError:
+            stream.seek(0)
+            text = io.TextIOWrapper(stream, encoding, "replace", newline="")
+            line, content = next((n, line) for n, line in enumerate(text, 1) if "\ufffd" in line)
+            raise SchemaError(
+                f"{name}: line {line} is not {encoding} ({content.strip()[:60]!r}); say encoding="
+                "'cp1252' (Western Europe), 'cp1251' (Cyrillic), 'gb18030' (Chinese) or other"
+            ) from None
     if not encoding.startswith("utf-8"):
         table.notes.append(f"encoding {encoding}")
     return table
 
 
+def _encoding(head: bytes, said: str | None, name: str) -> str:
+    """The encoding that was said, or that a mark tells; else UTF-8."""
+    mark = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else ""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        mark = "utf-16"
+    if not said and not mark and b"\0" in head:
+        raise SchemaError(
+            f"{name} is no text: the file of some program, or UTF-16 without its mark; say "
+            "encoding='utf-16-le' or 'utf-16-be', or give a table"
+        )
+    if mark and codecs.lookup(said or "utf-8").name == "utf-8":
+        return mark
+    return said or "utf-8"
+
+
 # Text with separators
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How text is cut: ``skip`` records come before the rows, of which the last is the header."""
-
-    sep: str
-    quote: str | None
-    skip: int
-    header: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def records(self, lines):
-        """A reader of the csv module: it gives fields, and knows how many lines it has read."""
-        quote, sep = self.quote or '"', self.sep
-        if quote == '\\"':
-            quote, lines = '"', (line.replace('\\"', '""') for line in lines)
-        if len(sep) > 1:
-            sep, lines = _FIELD, (line.replace(self.sep, _FIELD) for line in lines)
-        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
-        how = csv.QUOTE_NONE if self.quote == "" else csv.QUOTE_MINIMAL
-        return csv.reader(lines, delimiter=sep, quotechar=quote, quoting=how, strict=True)
-
-
-def _form(name: str, first: list[str], kind: str, rename, sep, quote) -> _Form:
-    """The separator under which the first line holds the keys, or as many fields as names."""
-    skip = 0 if isinstance(rename, list) else 1
+def _from_text(text, first: list[str], name: str, kind: str, options: dict) -> _Table:
+    """All rows as text; what needs another ``quote``, ``sep`` or ``encoding`` is refused."""
+    sep, quote, skip = options["sep"], options["quote"], 0
     if told := re.fullmatch(r'"?sep=(.)"?\s*', first[0]):  # a line for spreadsheets
-        sep, skip, first = sep or told[1], skip + 1, first[1:]
-    forms = []
+        sep, skip, first = sep or told[1], 1, first[1:]
+    sep, header, names = _header(first[0], name, kind, options["rename"], sep, quote)
+    table = _Table(name, kind, pd.DataFrame(), header)
+    table.notes += [f"separator {sep!r}"] if sep != "," and len(names) > 1 else []
+    table.notes += [f"quote={quote!r}"] if quote is not None else []
+    has_header = not isinstance(options["rename"], list)
+    rows = _rows(_records(text, sep, quote), table, names, sep, skip + has_header, has_header)
+    schema = pa.schema([*((name, pa.string()) for name in names), ("", pa.int64())])
+    blocks = [schema.empty_table()]
+    for lines, fields in rows:
+        columns = [*list(zip(*fields, strict=True))[: len(names)], lines]
+        blocks.append(pa.table(list(map(pa.array, columns)), schema=schema))
+    whole = pa.concat_tables(blocks)
+    blocks.clear()
+    table.frame = whole.to_pandas(split_blocks=True, self_destruct=True).set_index("")
+    for column, values in table.frame.items():
+        foreign = values.str.contains("[\0\u0a00]")  # the latter is a line's end, bytes swapped
+        table.refuse(column, foreign, ", with a character of no text; say encoding=")
+        if quote is None:
+            apart = values.str.fullmatch(' +".*" *')
+            table.refuse(column, apart, f", a blank before the quote; say sep={sep + ' '!r}")
+            single = values.str.fullmatch("'.*'")
+            table.refuse(column, single & single.all(), ', in single quotes; say quote="\'"')
+    if quote is None:
+        _refuse_swallowed_rows(table, sep)
+    return table
+
+
+def _records(lines, sep: str, quote: str | None):
+    """A reader of the csv module: it gives fields, and knows how many lines it has read."""
+    mark = quote or '"'
+    if quote == '\\"':
+        mark, lines = '"', (line.replace('\\"', '""') for line in lines)
+    if len(sep) > 1:
+        lines = (line.replace(sep, _FIELD) for line in lines)
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
+    how = csv.QUOTE_NONE if quote == "" else csv.QUOTE_MINIMAL
+    delimiter = sep if len(sep) == 1 else _FIELD
+    return csv.reader(lines, delimiter=delimiter, quotechar=mark, quoting=how, strict=True)
+
+
+def _header(first: str, name: str, kind: str, rename, sep, quote) -> tuple[str, list, list]:
+    """The separator under which the first line holds the keys, or as many fields as names; the
+    fields of that line, and our names for them.
+    """
+    found = []
     for candidate in [sep] if sep else (",", ";", "\t", "::", "|", " "):
-        form = _Form(candidate, quote, skip)
         with suppress(csv.Error):
-            header = next(form.records(first[:1]), [])
+            header = next(_records([first], candidate, quote), [])
             names = rename if isinstance(rename, list) else _our_names(header, rename)
             if len(names) == len(header):
-                forms.append(replace(form, header=header, names=names))
-    fitting = [form for form in forms if set(_KEYS[kind]) <= set(form.names)]
+                found.append((candidate, header, names))
+    fitting = [form for form in found if set(_KEYS[kind]) <= set(form[2])]
     if len(fitting) > 1:  # a blank separates only where nothing else does
-        several = [form for form in fitting if form.sep != " " and len(form.header) > 1]
+        several = [form for form in fitting if form[0] != " " and len(form[1]) > 1]
         fitting = several or fitting[:1]
-    if len(fitting) > 1 or not forms:
+    if len(fitting) > 1 or not found:
         raise SchemaError(
-            f"{name}: the first line is {first[0].strip()[:80]!r}, which tells no separator; say "
+            f"{name}: the first line is {first.strip()[:80]!r}, which tells no separator; say "
             "sep=, quote=, or rename= with as many names as it has fields"
         )
-    form = max(fitting or forms, key=lambda form: len(form.header))
-    _check_names(form.names, kind, name)
+    form = max(fitting or found, key=lambda form: len(form[1]))
+    _check_names(form[2], kind, name)
     return form
 
 
-def _from_text(text: io.TextIOWrapper, name: str, kind: str, form: _Form) -> _Table:
-    """All rows as text; a row of another length, an open quote or a second header stops it."""
-    size, skip, start = len(form.names), form.skip, 1
-    width, rows, lines, blocks, inside = 0, [], [], [], []
-    records = form.records(text)
+def _rows(records, table: _Table, names: list[str], sep: str, skip: int, has_header: bool):
+    """Lines and fields of some rows at a time: all of one length, none of them the header again."""
+    size, width, start, lines, rows = len(names), 0, 1, [], []
     try:
         for row in records:
             line, start = start, records.line_num + 1
@@ -438,72 +445,56 @@ def _from_text(text: io.TextIOWrapper, name: str, kind: str, form: _Form) -> _Ta
             if skip:
                 skip -= 1
                 continue
-            width = width or max(size, min(len(row), size + 1))
+            if not width:
+                width = max(size, min(len(row), size + 1))
+                table.notes += ["a separator after each row"] if width > size else []
             if len(row) != width or (width > size and row[-1]):
-                why = f"has {len(row)} fields for {size} names; put quotes around one that holds"
-                raise SchemaError(f"{name}: line {line} {why} {form.sep!r}, or say sep=")
-            if form.skip and row == form.header:
-                raise SchemaError(f"{name}: line {line} repeats the header; delete that line")
-            if start - line > 1 and form.quote is None:
-                inside += _lines_inside(row, line, form)
-            rows.append(row)
+                raise SchemaError(
+                    f"{table.name}: line {line} has {len(row)} fields for {size} names; put quotes "
+                    f"around one that holds {sep!r}, or say sep="
+                )
+            if has_header and row == table.found:
+                raise SchemaError(f"{table.name}: line {line} repeats the header; delete that line")
             lines.append(line)
-            if len(rows) == _BLOCK:
-                blocks.append(_block(rows, lines, form.names))
-                rows, lines = [], []
+            rows.append(row)
+            if len(rows) == _BLOCK:  # of Python objects, which need much memory
+                yield lines, rows
+                lines, rows = [], []
     except csv.Error as error:
         raise SchemaError(
-            f"{name}: a quote in the row that begins in line {start} is closed wrongly or never "
-            f"({error}); fix it, or say quote='' if quotes are plain characters, or quote='\\\\\"' "
-            "if a backslash stands before those within"
+            f"{table.name}: a quote in the row that begins in line {start} is closed wrongly or "
+            f"never ({error}); fix it, or say quote='' if quotes are plain characters, or "
+            "quote='\\\\\"' if a backslash stands before those within"
         ) from None
-    whole = pa.concat_tables([*blocks, _block(rows, lines, form.names)])
-    blocks.clear()
-    frame = whole.to_pandas(split_blocks=True, self_destruct=True).set_index("")
-    table = _Table(name, kind, frame, form.header, inside=inside)
-    table.notes += [f"separator {form.sep!r}"] if form.sep != "," and size > 1 else []
-    table.notes += [f"quote={form.quote!r}"] if form.quote is not None else []
-    table.notes += ["a separator after each row"] if width > size else []
-    for column, values in frame.items():
-        foreign = values.str.contains("[\0\u0a00]")  # the latter is a line's end, bytes swapped
-        table.refuse(column, foreign, ", with a character of no text; say encoding=")
-        if form.quote is None:
-            apart = values.str.fullmatch(' +".*" *')
-            table.refuse(column, apart, f", a blank before the quote; say sep={form.sep + ' '!r}")
-            single = values.str.fullmatch("'.*'")
-            table.refuse(column, single & single.all(), ', in single quotes; say quote="\'"')
-    return table
+    if rows:
+        yield lines, rows
 
 
-def _block(rows: list[list[str]], lines: list[int], names: list[str]) -> pa.Table:
-    columns = list(zip(*rows, strict=True))[: len(names)] or [[]] * len(names)
-    texts = [pa.array(column, pa.string()) for column in columns]
-    return pa.table([*texts, pa.array(lines, pa.int64())], [*names, ""])
-
-
-def _lines_inside(row: list[str], line: int, form: _Form) -> list[tuple[int, dict[str, str]]]:
-    """Lines within quotes that have the fields of a row: are they rows behind a stray quote?"""
-    lines = re.split("\r\n|\r|\n", form.sep.join(row))
-    cut = [[text.strip(_BLANK + '"') for text in line.split(form.sep)] for line in lines]
-    named = [dict(zip(form.names, fields, strict=False)) for fields in cut]
-    return [(line + n, named[n]) for n in range(1, len(cut)) if len(cut[n]) == len(form.names)]
-
-
-def _refuse_swallowed_rows(table: _Table) -> None:
+def _refuse_swallowed_rows(table: _Table, sep: str) -> None:
     """Stop at a line within quotes that looks as rows do: numbers and ids where these stand."""
-    ids = {key: table.codes[key][1] for key in _KEYS[table.kind]} if table.inside else {}
+    several = table.frame.apply(lambda values: values.str.contains("[\r\n]")).any(axis=1)
+    if not several.any():
+        return
+    ids = {key: list(map(_tidy, table.frame[key].unique())) for key in _KEYS[table.kind]}
     kinds = {key: set(map(_kinds, ids[key])) for key in ids}
     sizes = {key: set(map(len, ids[key])) for key in ids}
-    for line, row in table.inside:
-        values = [row[name] for name in ("rating", "positive", "timestamp") if name in row]
-        if all(map(_LIKE_A_VALUE.fullmatch, values)) and all(
-            _kinds(row[key]) in kinds[key] and min(sizes[key]) <= len(row[key]) <= max(sizes[key])
-            for key in ids
-        ):
-            raise SchemaError(
-                f"{table.name}: line {line} stands within quotes and looks like a row: fix the "
-                "quotes, or say quote='\"' if they are right, quote='' if they are plain characters"
-            )
+    for first, *fields in table.frame[several].itertuples():
+        for line, content in enumerate(re.split("\r\n|\r|\n", sep.join(fields)), first):
+            cut = [text.strip(_BLANK + '"') for text in content.split(sep)]
+            if line == first or len(cut) != len(fields):
+                continue
+            row = dict(zip(table.frame, cut, strict=True))
+            values = [row[name] for name in ("rating", "positive", "timestamp") if name in row]
+            if all(map(_LIKE_A_VALUE.fullmatch, values)) and all(
+                _kinds(row[key]) in kinds[key]
+                and min(sizes[key]) <= len(row[key]) <= max(sizes[key])
+                for key in ids
+            ):
+                raise SchemaError(
+                    f"{table.name}: line {line} stands within quotes and looks like a row: fix the "
+                    "quotes, or say quote='\"' if they are right, quote='' if they are plain "
+                    "characters"
+                )
 
 
 def _kinds(text: str) -> frozenset[str]:
@@ -514,8 +505,8 @@ def _kinds(text: str) -> frozenset[str]:
 # JSON lines, and tables with types
 
 
-def _from_json(text: io.TextIOWrapper, name: str, kind: str, rename) -> _Table:
-    rows, lines, blocks = [], [], []
+def _objects(text: io.TextIOWrapper, name: str) -> Iterator[tuple[int, dict]]:
+    """Line and object of each line that is not blank."""
     for line, content in enumerate(text, 1):
         if not content.strip():
             continue
@@ -530,30 +521,13 @@ def _from_json(text: io.TextIOWrapper, name: str, kind: str, rename) -> _Table:
                 f"{name}: line {line} is no JSON object ({str(row)[:80]}); write one a line, or "
                 "give the table that pandas.read_json makes"
             )
-        rows.append(row)
-        lines.append(line)
-        if len(rows) == _BLOCK:
-            blocks.append(pd.DataFrame(rows, lines))
-            rows, lines = [], []
-    frame = pd.concat([*blocks, pd.DataFrame(rows, lines)] if rows else blocks)
-    return _typed(frame, name, kind, rename, "line")
+        yield line, row
 
 
 def _once(pairs: list[tuple]) -> dict:
     if len(dict(pairs)) < len(pairs):
         raise ValueError(f"a name twice in {listed(name for name, _ in pairs)}")
     return dict(pairs)
-
-
-def _as_text(value) -> str | None:
-    """A value of any type as the text that stands for it in a file."""
-    if isinstance(value, dict | list | np.ndarray):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    if pd.isna(value):
-        return None
-    if isinstance(value, bytes):
-        value = value.decode()
-    return str(value)
 
 
 def _from_memory(source, kind: str, rename) -> _Table:
@@ -583,25 +557,38 @@ def _plain_type(column: pd.Series) -> pd.Series:
     """Numbers, times and texts as they are, and anything else as text."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    known = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
+    known = is_numeric_dtype(column) or is_datetime64_any_dtype(column)
     if known or isinstance(column.dtype, pd.StringDtype):
         return column
     return pd.Series(map(_as_text, column), column.index, dtype="str")
 
 
+def _as_text(value) -> str | None:
+    """A value of any type as the text that stands for it in a file."""
+    if isinstance(value, dict | list | np.ndarray):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if pd.isna(value):
+        return None
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def _texts(column: pd.Series) -> pd.Series:
     """A column without gaps as text; of numbers, 12.0 is 12 where all are whole."""
-    if (
-        pd.api.types.is_float_dtype(column)
-        and (column % 1 == 0).all()
-        and column.abs().max() < 2**63
-    ):
+    if is_float_dtype(column) and (column % 1 == 0).all() and column.abs().max() < 2**63:
         column = column.astype("int64")
     return column if pd.api.types.is_string_dtype(column) else column.astype("str")
 
 
-def _numbers(texts: pd.Series, dtype: str) -> np.ndarray:
-    return pa.array(texts, pa.large_string()).cast(dtype).to_numpy(zero_copy_only=False)
+def _distinct(column: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """A number for each row, and the text, without blanks around, for which each number stands."""
+    codes, texts = pd.factorize(_texts(column))
+    return codes, pd.Series(texts, dtype="str").str.strip(_BLANK)
+
+
+def _numbers(texts: pd.Series, dtype: str) -> pd.Series:
+    """Texts as numbers, each as exact as its text."""
+    numbers = pa.array(texts, pa.large_string()).cast(dtype)
+    return pd.Series(numbers.to_numpy(zero_copy_only=False), texts.index)
 
 
 # What the columns mean
@@ -609,40 +596,31 @@ def _numbers(texts: pd.Series, dtype: str) -> np.ndarray:
 
 def _tidy_ids(tables: list[_Table], key: str) -> None:
     """Ids as text without blanks around, in one Unicode form; 12.0 is 12 where all are whole."""
-    coded = []
+    found = []
     for table in tables:
         table.refuse(key, table.frame[key].isna(), "; drop that row or give it an id")
         codes, raw = pd.factorize(_texts(table.frame[key]))
-        ids = [_tidy(id) for id in raw]
-        table.refuse(key, _at(codes, [not id for id in ids]), ", a blank; give that row an id")
+        ids = np.array(list(map(_tidy, raw)), dtype=object)
+        table.refuse(key, (ids == "")[codes], ", a blank; give that row an id")
         if not table.na_is_known:
-            words = _at(codes, [id in _NOTHING for id in ids])
+            words = np.isin(ids, _NOTHING)[codes]
             table.refuse(key, words, ": is that an id? say na=[], or na= that word if it is none")
-        coded.append((table, codes, raw, ids))
-    whole = all(re.fullmatch(r"-?\d+(\.0+)?", id) for *_, ids in coded for id in ids)
-    for table, codes, raw, ids in coded:
+        found.append((table, codes, raw, ids))
+    whole = all(re.fullmatch(r"-?\d+(\.0+)?", id) for *_, ids in found for id in ids)
+    for table, codes, raw, ids in found:
         if whole:
             ids = [id.partition(".")[0] for id in ids]
-        places, known = pd.factorize(np.array(ids, dtype=object))
-        table.codes[key] = places[codes], list(known)
-        table.frame[key] = (
-            pd.Series(known, dtype="str").take(places[codes]).set_axis(table.frame.index)
-        )
-        changed = [
-            f"{old[:40]!r} to {new[:40]!r}" for old, new in zip(raw, ids, strict=True) if old != new
-        ]
-        if changed:
-            same = f", {len(ids) - len(known)} now as another" if len(known) < len(ids) else ""
+        table.frame[key] = pd.Series(ids, dtype="str").take(codes).set_axis(table.frame.index)
+        pairs = zip(raw, ids, strict=True)
+        if changed := [f"{old[:40]!r} to {new[:40]!r}" for old, new in pairs if old != new]:
+            fewer = len(ids) - len(set(ids))
+            same = f", {fewer} now as another" if fewer else ""
             table.notes.append(f"{key}: {len(changed):,} tidied (as {changed[0]}{same})")
         if merged := [id for id in raw if _looks_merged(id)]:
             table.notes.append(
                 f"{key}: {len(merged):,} look merged (beyond 2^53, in exponent form or with a lost "
                 f"character, as {merged[0][:40]})"
             )
-
-
-def _at(codes: np.ndarray, values: list) -> np.ndarray:
-    return np.array(values)[codes]
 
 
 def _looks_merged(id: str) -> bool:
@@ -656,21 +634,19 @@ def _ratings(log: _Table, decimal: str | None) -> tuple[np.ndarray, str | None]:
         raise SchemaError(f"decimal is '.' or ',', got {decimal!r}")
     column = log.frame["rating"]
     log.refuse("rating", column.isna(), ", not a number; drop that row or give it a rating")
-    codes, texts = pd.factorize(_texts(column))
-    texts = [text.strip(_BLANK) for text in texts]
-    commas = [re.fullmatch(r"[-+]?\d+,\d+", text) is not None for text in texts]
-    if any(commas) and decimal is None:
-        thousands = [re.fullmatch(r"[-+]?\d{1,3},\d{3}", text) is not None for text in texts]
-        if commas == thousands or any("." in text for text in texts):
-            log.refuse("rating", _at(codes, commas), "; say decimal=',' or decimal='.'")
+    codes, texts = _distinct(column)
+    commas = texts.str.fullmatch(r"[-+]?\d+,\d+")
+    if commas.any() and decimal is None:
+        thousands = texts.str.fullmatch(r"[-+]?\d{1,3},\d{3}")
+        if commas.equals(thousands) or texts.str.contains(".", regex=False).any():
+            log.refuse("rating", commas[codes], "; say decimal=',' or decimal='.'")
         decimal = ","
         log.notes.append("decimal comma")
     if decimal == ",":
-        texts = [text.replace(".", "?").replace(",", ".") for text in texts]
-    bad = [not re.fullmatch(_NUMBER, text) for text in texts]
-    log.refuse("rating", _at(codes, bad), ", not a number")
-    number = int if all(re.fullmatch(r"[-+]?\d+", text) for text in texts) else float
-    return _at(codes, list(map(number, texts))), decimal
+        texts = texts.str.replace(".", "?").str.replace(",", ".")
+    log.refuse("rating", ~texts.str.fullmatch(_NUMBER)[codes], ", not a number")
+    number = int if texts.str.fullmatch(r"[-+]?\d+").all() else float
+    return np.array(list(map(number, texts)))[codes], decimal
 
 
 def _positive(log: _Table, positive_from) -> tuple[np.ndarray, str]:
@@ -679,10 +655,10 @@ def _positive(log: _Table, positive_from) -> tuple[np.ndarray, str]:
         return np.ones(len(log.frame), bool), "every row positive"
     if "positive" in log.frame:
         log.refuse("positive", log.frame["positive"].isna(), ", not 0 or 1")
-        codes, texts = pd.factorize(_texts(log.frame["positive"]))
-        flags = [_FLAGS.get(text.strip(_BLANK).lower()) for text in texts]
-        log.refuse("positive", _at(codes, [flag is None for flag in flags]), ", not 0 or 1")
-        return _at(codes, flags), f"positive as given ({_at(codes, flags).mean():.1%})"
+        codes, texts = _distinct(log.frame["positive"])
+        flags = texts.str.lower().map(_FLAGS)[codes]
+        log.refuse("positive", flags.isna(), ", not 0 or 1")
+        return flags.to_numpy(bool), f"positive as given ({flags.mean():.1%})"
     if "rating" not in log.frame:
         hint = _missing(["rating", "positive"], list(log.frame))
         raise SchemaError(f"{log.name}: {hint}, or positive_from='all' if every row is positive")
@@ -727,39 +703,35 @@ def _times(log: _Table, unit: str | None, dayfirst: bool | None) -> tuple[pd.Ser
 
 def _as_times(log: _Table, column, unit, dayfirst, within) -> tuple[pd.Series, list[str]]:
     """Times, NaT where a number is none, and the choices that were made."""
-    if pd.api.types.is_datetime64_any_dtype(column):
+    if is_datetime64_any_dtype(column):
         if column.dt.tz is None:
             return column.dt.tz_localize("UTC"), [_NO_ZONE]
         return column.dt.tz_convert("UTC"), []
-    if not pd.api.types.is_numeric_dtype(column):
-        texts = _texts(column).str.strip(_BLANK)
-        if (unit and "%" in unit) or not texts.str.fullmatch(_NUMBER).all():
-            return _from_dates(log, texts, unit, dayfirst)
-        if texts.str.contains("[eE]").any():
-            rounded = texts.str.extract(r"\.?(\d*)[eE]\+?(\d+)$")
-            rounded = rounded[0].str.len() < rounded[1].astype(float)
-            log.refuse("timestamp", rounded, f", rounded by a spreadsheet{_WHEN}")
-        whole = texts.str.fullmatch(r"-?[0-8]?\d{1,18}").all()
-        column = pd.Series(_numbers(texts, "int64" if whole else "float64"), texts.index)
+    texts = _texts(column).str.strip(_BLANK)
+    if (unit and "%" in unit) or not texts.str.fullmatch(_NUMBER).all():
+        return _from_dates(log, texts, unit, dayfirst)
+    if texts.str.contains("[eE]").any():
+        digits = texts.str.extract(r"\.?(\d*)[eE]\+?(\d+)$")
+        rounded = digits[0].str.len() < digits[1].astype(float)
+        log.refuse("timestamp", rounded, f", rounded by a spreadsheet{_WHEN}")
+    whole = texts.str.fullmatch(r"-?[0-8]?\d{1,18}").all()
+    numbers = _numbers(texts, "int64" if whole else "float64")
     how = []
     if unit is None:
-        if any(column.between(19_800_101 * k, 21_001_231.9 * k).all() for k in (1, 10**6)):
-            return _from_dates(log, column.astype("int64").astype("str"), unit, dayfirst)
+        if any(numbers.between(19_800_101 * k, 21_001_231.9 * k).all() for k in (1, 10**6)):
+            return _from_dates(log, numbers.astype("int64").astype("str"), unit, dayfirst)
         early, late = (moment.timestamp() for moment in within)
-        near = [name for name in _UNITS if early < column.median() / _UNITS[name] < late]
-        unit = next(iter(near), "s")
+        near = [name for name in _UNITS if early < numbers.median() / _UNITS[name] < late]
+        unit = near[0] if near else "s"
         how = [f"{unit} since 1970"] if unit != "s" else []
-    log.refuse("timestamp", ~np.isfinite(column), f", no time{_WHEN}")
     code, step = ("D", 86_400 * 10**9) if unit in _DAYS_OF else (unit, 10**9 // _UNITS[unit])
     start = pd.Timestamp(_DAYS_OF.get(unit, "1970-01-01"))
-    whole = column
-    if pd.api.types.is_float_dtype(column):
-        whole = np.floor(column).clip(-(2**62), 2**62).astype("int64")
-    times = pd.to_datetime(whole, unit=code, origin=start, utc=True, errors="coerce")
-    if whole is not column:
-        times = times.where(times.between(*_KEPT))  # of what nanoseconds can hold
-        times += pd.to_timedelta(np.rint(column % 1 * step), unit="ns")
-    return times, how
+    if whole:
+        return _parsed(numbers, unit=code, origin=start), how
+    floor = np.floor(numbers).clip(-(2**62), 2**62).astype("int64")
+    times = _parsed(floor, unit=code, origin=start)
+    times = times.where(times.between(*_KEPT))  # of what nanoseconds can hold
+    return times + pd.to_timedelta(np.rint(numbers % 1 * step), unit="ns"), how
 
 
 def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str]]:
@@ -767,20 +739,18 @@ def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str
     zoned = texts.str.contains(r":\d\d.*(?:Z|UTC|GMT|[-+]\d\d:?\d*)$")
     if zoned.any():
         log.refuse("timestamp", ~zoned, " without a zone, which others have; give all of them one")
-    plain, forms = texts, [unit]
-    if unit is None:
-        forms = ["ISO8601"]
+    plain, forms = texts, [unit or "ISO8601"]
     if unit is None and zoned.any():
         plain = texts.str.replace(r" ?(?:Z|UTC|GMT)$", "+00:00", regex=True)
         plain = plain.str.replace(r" ([-+]\d\d:?\d\d)$", r"\1", regex=True)
     if unit is None and not plain.str.fullmatch(_ISO).all():
         parts = r"^(\w+)(?:[-/.]|,? )(\w+)(?:[-/.]|,? )(\d+)(?:T| *)"
         plain = plain.str.replace(parts, r"\1/\2/\3 ", regex=True).str.strip()
-        forms = [form for form in _FORMS if _parsed(plain[:1], form).notna().all()]
+        forms = [form for form in _FORMS if _parsed(plain[:1], format=form).notna().all()]
         if dayfirst is not None:
             other = "%m/%d" if dayfirst else "%d/%m"
             forms = [form for form in forms if not form.startswith(other)]
-    found = {form: _parsed(plain, form) for form in forms}
+    found = {form: _parsed(plain, format=form) for form in forms}
     fitting = {form: times for form, times in found.items() if times.notna().all()}
     if not fitting:
         nearest = max(found.values(), key=pd.Series.count, default=pd.Series(pd.NaT, texts.index))
@@ -791,14 +761,6 @@ def _from_dates(log: _Table, texts, unit, dayfirst) -> tuple[pd.Series, list[str
         log.refuse("timestamp", differ, f": {form} or {other}? say dayfirst=True or =False{_WHEN}")
     how = [f"dates {form}"] if unit is None and form != "ISO8601" else []
     return times, how if zoned.any() or "%z" in form else [*how, _NO_ZONE]
-
-
-def _parsed(texts: pd.Series, form: str) -> pd.Series:
-    """Times of one form, NaT where a text has another; a part at a time, to need little memory."""
-    parts = [texts.iloc[first : first + _BLOCK] for first in range(0, len(texts), _BLOCK)]
-    return pd.concat(
-        [pd.to_datetime(part, format=form, utc=True, errors="coerce") for part in parts]
-    )
 
 
 # The tables of the data set
@@ -818,7 +780,7 @@ def _type_the_rest(table: _Table, decimal: str | None) -> None:
                 points = column.str.replace(r"^([-+]?\d+),(\d+)$", r"\1.\2", regex=True)
             for form, dtype in _TYPES.items():
                 if points.dropna().str.fullmatch(form).all():
-                    column = pd.Series(_numbers(points, dtype), column.index)
+                    column = _numbers(points, dtype)
                     break
         if pd.api.types.is_string_dtype(column):
             words = column[column.isin(_NOTHING)]
@@ -830,22 +792,20 @@ def _type_the_rest(table: _Table, decimal: str | None) -> None:
 def _with_all(tables: dict[str, _Table], log: _Table, kind: str) -> pd.DataFrame:
     """The table of users or items; the few of the log that it lacks come last."""
     key = _KEYS[kind][0]
-    codes, seen = log.codes[key]
+    seen = pd.Series(log.frame[key].unique(), name=key)
     if kind not in tables:
-        return pd.DataFrame({key: pd.Series(seen, dtype="str")})
+        return seen.to_frame()
     table, known = tables[kind], tables[kind].frame[key]
     table.refuse(key, known.duplicated(), " for the second time; keep one row an id")
-    unknown = ~pd.Index(seen).isin(known)
-    if unknown.mean() > 0.05:
-        shares = f"{unknown.sum():,} of {len(seen):,} {key}s (there: {listed(known, 3)})"
-        log.refuse(
-            key, unknown[codes], f", not in {table.name}, as {shares}; add them or drop them"
-        )
-    if unknown.any():
-        table.notes.append(f"{unknown.sum():,} {key}s of {log.name} missing")
-        missing = pd.DataFrame({key: pd.Series(seen, dtype="str")[unknown]})
-        return pd.concat([table.frame, missing], ignore_index=True)
-    return table.frame.reset_index(drop=True)
+    unknown = seen[~seen.isin(known)]
+    if len(unknown) > 0.05 * len(seen):
+        shares = f"{len(unknown):,} of {len(seen):,} {key}s (there: {listed(known, 3)})"
+        why = f", not in {table.name}, as {shares}; add them or drop them"
+        log.refuse(key, log.frame[key].isin(unknown), why)
+    if unknown.empty:
+        return table.frame.reset_index(drop=True)
+    table.notes.append(f"{len(unknown):,} {key}s of {log.name} missing")
+    return pd.concat([table.frame, unknown.to_frame()], ignore_index=True)
 
 
 def to_recbole(split: Split, folder: str | Path, name: str = "own") -> list[Path]:
@@ -861,16 +821,14 @@ def to_recbole(split: Split, folder: str | Path, name: str = "own") -> list[Path
     for side, rows in (("train", split.train), ("test", split.test)):
         table = pd.DataFrame(index=rows.index)
         for key in ("user_id", "item_id"):
-            table[f"{key}:token"] = rows[key].astype("str")
-            odd = table[f"{key}:token"].str.contains('[\t\r\n"]')
-            if odd.any():
-                raise SchemaError(
-                    f"{side}: {key} {rows[key][odd].iloc[0]!r} does not fit in a line"
-                )
+            ids = table[f"{key}:token"] = rows[key].astype("str")
+            odd = ids[ids.str.contains('[\t\r\n"]')]
+            if len(odd):
+                raise SchemaError(f"{side}: {key} {odd.iloc[0]!r} does not fit in a line")
         for column in rows.columns.intersection(["rating", "positive"]):
             table[f"{column}:float"] = rows[column].astype("float64")
         if "timestamp" in rows and rows["timestamp"].notna().all():
-            since = rows["timestamp"].dt.tz_convert(None).to_numpy("M8[ns]").astype(np.int64)
+            since = rows["timestamp"].astype("datetime64[ns, UTC]").astype("int64")
             table["timestamp:float"] = since // 10**9 + since % 10**9 / 10**9
         paths.append(folder / f"{name}.{side}.inter")
         table.to_csv(paths[-1], sep="\t", index=False)

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import raw_files
@@ -31,15 +32,16 @@ SHARES = (0.25, 0.5, 1)
 PEAK, SPEED, GROWTH = 1024, 0.45, 1.2  # MiB, share of the plain parse, cost a row at the largest over the smallest
 
 # What a process of its own does with its arguments; it prints a JSON object, with its CPU seconds and its peak.
-PLAIN = (
-    "rows = 0\nwith gzip.open(sys.argv[1]) as file:\n    for line in file:\n        json.loads(line)\n        rows += 1"
-)
+PLAIN = "rows = sum(1 for line in gzip.open(sys.argv[1]) if json.loads(line))"
 STREAM = "rows = sum(map(len, full.amazon_reviews(sys.argv[1])))"
 PARTS = "rows = data.to_parquet(full.amazon_reviews(sys.argv[1]), sys.argv[2]).rows"
-RATINGS = "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))"
-OWN = "rows = len(data.load_csv(sys.argv[1]).interactions)"
-LOG = "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))"
-NEWS = "rows = sum(map(len, full.mind_impressions(sys.argv[1])))"
+OTHERS = {
+    "ratings.csv": "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))",
+    "ratings.dat": "rows = sum(map(len, full.movielens_ratings(sys.argv[1])))",
+    "own.csv": "rows = len(data.load_csv(sys.argv[1]).interactions)",
+    "all.csv": "rows = sum(map(len, data.open_bandit_log(sys.argv[1])))",
+    "behaviors.tsv": "rows = sum(map(len, full.mind_impressions(sys.argv[1])))",
+}
 PROCESS = """
 import faulthandler, gzip, json, resource, sys, time
 from pathlib import Path
@@ -122,20 +124,12 @@ def measure_others(folder: Path, rows: int) -> Iterator[dict]:
     header, *log = raw_files.OPEN_BANDIT.splitlines(keepends=True)
     (folder / "all.csv").write_bytes(header + b"".join(log) * (rows // 10))
     (folder / "behaviors.tsv").write_bytes(raw_files.MIND["behaviors.tsv"] * (rows // 10))
-    formats = {"ratings.csv": RATINGS, "ratings.dat": RATINGS, "own.csv": OWN, "all.csv": LOG, "behaviors.tsv": NEWS}
-    for name, work in formats.items():
+    for name, work in OTHERS.items():
         run = alone(work, folder / name)
         yield row(f"{name}, {run['rows']:,} rows", run["rows"] / run["seconds"], "rows a CPU s") | {
             "peak_MiB": round(run["peak"])
         }
         yield row(f"{name}: peak memory", run["peak"], "MiB", most=PEAK)
-
-
-def measure(rows: int) -> Iterator[dict]:
-    """Everything."""
-    with tempfile.TemporaryDirectory(prefix="loaders-", ignore_cleanup_errors=True) as scratch:
-        yield from measure_others(Path(scratch), rows)
-        yield from measure_reviews(Path(scratch), rows)
 
 
 def main(argv: list[str]) -> int:
@@ -144,7 +138,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     parser.add_argument("--rows", type=int, default=ROWS, help="reviews that are generated")
     args = parser.parse_args(argv)
-    return report(measure(args.rows), args.check)
+    with tempfile.TemporaryDirectory(prefix="loaders-", ignore_cleanup_errors=True) as scratch:
+        rows = chain(measure_others(Path(scratch), args.rows), measure_reviews(Path(scratch), args.rows))
+        return report(rows, args.check)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import random
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 _VOCABULARY = (
     "the a it was very good bad soft nice product skin hair and but I bought this for my wife daughter colour works "
@@ -35,14 +33,6 @@ def review_2023(rng: random.Random, number: int) -> dict:
         "helpful_vote": rng.randrange(3),
         "verified_purchase": rng.random() < 0.9,
     }
-
-
-def write_reviews(path: Path, count: int, seed: int = 0) -> None:
-    """A gzip file of that many reviews of the 2023 edition."""
-    rng = random.Random(seed)
-    with gzip.open(path, "wt", encoding="utf-8", compresslevel=6) as file:
-        for number in range(count):
-            file.write(json.dumps(review_2023(rng, number)) + "\n")
 
 
 def lines(rows) -> bytes:
