@@ -67,20 +67,20 @@ MUTANTS = [
         'head.fit(encoded[: len(read)], read["positive"].sample(frac=1, random_state=1).to_numpy())',
     ),
     Mutant(
-        "films are given the vectors of other films",
-        "00",
-        ("00.user_auc_text_and_genres", "00.text_minus_alone"),
-        NOTEBOOK,
-        "fit_transform(vectors)",
-        "fit_transform(vectors[::-1])",
-    ),
-    Mutant(
         "greedy is sold as Thompson sampling",
         "00",
         ("00.regret_Thompson",),
         NOTEBOOK,
         'policies["Thompson"] = bandits.thompson()',
         'policies["Thompson"] = bandits.greedy()',
+    ),
+    Mutant(
+        "the log says that all films were shown alike",
+        "00",
+        ("00.covered_IPS",),
+        NOTEBOOK,
+        "log.append((arm, clicked, chance[arm]))",
+        "log.append((arm, clicked, np.full(batch, 1 / k)))",
     ),
     Mutant(
         "features are counted after the test begins",
