@@ -25,7 +25,7 @@ class Profile:
     name: str = "laptop"
     model: str = "minilm-l6"  # the pretrained encoder, by its name in `reclab.assets`
     n_reviews: int = 2_000  # labelled reviews for the fine-tune
-    n_reviews_quick: int = 320  # the same for the loop of notebook 00
+    n_reviews_quick: int = 1_500  # the same under the frozen encoder of notebook 00
     max_length: int = 128  # tokens kept of each text
     batch_size: int = 16  # texts in a training batch
     micro_batches: int = 2  # parts that a batch is computed in, one by one, to save memory

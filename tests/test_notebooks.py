@@ -218,6 +218,7 @@ def test_every_claim_is_named_by_a_cell(number):
 # Results whose own interval excludes zero while their band over seeds holds it. A lesson that shows one says so in
 # words, or draws again what it generalises over; then its keys leave this list.
 UNSETTLED = """
+    00.text_minus_alone 00.ndcg_model_minus_genres
     03.fall_without_named_words 03.fall_without_random_words 03.fall_named_minus_random
     04.freebase_minus_shuffled 04.year_over_placebo 04.warm_fixed_minus_concat 04.warm_weighted_minus_concat
     04.warm_attention_minus_concat 04.warm_two_tower_minus_concat 04.cold_attention_minus_concat

@@ -50,20 +50,28 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "labels are shuffled before the fine-tune",
+        "labels are shuffled before the head is fitted",
         "00",
-        ("00.auc_reviews",),
+        ("00.auc_reviews_bert",),
         NOTEBOOK,
-        'finetune.fit(list(train["text"]), train["positive"], profile)',
-        'finetune.fit(list(train["text"]), train["positive"].sample(frac=1, random_state=1).to_numpy(), profile)',
+        'head.fit(encoded[: len(read)], read["positive"])',
+        'head.fit(encoded[: len(read)], read["positive"].sample(frac=1, random_state=1).to_numpy())',
     ),
     Mutant(
         "greedy is sold as Thompson sampling",
         "00",
-        ("00.regret_thompson",),
+        ("00.regret_Thompson",),
         NOTEBOOK,
-        "bandits.simulate(bandits.thompson(), rates",
-        "bandits.simulate(bandits.greedy(), rates",
+        'policies["Thompson"] = bandits.thompson()',
+        'policies["Thompson"] = bandits.greedy()',
+    ),
+    Mutant(
+        "the log says that all films were shown alike",
+        "00",
+        ("00.covered_IPS",),
+        NOTEBOOK,
+        "log.append((arm, clicked, chance[arm]))",
+        "log.append((arm, clicked, np.full(batch, 1 / k)))",
     ),
     Mutant(
         "features are counted after the test begins",
