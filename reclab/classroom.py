@@ -295,6 +295,11 @@ _OF_THE_SYSTEM = re.compile(
     r"(?i)\.DS_Store|\._.*|__MACOSX|\.ipynb_checkpoints|\.git|Thumbs\.db|desktop\.ini"
 )
 
+# Moodle, Blackboard and Brightspace put whose it is before what was handed in.
+_PLATFORMS = re.compile(
+    r"(.+?_\d+)_assignsubmission_|(.+?)_attempt_\d{4}-\d\d-\d\d|(\d+-\d+ - .+?) - "
+)
+
 
 @dataclass
 class Mark:
@@ -363,6 +368,8 @@ def _student(entry: Path, titles: list[str]) -> str:
     name = unicodedata.normalize("NFC", _printable(entry.name))
     if not entry.is_dir():
         name = re.sub(r"(?i)(\.(ipynb|txt|json|zip))+$", "", name) or name
+    if match := _PLATFORMS.match(name):
+        return match[match.lastindex]
     for title in titles:
         put = rf"(.+?)(?:(?:_LATE)?(_\d+)_\d+)?[ _-]+{re.escape(title)}[-_ (]*\d*\)?"
         match = re.fullmatch(put, name)

@@ -222,8 +222,9 @@ FOUND = {
     "@sum.ipynb": "'@sum",
     f"leeann_4711_900017_{FILE}": "leeann_4711",
     f"kimbo_LATE_4712_900018_{FILE[:-6]}-1.ipynb": "kimbo_4712",
-    f"Ann Lee_123_assignsubmission_file_/{FILE}": "Ann Lee_123_assignsubmission_file_",
-    f"12-34 - Bo Lee - May 1, 2026 1200 PM - {FILE}": "12-34 - Bo Lee - May 1, 2026 1200 PM",
+    f"Ann Lee_123_assignsubmission_file_/{FILE}": "Ann Lee_123",
+    f"Week 1_a_lee_attempt_2026-05-01-12-00-00_{FILE}": "Week 1_a_lee",
+    f"12-34 - Bo Lee - May 1, 2026 1200 PM - {FILE}": "12-34 - Bo Lee",
     f"Cy Lee - {FILE}": "Cy Lee",
     "exam_2026_0512_ann.ipynb": "exam_2026_0512_ann",
     "exam_2026_0512_bob.ipynb": "exam_2026_0512_bob",
@@ -267,7 +268,7 @@ def a_folder(tmp_path_factory):
     blank = classroom.student_copy(MASTERS[6])
     hand_in(folder / "in", "", blank, f"leeann_4711_900019_{SEVEN}")
     hand_in(folder / "in", "", blank, f"Cy Lee - {SEVEN}")
-    hand_in(folder / "in", "Ann Lee_123_assignsubmission_file_", "<p>words</p>", "onlinetext.html")
+    hand_in(folder / "in", "Ann Lee_123_assignsubmission_onlinetext_", "<p>words</p>", "onlinetext.html")
     hand_in(folder / "in", "half", blank, SEVEN)
     hand_in(folder / "in", "ann", answered(IPS), "z.ipynb")
     hand_in(folder / "in", "ann", "{", ".ipynb_checkpoints/a.ipynb")
@@ -299,7 +300,7 @@ def test_what_is_unusual_about_files_is_noted(a_folder):
     notes = {student: row["notes"] for student, row in a_folder[0].items()}
     assert notes["nothing"] == "no notebook was handed in"
     assert "away is a link, a locked folder or a device, and was not read" in notes["linked"]
-    assert "onlinetext.html is not a notebook" in notes["Ann Lee_123_assignsubmission_file_"]
+    assert "onlinetext.html is not a notebook" in notes["Ann Lee_123"]
     assert notes["leeann_4711"] == notes["Cy Lee"] == notes["packed"] == notes["李雷"] == ""
 
 
