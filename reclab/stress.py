@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from .errors import ReclabError, SchemaError, UnknownNameError
-from .rank import binary
+from .metrics import binary
 
 NOT_GIVEN = "not given"
 _TYPOS = ("leave out", "double", "swap", "replace")

@@ -107,7 +107,7 @@ def test_als_users_are_weighted_ridge_regressions():
 
 
 def test_every_unliked_item_is_drawn_equally_often_and_no_liked_one():
-    X = rank.binary(np.array([[1, 0, 1, 0, 0, 1.0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]))
+    X = metrics.binary(np.array([[1, 0, 1, 0, 0, 1.0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]))
     users = np.tile(np.arange(4), 4000)
     drawn = rank.unliked(X, users, np.random.default_rng(0))
     for user in range(4):
@@ -316,7 +316,7 @@ def test_vectors_that_cannot_be_ranked_are_refused(users, items, k, says):
 
 def test_binary_reads_any_entry_as_one_and_a_repeated_one_once():
     repeated = sparse.csr_array(([2.0, -3.0, 0.0], [1, 1, 0], [0, 3]), shape=(1, 3))
-    found = rank.binary(repeated)
+    found = metrics.binary(repeated)
     assert found.toarray().tolist() == [[0, 1, 0]] and found.nnz == 1
 
 
